@@ -1,0 +1,1 @@
+//! SPIFFE X.509 authority: issue, rotate, publish the trust bundle.

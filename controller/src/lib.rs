@@ -1,0 +1,1 @@
+//! Watches Kubernetes or a directory, computes configuration and status, serves delta xDS.

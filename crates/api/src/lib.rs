@@ -1,0 +1,1 @@
+//! Wire messages of Weft: delta discovery, resources, CA, node agent. No logic.

@@ -1,0 +1,6 @@
+//! Domain of Weft: identities, workloads, services, routes, policies, snapshots and pure matching.
+//!
+//! No I/O, no clock, no async: whatever depends on time gets it as an argument.
+
+pub mod identity;
+pub mod ids;

@@ -1,0 +1,1 @@
+//! Typed Kubernetes objects, their index, translation to core and the directory source.

@@ -1,0 +1,1 @@
+//! The only unsafe code of Weft: network namespace entry and file descriptor passing.

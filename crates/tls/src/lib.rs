@@ -1,0 +1,1 @@
+//! The only user of rustls: SPIFFE verification, certificate store, rotation.

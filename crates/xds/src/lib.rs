@@ -1,0 +1,1 @@
+//! Delta xDS client and server, generic over the resource.

@@ -1,0 +1,1 @@
+//! The data plane of Weft: node and gateway fronts.

@@ -1,0 +1,1 @@
+//! World, namespace, demo and benchmark harnesses.
