@@ -2,6 +2,11 @@
 //!
 //! No I/O, no clock, no async: whatever depends on time gets it as an argument.
 
+pub mod change;
 pub mod identity;
 pub mod ids;
 pub mod inpod;
+pub mod policy;
+pub mod route;
+pub mod service;
+pub mod workload;

@@ -1,0 +1,100 @@
+//! The unit of configuration: resources, and changes to them.
+//!
+//! The same list of [`Change`]s goes to the in-process store and over delta xDS.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::TrustDomain;
+use crate::ids::{PolicyKey, RuleKey, ServiceKey, WorkloadUid};
+use crate::policy::{AuthorizationPolicy, MeshPolicy};
+use crate::route::RouteRule;
+use crate::service::{EndpointSlice, Service, SliceKey};
+use crate::workload::Workload;
+
+/// One resource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resource {
+    /// A workload.
+    Workload(Arc<Workload>),
+    /// A Service.
+    Service(Arc<Service>),
+    /// A part of a Service's endpoints.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// One rule of a route.
+    Rule(Arc<RouteRule>),
+    /// Who may call.
+    Authorization(Arc<AuthorizationPolicy>),
+    /// Modes and budgets.
+    MeshPolicy(Arc<MeshPolicy>),
+    /// Mesh-wide settings; exactly one.
+    Mesh(Arc<MeshConfig>),
+}
+
+/// The key of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceKey {
+    /// Of a workload.
+    Workload(WorkloadUid),
+    /// Of a Service.
+    Service(ServiceKey),
+    /// Of a part of a Service's endpoints.
+    EndpointSlice(SliceKey),
+    /// Of one rule of a route.
+    Rule(RuleKey),
+    /// Of an `AuthorizationPolicy`.
+    Authorization(PolicyKey),
+    /// Of a `MeshPolicy`.
+    MeshPolicy(PolicyKey),
+    /// Of the mesh-wide settings.
+    Mesh,
+}
+
+impl Resource {
+    /// Its key.
+    pub fn key(&self) -> ResourceKey {
+        match self {
+            Self::Workload(it) => ResourceKey::Workload(it.uid.clone()),
+            Self::Service(it) => ResourceKey::Service(it.key.clone()),
+            Self::EndpointSlice(it) => ResourceKey::EndpointSlice(it.key.clone()),
+            Self::Rule(it) => ResourceKey::Rule(it.key().clone()),
+            Self::Authorization(it) => ResourceKey::Authorization(it.key.clone()),
+            Self::MeshPolicy(it) => ResourceKey::MeshPolicy(it.key.clone()),
+            Self::Mesh(_) => ResourceKey::Mesh,
+        }
+    }
+}
+
+/// A change of one resource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// New or different.
+    Upsert(Resource),
+    /// Gone.
+    Remove(ResourceKey),
+}
+
+/// Mesh-wide settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshConfig {
+    /// The trust domain of every identity the mesh issues.
+    pub trust_domain: TrustDomain,
+    /// The DNS suffix of Services, `cluster.local` by default.
+    pub cluster_domain: String,
+    /// Ranges of pods and Services: an address in one of them that no resource names is waited for, then refused.
+    pub cluster_ranges: Vec<ipnet::IpNet>,
+    /// Same-node traffic goes through the tunnel too.
+    pub force_wire: bool,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            trust_domain: TrustDomain::default(),
+            cluster_domain: "cluster.local".into(),
+            cluster_ranges: Vec::new(),
+            force_wire: false,
+        }
+    }
+}

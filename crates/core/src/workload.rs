@@ -1,0 +1,58 @@
+//! Workloads: whatever has an address and perhaps an identity; in Kubernetes a pod.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::SpiffeId;
+use crate::ids::{Name, Namespace, NodeName, PolicyKey, WorkloadUid, Zone};
+
+/// A workload as every node knows it: enough to find it by address, to reach it and to verify it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its unique id.
+    pub uid: WorkloadUid,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name (the pod's).
+    pub name: Name,
+    /// The identity its certificate must carry.
+    pub identity: SpiffeId,
+    /// Its addresses, IPv4 and IPv6.
+    pub addresses: Vec<IpAddr>,
+    /// The node it runs on.
+    pub node: NodeName,
+    /// The zone of that node, if known.
+    pub zone: Option<Zone>,
+    /// Whether a node proxy serves it.
+    pub enrolment: Enrolment,
+    /// What owns it, for metrics and logs.
+    pub owner: Owner,
+    /// Policies that select this workload by label or name. Those for its namespace or the mesh apply
+    /// without being listed.
+    pub policies: Vec<PolicyKey>,
+}
+
+/// Whether a workload takes part in the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Enrolment {
+    /// A node proxy intercepts its traffic: it is reached through HBONE.
+    Enrolled,
+    /// Outside: it is reached as it would be without a mesh.
+    Outside,
+    /// On the host's network: never enrolled, and its address is its node's.
+    HostNetwork,
+}
+
+/// The controller of a pod, as metrics name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `Deployment`, `StatefulSet`, `Job`, `Pod`...
+    pub kind: String,
+    /// Its name.
+    pub name: Name,
+    /// `app.kubernetes.io/name` or `app`, else the owner's name.
+    pub app: String,
+    /// `app.kubernetes.io/version` or `version`, else empty.
+    pub version: String,
+}
