@@ -7,6 +7,7 @@ pub mod identity;
 pub mod ids;
 pub mod inpod;
 pub mod policy;
+pub mod reason;
 pub mod route;
 pub mod service;
 pub mod workload;

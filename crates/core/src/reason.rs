@@ -1,0 +1,121 @@
+//! Why a connection or request ended as it did: one closed set for logs, metrics and answers.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)+) => {
+        /// A reason code. The text of a code never changes once it was released.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The code as logs and metrics show it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Nothing went wrong.
+    Ok = "ok",
+    /// No rule of the routes that apply matched: 404.
+    NoRoute = "no_route",
+    /// The rule or its filters are invalid: 500.
+    InvalidRoute = "invalid_route",
+    /// The backendRef picked could not be resolved: 500.
+    InvalidBackend = "invalid_backend",
+    /// The rule has no backend with a weight: 500.
+    NoBackend = "no_backend",
+    /// A redirect filter answered.
+    Redirect = "redirect",
+    /// A CORS filter answered a preflight.
+    CorsPreflight = "cors_preflight",
+    /// The Service has no endpoint that may be used: 503.
+    NoEndpoint = "no_endpoint",
+    /// The endpoint refused or could not be reached.
+    ConnectFailed = "connect_failed",
+    /// The endpoint did not answer in time to connect.
+    ConnectTimeout = "connect_timeout",
+    /// The endpoint's certificate is not the destination workload's, or could not be verified.
+    PeerIdentity = "peer_identity",
+    /// The TLS handshake failed for another reason.
+    TlsHandshake = "tls_handshake",
+    /// This node has no valid certificate for the workload.
+    NoCertificate = "no_certificate",
+    /// The destination's policy denied the call.
+    PolicyDenied = "policy_denied",
+    /// The destination's policy changed and no longer permits the open connection.
+    PolicyRevoked = "policy_revoked",
+    /// Plaintext to a Strict workload.
+    PlaintextRefused = "plaintext_refused",
+    /// An address inside the cluster that no configuration names.
+    UnknownDestination = "unknown_destination",
+    /// The Service has no such port.
+    UnknownPort = "unknown_port",
+    /// The proxy would have connected to itself.
+    Loop = "loop",
+    /// `timeouts.request` ran out: 504.
+    RequestTimeout = "request_timeout",
+    /// `timeouts.backendRequest` ran out: 504.
+    BackendTimeout = "backend_timeout",
+    /// The endpoint closed or reset before its answer was complete.
+    UpstreamReset = "upstream_reset",
+    /// The client closed or reset before the answer was complete.
+    DownstreamReset = "downstream_reset",
+    /// The endpoint's answer is not valid HTTP: 502.
+    UpstreamProtocol = "upstream_protocol",
+    /// The client's request is not valid HTTP: 400.
+    BadRequest = "bad_request",
+    /// Request headers over the limit: 431.
+    HeadersTooLarge = "headers_too_large",
+    /// The client was slower than the header timeout: 408.
+    HeaderTimeout = "header_timeout",
+    /// The tunnel peer answered the CONNECT with an error.
+    TunnelRefused = "tunnel_refused",
+    /// The tunnel broke.
+    TunnelReset = "tunnel_reset",
+    /// No byte for longer than the idle limit.
+    IdleTimeout = "idle_timeout",
+    /// The workload's budget of connections is used up.
+    LimitConnections = "limit_connections",
+    /// The workload's budget of handshakes is used up.
+    LimitHandshakes = "limit_handshakes",
+    /// The workload's budget of buffers is used up.
+    LimitBuffers = "limit_buffers",
+    /// The node is out of file descriptors or memory.
+    NodeExhausted = "node_exhausted",
+    /// The proxy is draining.
+    Draining = "draining",
+    /// The workload left the node.
+    WorkloadGone = "workload_gone",
+    /// The connection's task panicked.
+    Panic = "panic",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_distinct_and_fit_a_label() {
+        let codes: HashSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+}
