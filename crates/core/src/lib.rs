@@ -2,12 +2,16 @@
 //!
 //! No I/O, no clock, no async: whatever depends on time gets it as an argument.
 
+pub mod authorize;
 pub mod change;
 pub mod identity;
 pub mod ids;
 pub mod inpod;
+pub mod matching;
+pub mod plan;
 pub mod policy;
 pub mod reason;
 pub mod route;
 pub mod service;
+pub mod snapshot;
 pub mod workload;

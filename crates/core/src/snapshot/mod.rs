@@ -1,0 +1,322 @@
+//! The configuration of a node at one moment, immutable, indexed for what the data plane asks.
+//!
+//! Invariants: a frontend exists for every TCP or UDP port of every known Service, compiled from its current
+//! slices and rules; applying changes costs what they touch, not what the cluster holds; the order of the
+//! changes in a batch doesn't matter (a rule may come before its Service).
+
+mod frontend;
+mod policies;
+mod sharded;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+pub use self::frontend::{EndpointEntry, EndpointList, Frontend, RouteSet};
+use self::policies::PolicySet;
+pub use self::sharded::ShardedMap;
+use crate::change::{Change, MeshConfig, Resource, ResourceKey};
+use crate::ids::{Port, RuleKey, ServiceKey, ServicePortKey, WorkloadUid};
+use crate::policy::{AuthorizationPolicy, MeshPolicy, Mode, WorkloadLimits};
+use crate::route::{Parent, RouteRule};
+use crate::service::{EndpointSlice, Service, SliceKey};
+use crate::workload::{Enrolment, Workload};
+
+/// The authorization policies of one workload; most have few.
+pub type Policies = SmallVec<[Arc<AuthorizationPolicy>; 4]>;
+
+/// A node's configuration; see the module.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    mesh: Arc<MeshConfig>,
+    workloads: ShardedMap<WorkloadUid, Arc<Workload>>,
+    services: ShardedMap<ServiceKey, Arc<Service>>,
+    addresses: ShardedMap<IpAddr, AddressOwner>,
+    slices: ShardedMap<SliceKey, Arc<EndpointSlice>>,
+    slices_of: ShardedMap<ServiceKey, BTreeSet<SliceKey>>,
+    rules: ShardedMap<RuleKey, Arc<RouteRule>>,
+    rules_of: ShardedMap<ServicePortKey, BTreeSet<RuleKey>>,
+    frontends: ShardedMap<ServicePortKey, Arc<Frontend>>,
+    authorization: Arc<PolicySet<AuthorizationPolicy>>,
+    mesh_policies: Arc<PolicySet<MeshPolicy>>,
+}
+
+#[derive(Clone, Debug)]
+enum AddressOwner {
+    Service(Arc<Service>),
+    Workload(Arc<Workload>),
+}
+
+/// What an address means.
+#[derive(Clone, Copy, Debug)]
+pub enum Address<'a> {
+    /// A Service's frontend.
+    Service(&'a Arc<Service>),
+    /// A workload's own address.
+    Workload(&'a Arc<Workload>),
+    /// Inside the cluster's ranges, but nothing we know of yet.
+    InCluster,
+    /// Not ours.
+    Outside,
+}
+
+impl Snapshot {
+    /// The snapshot after a batch of changes.
+    pub fn apply(&self, changes: &[Change]) -> Self {
+        let mut next = self.clone();
+        let mut dirty = Dirty::default();
+        for change in changes {
+            match change {
+                Change::Upsert(resource) => next.upsert(resource, &mut dirty),
+                Change::Remove(key) => next.remove(key, &mut dirty),
+            }
+        }
+        next.rebuild(&dirty);
+        next
+    }
+
+    /// The mesh-wide settings.
+    pub fn mesh(&self) -> &Arc<MeshConfig> {
+        &self.mesh
+    }
+
+    /// What an address means.
+    pub fn address(&self, ip: IpAddr) -> Address<'_> {
+        match self.addresses.get(&ip) {
+            Some(AddressOwner::Service(service)) => Address::Service(service),
+            Some(AddressOwner::Workload(workload)) => Address::Workload(workload),
+            None if self.mesh.cluster_ranges.iter().any(|range| range.contains(&ip)) => Address::InCluster,
+            None => Address::Outside,
+        }
+    }
+
+    /// A workload by its id.
+    pub fn workload(&self, uid: &WorkloadUid) -> Option<&Arc<Workload>> {
+        self.workloads.get(uid)
+    }
+
+    /// The workload that has an address of its own; none for a host-network pod.
+    pub fn workload_at(&self, ip: IpAddr) -> Option<&Arc<Workload>> {
+        match self.addresses.get(&ip)? {
+            AddressOwner::Workload(workload) => Some(workload),
+            AddressOwner::Service(_) => None,
+        }
+    }
+
+    /// A Service by its key.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// A Service port with its endpoints and routes.
+    pub fn frontend(&self, key: &ServicePortKey) -> Option<&Arc<Frontend>> {
+        self.frontends.get(key)
+    }
+
+    /// The authorization policies that apply to a workload.
+    pub fn policies_for(&self, workload: &Workload) -> Policies {
+        self.authorization.applying_to(workload).cloned().collect()
+    }
+
+    /// Whether a workload takes plaintext on a port.
+    pub fn mode_for(&self, workload: &Workload, port: Port) -> Mode {
+        crate::authorize::effective_mode(self.mesh_policies.applying_to(workload).map(|p| &**p), port)
+    }
+
+    /// The budgets of a workload, each from the most specific policy that gives it.
+    pub fn limits_for(&self, workload: &Workload) -> WorkloadLimits {
+        crate::authorize::effective_limits(self.mesh_policies.applying_to(workload).map(|p| &**p))
+    }
+
+    /// All workloads, in no order.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.iter().map(|(_, workload)| workload)
+    }
+
+    /// All Services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.iter().map(|(_, service)| service)
+    }
+
+    /// All rules, in no order.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
+        self.rules.iter().map(|(_, rule)| rule)
+    }
+
+    /// All authorization policies, by key.
+    pub fn authorization_policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        self.authorization.iter()
+    }
+
+    /// All mesh policies, by key.
+    pub fn mesh_policies(&self) -> impl Iterator<Item = &Arc<MeshPolicy>> {
+        self.mesh_policies.iter()
+    }
+
+    /// Everything as resources, for a copy on disk and for tests.
+    pub fn resources(&self) -> Vec<Resource> {
+        let mut all = vec![Resource::Mesh(Arc::clone(&self.mesh))];
+        all.extend(self.workloads().cloned().map(Resource::Workload));
+        all.extend(self.services().cloned().map(Resource::Service));
+        all.extend(self.slices.iter().map(|(_, slice)| Resource::EndpointSlice(Arc::clone(slice))));
+        all.extend(self.rules().cloned().map(Resource::Rule));
+        all.extend(self.authorization_policies().cloned().map(Resource::Authorization));
+        all.extend(self.mesh_policies().cloned().map(Resource::MeshPolicy));
+        all
+    }
+
+    fn upsert(&mut self, resource: &Resource, dirty: &mut Dirty) {
+        match resource {
+            Resource::Workload(workload) => self.upsert_workload(workload),
+            Resource::Service(service) => {
+                self.remove_service(&service.key, dirty);
+                for ip in &service.addresses {
+                    self.addresses.insert(*ip, AddressOwner::Service(Arc::clone(service)));
+                }
+                self.services.insert(service.key.clone(), Arc::clone(service));
+                dirty.services.insert(service.key.clone());
+            }
+            Resource::EndpointSlice(slice) => {
+                self.remove_slice(&slice.key, dirty);
+                edit_set(&mut self.slices_of, &slice.service, |set| set.insert(slice.key.clone()));
+                self.slices.insert(slice.key.clone(), Arc::clone(slice));
+                dirty.services.insert(slice.service.clone());
+            }
+            Resource::Rule(rule) => {
+                self.remove_rule(rule.key(), dirty);
+                for port in service_ports(rule) {
+                    edit_set(&mut self.rules_of, port, |set| set.insert(rule.key().clone()));
+                    dirty.ports.insert(port.clone());
+                }
+                self.rules.insert(rule.key().clone(), Arc::clone(rule));
+            }
+            Resource::Authorization(policy) => Arc::make_mut(&mut self.authorization).insert(policy),
+            Resource::MeshPolicy(policy) => Arc::make_mut(&mut self.mesh_policies).insert(policy),
+            Resource::Mesh(mesh) => self.mesh = Arc::clone(mesh),
+        }
+    }
+
+    fn remove(&mut self, key: &ResourceKey, dirty: &mut Dirty) {
+        match key {
+            ResourceKey::Workload(uid) => self.remove_workload(uid),
+            ResourceKey::Service(key) => self.remove_service(key, dirty),
+            ResourceKey::EndpointSlice(key) => self.remove_slice(key, dirty),
+            ResourceKey::Rule(key) => self.remove_rule(key, dirty),
+            ResourceKey::Authorization(key) => Arc::make_mut(&mut self.authorization).remove(key),
+            ResourceKey::MeshPolicy(key) => Arc::make_mut(&mut self.mesh_policies).remove(key),
+            ResourceKey::Mesh => self.mesh = Arc::default(),
+        }
+    }
+
+    fn upsert_workload(&mut self, workload: &Arc<Workload>) {
+        self.remove_workload(&workload.uid);
+        self.workloads.insert(workload.uid.clone(), Arc::clone(workload));
+        // A host-network pod shares its node's address with everything else there: it names nobody.
+        if workload.enrolment != Enrolment::HostNetwork {
+            for ip in &workload.addresses {
+                self.addresses.insert(*ip, AddressOwner::Workload(Arc::clone(workload)));
+            }
+        }
+    }
+
+    fn remove_workload(&mut self, uid: &WorkloadUid) {
+        let Some(workload) = self.workloads.remove(uid) else { return };
+        for ip in &workload.addresses {
+            // The address may belong to a newer pod by now.
+            if matches!(self.addresses.get(ip), Some(AddressOwner::Workload(owner)) if owner.uid == *uid) {
+                self.addresses.remove(ip);
+            }
+        }
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey, dirty: &mut Dirty) {
+        let Some(service) = self.services.remove(key) else { return };
+        for ip in &service.addresses {
+            if matches!(self.addresses.get(ip), Some(AddressOwner::Service(owner)) if owner.key == *key) {
+                self.addresses.remove(ip);
+            }
+        }
+        dirty.services.insert(key.clone());
+        for port in &service.ports {
+            dirty.ports.insert(ServicePortKey { service: key.clone(), port: port.port });
+        }
+    }
+
+    fn remove_slice(&mut self, key: &SliceKey, dirty: &mut Dirty) {
+        let Some(slice) = self.slices.remove(key) else { return };
+        edit_set(&mut self.slices_of, &slice.service, |set| set.remove(key));
+        dirty.services.insert(slice.service.clone());
+    }
+
+    fn remove_rule(&mut self, key: &RuleKey, dirty: &mut Dirty) {
+        let Some(rule) = self.rules.remove(key) else { return };
+        for port in service_ports(&rule) {
+            edit_set(&mut self.rules_of, port, |set| set.remove(key));
+            dirty.ports.insert(port.clone());
+        }
+    }
+
+    fn rebuild(&mut self, dirty: &Dirty) {
+        let mut ports = dirty.ports.clone();
+        for key in &dirty.services {
+            let Some(service) = self.services.get(key) else { continue };
+            ports.extend(service.ports.iter().map(|p| ServicePortKey { service: key.clone(), port: p.port }));
+        }
+        for key in ports {
+            match self.compile(&key) {
+                Some(frontend) => {
+                    self.frontends.insert(key, Arc::new(frontend));
+                }
+                None => {
+                    self.frontends.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn compile(&self, key: &ServicePortKey) -> Option<Frontend> {
+        let service = self.services.get(&key.service)?;
+        let port = service.ports.iter().find(|p| p.port == key.port)?;
+        let slices = self.slices_of.get(&key.service).into_iter().flatten();
+        let rules = self.rules_of.get(key).into_iter().flatten();
+        let parts = frontend::Parts {
+            service,
+            port,
+            slices: slices.filter_map(|slice| self.slices.get(slice)).collect(),
+            rules: rules.filter_map(|rule| self.rules.get(rule)).collect(),
+            before: self.frontends.get(key),
+        };
+        Some(parts.build())
+    }
+}
+
+/// What a batch of changes made stale.
+#[derive(Default)]
+struct Dirty {
+    services: BTreeSet<ServiceKey>,
+    ports: BTreeSet<ServicePortKey>,
+}
+
+fn service_ports(rule: &RouteRule) -> impl Iterator<Item = &ServicePortKey> {
+    rule.parents().iter().filter_map(|parent| match parent {
+        Parent::Service { port, .. } => Some(port),
+        Parent::Listener { .. } => None,
+    })
+}
+
+/// Edits one of the sets of a map of sets; an empty set is not kept.
+fn edit_set<K, T>(map: &mut ShardedMap<K, BTreeSet<T>>, key: &K, edit: impl FnOnce(&mut BTreeSet<T>) -> bool)
+where
+    K: Clone + Eq + std::hash::Hash,
+    T: Clone + Ord,
+{
+    let mut set = map.remove(key).unwrap_or_default();
+    edit(&mut set);
+    if !set.is_empty() {
+        map.insert(key.clone(), set);
+    }
+}

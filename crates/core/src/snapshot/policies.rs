@@ -1,0 +1,94 @@
+//! Policies by what they apply to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::ids::{Namespace, PolicyKey};
+use crate::policy::Scope;
+use crate::workload::Workload;
+
+/// A policy that says what it applies to.
+pub(super) trait Scoped {
+    fn key(&self) -> &PolicyKey;
+    fn scope(&self) -> &Scope;
+}
+
+impl Scoped for crate::policy::AuthorizationPolicy {
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+impl Scoped for crate::policy::MeshPolicy {
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+/// The policies of one kind. There are few, compared with workloads: an edit copies them.
+#[derive(Debug)]
+pub(super) struct PolicySet<P> {
+    by_key: BTreeMap<PolicyKey, Arc<P>>,
+    mesh: Vec<Arc<P>>,
+    by_namespace: HashMap<Namespace, Vec<Arc<P>>>,
+}
+
+impl<P> Default for PolicySet<P> {
+    fn default() -> Self {
+        Self { by_key: BTreeMap::new(), mesh: Vec::new(), by_namespace: HashMap::new() }
+    }
+}
+
+impl<P> Clone for PolicySet<P> {
+    fn clone(&self) -> Self {
+        Self { by_key: self.by_key.clone(), mesh: self.mesh.clone(), by_namespace: self.by_namespace.clone() }
+    }
+}
+
+impl<P: Scoped> PolicySet<P> {
+    pub(super) fn insert(&mut self, policy: &Arc<P>) {
+        self.remove(policy.key());
+        match policy.scope() {
+            Scope::Mesh => self.mesh.push(Arc::clone(policy)),
+            Scope::Namespace(ns) => self.by_namespace.entry(ns.clone()).or_default().push(Arc::clone(policy)),
+            Scope::Selected => {}
+        }
+        self.by_key.insert(policy.key().clone(), Arc::clone(policy));
+    }
+
+    pub(super) fn remove(&mut self, key: &PolicyKey) {
+        let Some(policy) = self.by_key.remove(key) else { return };
+        match policy.scope() {
+            Scope::Mesh => self.mesh.retain(|p| p.key() != key),
+            Scope::Namespace(ns) => {
+                if let Some(list) = self.by_namespace.get_mut(ns) {
+                    list.retain(|p| p.key() != key);
+                    if list.is_empty() {
+                        self.by_namespace.remove(ns);
+                    }
+                }
+            }
+            Scope::Selected => {}
+        }
+    }
+
+    /// Every policy that applies to a workload: the mesh's, its namespace's, and those it lists.
+    pub(super) fn applying_to<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<P>> {
+        let selected = workload.policies.iter().filter_map(|key| self.by_key.get(key));
+        let selected = selected.filter(|policy| matches!(policy.scope(), Scope::Selected));
+        let of_namespace = self.by_namespace.get(&workload.namespace).into_iter().flatten();
+        self.mesh.iter().chain(of_namespace).chain(selected)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<P>> {
+        self.by_key.values()
+    }
+}
