@@ -1,1 +1,16 @@
 //! The data plane of Weft: node and gateway fronts.
+//!
+//! Two short pipelines of the same stages, which are also the module names. Outbound: [`accept`], [`identify`],
+//! `route`, [`connect`], [`relay`]. Inbound: [`accept`], [`identify`], [`authorize`], [`connect`], [`relay`].
+//!
+//! Invariants:
+//! - connection state never crosses threads: it lives on one worker, a current-thread runtime with its `LocalSet`;
+//! - whose connection it is follows from the listener that accepted it, never from an address;
+//! - nothing reaches an application without a `Permit`, which only [`authorize`] can make.
+
+#![forbid(unsafe_code)]
+
+pub mod connect;
+pub mod identify;
+pub mod inpod;
+pub mod relay;

@@ -1,0 +1,132 @@
+//! Why a stream to an endpoint could not be had.
+
+use std::net::SocketAddr;
+
+use weft_core::identity::SpiffeId;
+use weft_core::reason::Reason;
+
+/// Whether trying another endpoint can do harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Not a byte of the application was sent: another endpoint may be tried at once.
+    NeverSent,
+    /// Another endpoint would answer the same: the fault is ours or the client's.
+    Pointless,
+}
+
+/// Why a stream to an endpoint could not be had. Nothing of the application was sent in any of these cases.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// TCP was refused, reset or unreachable.
+    #[error("cannot connect to {to}: {kind}; is the application listening there?")]
+    Tcp {
+        /// The address that was dialled.
+        to: SocketAddr,
+        /// What the kernel said.
+        kind: std::io::ErrorKind,
+    },
+    /// No answer in time.
+    #[error("no answer from {to} in time")]
+    Timeout {
+        /// The address that was dialled.
+        to: SocketAddr,
+    },
+    /// The peer's certificate is not the destination workload's.
+    #[error("{to} did not prove to be {expected}; was the pod replaced?")]
+    PeerIdentity {
+        /// The address that was dialled.
+        to: SocketAddr,
+        /// Who was expected.
+        expected: SpiffeId,
+    },
+    /// The handshake failed for another reason.
+    #[error("TLS handshake with {to} failed: {detail}")]
+    Handshake {
+        /// The address that was dialled.
+        to: SocketAddr,
+        /// What the TLS library said.
+        detail: String,
+    },
+    /// This node has no valid certificate for the client pod.
+    #[error("no valid certificate for {identity} on this node; is the CA reachable?")]
+    NoCertificate {
+        /// The identity without a certificate.
+        identity: SpiffeId,
+    },
+    /// The destination's node refused the stream.
+    #[error("the proxy of {to} refused the connection with status {status}")]
+    Refused {
+        /// The application's address.
+        to: SocketAddr,
+        /// The HTTP status of its answer to CONNECT.
+        status: u16,
+    },
+    /// The destination's policy denied the call.
+    #[error("the policy of {to} denies the call")]
+    Denied {
+        /// The application's address.
+        to: SocketAddr,
+    },
+    /// The tunnel broke before the stream was open.
+    #[error("the tunnel to {to} broke before the connection was open")]
+    TunnelReset {
+        /// The application's address.
+        to: SocketAddr,
+    },
+    /// The destination would be one of the proxy's own listeners.
+    #[error("{to} is a listener of the proxy itself")]
+    Loop {
+        /// The address.
+        to: SocketAddr,
+    },
+    /// The destination pod has left this node.
+    #[error("the workload at {to} has left this node")]
+    WorkloadGone {
+        /// The application's address.
+        to: SocketAddr,
+    },
+    /// A budget of the workload is used up.
+    #[error("a budget of the workload is used up: {0}")]
+    Limit(Reason),
+    /// The node is out of file descriptors or memory.
+    #[error("the node is out of file descriptors or memory")]
+    NodeExhausted,
+}
+
+impl ConnectError {
+    /// The code for logs and metrics.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Tcp { .. } => Reason::ConnectFailed,
+            Self::Timeout { .. } => Reason::ConnectTimeout,
+            Self::PeerIdentity { .. } => Reason::PeerIdentity,
+            Self::Handshake { .. } => Reason::TlsHandshake,
+            Self::NoCertificate { .. } => Reason::NoCertificate,
+            Self::Refused { .. } => Reason::TunnelRefused,
+            Self::Denied { .. } => Reason::PolicyDenied,
+            Self::TunnelReset { .. } => Reason::TunnelReset,
+            Self::Loop { .. } => Reason::Loop,
+            Self::WorkloadGone { .. } => Reason::WorkloadGone,
+            Self::Limit(reason) => *reason,
+            Self::NodeExhausted => Reason::NodeExhausted,
+        }
+    }
+
+    /// Whether another endpoint may be tried.
+    pub const fn retryable(&self) -> Retry {
+        match self {
+            Self::Tcp { .. }
+            | Self::Timeout { .. }
+            | Self::PeerIdentity { .. }
+            | Self::Handshake { .. }
+            | Self::Refused { .. }
+            | Self::TunnelReset { .. }
+            | Self::WorkloadGone { .. } => Retry::NeverSent,
+            Self::NoCertificate { .. }
+            | Self::Denied { .. }
+            | Self::Loop { .. }
+            | Self::Limit(_)
+            | Self::NodeExhausted => Retry::Pointless,
+        }
+    }
+}

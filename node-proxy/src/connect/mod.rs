@@ -1,0 +1,68 @@
+//! From a decision to a byte stream: tunnels, the in-memory path on one node, plain TCP.
+
+mod error;
+mod stream;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::future::LocalBoxFuture;
+use weft_core::identity::SpiffeId;
+use weft_core::ids::WorkloadUid;
+use weft_core::workload::Workload;
+
+use crate::identify::LocalWorkload;
+
+pub use error::{ConnectError, Retry};
+pub use stream::UpstreamStream;
+
+/// An endpoint chosen, with how to get there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The application's address, as the endpoint has it.
+    pub address: SocketAddr,
+    /// How to get there.
+    pub transport: Transport,
+    /// The workload behind it, if known.
+    pub workload: Option<Arc<Workload>>,
+}
+
+/// How to get to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Through a tunnel to the node proxy inside the destination's pod.
+    Hbone {
+        /// The identity that the destination's certificate must carry.
+        expected: SpiffeId,
+    },
+    /// The destination pod is on this node: in memory.
+    Local {
+        /// The destination.
+        uid: WorkloadUid,
+    },
+    /// Not in the mesh: bytes as they are.
+    Plain,
+}
+
+impl Transport {
+    /// As logs and metrics name it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Hbone { .. } => "hbone",
+            Self::Local { .. } => "local",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// Byte streams to an endpoint on behalf of a local workload. Implemented by the connector of each worker; tests
+/// implement it over pipes.
+pub trait Dial {
+    /// Opens a stream from `source` to `target`. Bounded in time.
+    fn dial<'a>(
+        &'a self,
+        source: &'a Rc<LocalWorkload>,
+        target: &'a Target,
+    ) -> LocalBoxFuture<'a, Result<UpstreamStream, ConnectError>>;
+}

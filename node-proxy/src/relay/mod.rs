@@ -1,0 +1,3 @@
+//! Bytes and requests between two ends.
+
+pub mod front;
