@@ -1,0 +1,33 @@
+# Everything a person or the gate runs. Each target installs what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export WEFT_CACHE ?= $(HOME)/.cache/weft
+export PATH := $(WEFT_CACHE)/tools/bin:$(PATH):/usr/sbin:/sbin
+INSTALL := tests/tools/install.sh
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+build: ## the binaries, optimised
+	@$(INSTALL) build
+	cargo build --release --bins
+
+test: lint unit ## what the gate runs: lint, unit, world and network namespace tests
+
+lint: ## formatting, clippy, shell scripts, licences and dependency rules
+	@$(INSTALL) build lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+	shellcheck tests/tools/*.sh .ci/run
+
+unit: ## all tests of the workspace, those in network namespaces included
+	@$(INSTALL) build test
+	cargo test --workspace --quiet
+
+clean: ## remove what was built here; the cache stays
+	cargo clean
+
+.PHONY: help build test lint unit clean

