@@ -1,1 +1,54 @@
 //! The only user of rustls: SPIFFE verification, certificate store, rotation.
+//!
+//! ```text
+//!  CertManager --renews--> CertStore --current Svid--> ClientTls::connect / ServerTls::accept --> (TlsStream, PeerInfo)
+//!                              |                                   |
+//!                          TrustStore (roots per trust domain, generation) --verified by webpki, SPIFFE rules on top
+//! ```
+//!
+//! Invariants:
+//!
+//! - A certificate is accepted by one path only ([`PeerInfo`] comes out of it): a chain to a current root of the trust
+//!   domain that its single SPIFFE URI SAN names, valid now, with the right key usages. DNS names and subjects count
+//!   for nothing.
+//! - A client gets a stream only for a peer whose whole identity is one it expects; nothing of the application's is
+//!   written before.
+//! - A resumed session is held to the same rules as a full handshake: the peer's chain, kept with the session, is
+//!   verified again against the bundle and the clock of *now*. Sessions are kept in memory, per certificate of ours and
+//!   generation of the bundle, and die with either.
+//! - Private keys of workloads live in memory only.
+
+mod clock;
+mod control;
+mod error;
+mod handshake;
+mod leaf;
+mod manager;
+mod mesh;
+mod peer;
+mod provider;
+mod serve;
+mod sessions;
+mod store;
+mod svid;
+mod trust;
+mod verify;
+
+pub use clock::Clock;
+pub use control::{ControlClient, ControlServer, ExpectedServer, InvalidRootHash, RootHash, ServerTrust};
+pub use error::{HandshakeError, NoCertificate, PeerRefused};
+pub use manager::{CertManager, FetchError, FetchFuture, IdentityLease, ManagerSettings, SvidRequest, SvidSource};
+pub use mesh::{ClientTls, ServerTls};
+pub use peer::{ExpectedPeer, PeerInfo, PeerRole};
+pub use serve::incoming;
+pub use store::{CertStore, IdentityStatus, TlsSettings};
+pub use svid::{InvalidSvid, KeyRequest, Svid, SvidParts};
+pub use trust::{Generation, InvalidBundle, TrustBundle, TrustSnapshot, TrustStore};
+
+pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// A TLS stream of either role over `IO`.
+pub type TlsStream<IO> = tokio_rustls::TlsStream<IO>;
+
+#[cfg(test)]
+mod tests;

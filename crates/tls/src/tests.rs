@@ -1,0 +1,7 @@
+//! Handshakes in memory between real stores; certificates made by rcgen, some of them broken on purpose.
+
+mod control;
+mod handshakes;
+mod pki;
+mod renewal;
+mod resumption;
