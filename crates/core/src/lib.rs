@@ -8,6 +8,7 @@ pub mod identity;
 pub mod ids;
 pub mod inpod;
 pub mod matching;
+pub mod normalize;
 pub mod plan;
 pub mod policy;
 pub mod reason;

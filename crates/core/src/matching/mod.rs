@@ -1,41 +1,58 @@
-//! Tables of rules. This first form only holds them; the routing engineer's module replaces this file whole.
+//! Which rule a request, a TLS name or a connection gets: the Gateway API's precedence as pure functions.
+//!
+//! Precedence is an ordering of all the `matches[]` of a frontend ([`rank`]) that does not depend on the request,
+//! so the winner is the first match in that order that holds ([`condition`]). [`HttpTable`] finds it through an
+//! index instead of walking the order; a property test holds both to the same answer.
+//!
+//! A frontend is one listener of a Gateway or one port of a Service; the caller has already chosen it, with its own
+//! hostname ([`crate::route::HostnameMatch::matches`]). A rule of a less specific hostname still answers what no
+//! rule of the more specific one matches: hostnames rank matches, they do not fence them off (listeners do).
 
-use std::sync::Arc;
+pub mod condition;
+pub mod host;
+pub mod rank;
 
-use crate::route::RouteRule;
+mod l4;
+mod table;
+mod weight;
 
-/// HTTP and gRPC rules of one frontend.
-#[derive(Debug)]
-pub struct HttpTable {
-    rules: Vec<Arc<RouteRule>>,
+#[cfg(test)]
+mod tests;
+
+use http::{HeaderMap, Method};
+
+pub use self::l4::L4Table;
+pub use self::table::{HttpTable, Matched};
+pub use self::weight::{draw, pick_weighted};
+
+/// What routing looks at in a request: the request as it will be forwarded, already normalised
+/// ([`crate::normalize`]).
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The host: lower case, no port, no trailing dot ([`crate::normalize::host`]); empty if the request has none.
+    pub host: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The query, without the `?`.
+    pub query: Option<&'a str>,
+    /// The headers.
+    pub headers: &'a HeaderMap,
 }
 
-impl HttpTable {
-    /// Holds the rules.
-    pub fn new(rules: Vec<Arc<RouteRule>>) -> Self {
-        Self { rules }
-    }
-
-    /// The rules.
-    pub fn rules(&self) -> &[Arc<RouteRule>] {
-        &self.rules
+impl RequestFacts<'_> {
+    /// Whether the request is a gRPC call, by its content type (gRPC over HTTP/2, "Requests").
+    pub fn is_grpc(&self) -> bool {
+        is_grpc(self.headers)
     }
 }
 
-/// TLS, TCP or UDP rules of one frontend.
-#[derive(Debug)]
-pub struct L4Table {
-    rules: Vec<Arc<RouteRule>>,
-}
-
-impl L4Table {
-    /// Holds the rules.
-    pub fn new(rules: Vec<Arc<RouteRule>>) -> Self {
-        Self { rules }
-    }
-
-    /// The rules.
-    pub fn rules(&self) -> &[Arc<RouteRule>] {
-        &self.rules
+/// Whether these are the headers of a gRPC call: `content-type: application/grpc`, `application/grpc+...`.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(http::header::CONTENT_TYPE) else { return false };
+    match value.as_bytes().strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
+        None => false,
     }
 }

@@ -1,0 +1,107 @@
+//! The index answers as a walk through all matches in the order of precedence does.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{Request, rule};
+use crate::matching::HttpTable;
+use crate::matching::host::HostSpecificity;
+use crate::matching::rank::{Rank, WithinHost, normal_prefix};
+use crate::route::{HttpRule, PathMatch, RouteRule};
+
+/// Rule, match, bytes of the prefix.
+type Found<'a> = (&'a HttpRule, usize, Option<usize>);
+
+/// What the least rank that holds leads to.
+fn naive<'a>(rules: &'a [HttpRule], request: &Request) -> Option<Found<'a>> {
+    let facts = request.facts();
+    let mut best: Option<(Rank<'a>, Found<'a>)> = None;
+    for rule in rules {
+        let hosts = rule.hostnames.iter().filter(|it| it.matches(facts.host)).map(|it| it.specificity()).max();
+        let host = match hosts {
+            Some(host) => host,
+            None if rule.hostnames.is_empty() => HostSpecificity::Any,
+            None => continue,
+        };
+        for (index, condition) in rule.matches.iter().enumerate().filter(|(_, it)| it.holds(&facts)) {
+            let rank = Rank { host: Reverse(host), within: WithinHost::new(rule, index, condition) };
+            let prefix_len = match &condition.path {
+                PathMatch::Prefix(prefix) => Some(normal_prefix(prefix).len()),
+                _ => None,
+            };
+            if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+                best = Some((rank, (rule, index, prefix_len)));
+            }
+        }
+    }
+    best.map(|(_, found)| found)
+}
+
+fn host() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(&["", "a.com", "b.a.com", "c.b.a.com", "x.org", "com", ".a.com", "a.co"][..])
+}
+
+fn path() -> impl Strategy<Value = String> {
+    proptest::collection::vec(proptest::sample::select(&["a", "ab", "b", "svc.A", ""][..]), 0..5)
+        .prop_map(|parts| format!("/{}", parts.join("/")))
+}
+
+fn condition() -> impl Strategy<Value = String> {
+    let name = || proptest::sample::select(&["_", "a", "ab", "svc.A", "~a.*", "~.*"][..]);
+    let path = prop_oneof![
+        3 => path().prop_map(|it| format!("={it}")),
+        4 => path(),
+        1 => proptest::sample::select(&["~/a.*", "~/.*", "~/a/b", "~.*b"][..]).prop_map(str::to_owned),
+        2 => (name(), name()).prop_map(|(service, method)| format!("grpc:{service}/{method}")),
+    ];
+    let method = proptest::sample::select(&["", "GET", "POST"][..]);
+    let headers = proptest::sample::select(&["", "h:v=1", "h:v=2", "h:v=1 h:w=1", "h:w~1|2"][..]);
+    let query = proptest::sample::select(&["", "q:a=1", "q:a=1 q:b=2", "q:b~."][..]);
+    (path, method, headers, query)
+        .prop_map(|(path, method, headers, query)| format!("{path} {method} {headers} {query}"))
+}
+
+fn rule_text() -> impl Strategy<Value = String> {
+    let names = || proptest::sample::select(&["a/x", "a-b/x", "a/x-y", "b/a"][..]);
+    let hostnames = proptest::collection::vec(
+        proptest::sample::select(&["a.com", "*.a.com", "*.b.a.com", "*.com", "b.a.com", "x.org"][..]),
+        0..3,
+    );
+    let conditions = proptest::collection::vec(condition(), 1..4);
+    (names(), 0..3_u16, 0..3_i64, hostnames, conditions).prop_map(|(name, index, created, hostnames, conditions)| {
+        let hostnames: String = hostnames.iter().map(|it| format!("host:{it} ")).collect();
+        format!("{name}#{index}@{created} {hostnames}{}", conditions.join(" or "))
+    })
+}
+
+fn request_text() -> impl Strategy<Value = String> {
+    let method = proptest::sample::select(&["GET", "POST"][..]);
+    let query = proptest::sample::select(&["", "?a=1", "?b=2&a=1", "?a=2&a=1"][..]);
+    let headers = proptest::sample::select(&["", "v:1", "v:2 w:1", "v:1 w:1", "V:1"][..]);
+    (method, host(), path(), query, headers)
+        .prop_map(|(method, host, path, query, headers)| format!("{method} {host}{path}{query} {headers}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn the_index_finds_what_the_ordered_walk_finds(
+        rules in proptest::collection::vec(rule_text(), 0..16),
+        requests in proptest::collection::vec(request_text(), 1..8),
+    ) {
+        let mut rules: Vec<HttpRule> = rules.iter().map(|text| rule(text)).collect();
+        // One object never has two rules in one place.
+        rules.sort_by(|a, b| a.key.cmp(&b.key));
+        rules.dedup_by(|a, b| a.key == b.key);
+        let table = HttpTable::new(rules.iter().cloned().map(|rule| Arc::new(RouteRule::Http(rule))).collect());
+        for text in &requests {
+            let request = Request::new(text);
+            let found = table.find(&request.facts());
+            let found = found.map(|it| (&it.rule.key, it.match_index, it.prefix_len));
+            let expected = naive(&rules, &request).map(|(rule, index, prefix_len)| (&rule.key, index, prefix_len));
+            prop_assert_eq!(found, expected, "{}", text);
+        }
+    }
+}
