@@ -1,0 +1,146 @@
+//! What the client holds and wants, and the requests that say so. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weft_api::envoy::config::core::v3::Node;
+use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use weft_api::google::rpc::Status;
+
+use super::{Demand, Rejection};
+use crate::{Encoded, ResourceName, TypeUrl, Update, WILDCARD};
+
+/// Reasons quoted in one NACK; the rest is counted.
+const QUOTED: usize = 10;
+/// `google.rpc.Code.INVALID_ARGUMENT`
+const INVALID_ARGUMENT: i32 = 3;
+
+/// The client's books.
+#[derive(Debug)]
+pub(super) struct Held {
+    types: BTreeMap<TypeUrl, OfType>,
+}
+
+#[derive(Debug, Default)]
+struct OfType {
+    wildcard: bool,
+    names: BTreeSet<Arc<str>>,
+    versions: HashMap<Arc<str>, String>,
+    answered: bool,
+}
+
+impl Held {
+    pub(super) fn new(types: &[TypeUrl]) -> Self {
+        let wild = |url: &TypeUrl| (url.clone(), OfType { wildcard: true, ..OfType::default() });
+        Self { types: types.iter().map(wild).collect() }
+    }
+
+    /// The first requests of a stream: subscriptions and what is held already.
+    pub(super) fn initial_requests(&self, node: &Node) -> Vec<DeltaDiscoveryRequest> {
+        let request = |(url, of_type): (&TypeUrl, &OfType)| {
+            let wildcard = of_type.wildcard.then(|| WILDCARD.to_owned());
+            let names = of_type.names.iter().map(|name| name.to_string());
+            let versions = of_type.versions.iter().map(|(name, version)| (name.to_string(), version.clone()));
+            DeltaDiscoveryRequest {
+                node: Some(node.clone()),
+                type_url: url.as_str().to_owned(),
+                resource_names_subscribe: wildcard.into_iter().chain(names).collect(),
+                initial_resource_versions: versions.collect(),
+                ..DeltaDiscoveryRequest::default()
+            }
+        };
+        self.types.iter().map(request).collect()
+    }
+
+    /// Books a demand and makes the request for it.
+    pub(super) fn demand(&mut self, demand: &Demand) -> DeltaDiscoveryRequest {
+        let (Demand::Subscribe(name) | Demand::Unsubscribe(name)) = demand;
+        let of_type = self.types.entry(name.type_url.clone()).or_insert_with(|| OfType {
+            // A type only ever asked for by name needs no first answer to be in sync.
+            answered: true,
+            ..OfType::default()
+        });
+        let mut request =
+            DeltaDiscoveryRequest { type_url: name.type_url.as_str().to_owned(), ..DeltaDiscoveryRequest::default() };
+        match demand {
+            Demand::Subscribe(_) => {
+                of_type.names.insert(Arc::clone(&name.name));
+                request.resource_names_subscribe.push(name.name.to_string());
+            }
+            Demand::Unsubscribe(_) => {
+                of_type.names.remove(&name.name);
+                if !of_type.wildcard {
+                    of_type.versions.remove(&name.name);
+                }
+                request.resource_names_unsubscribe.push(name.name.to_string());
+            }
+        }
+        request
+    }
+
+    /// Books what was applied; a rejected resource isn't held, so that the next stream brings it again.
+    pub(super) fn applied(&mut self, versions: Vec<(ResourceName, Option<String>)>, rejections: &[Rejection]) {
+        for (name, version) in versions {
+            let Some(of_type) = self.types.get_mut(&name.type_url) else { continue };
+            let rejected = rejections.iter().any(|rejection| rejection.name == name);
+            match version {
+                Some(version) if !rejected => of_type.versions.insert(name.name, version),
+                _ => of_type.versions.remove(&name.name),
+            };
+        }
+    }
+
+    pub(super) fn answered(&mut self, type_url: &TypeUrl) {
+        if let Some(of_type) = self.types.get_mut(type_url) {
+            of_type.answered = true;
+        }
+    }
+
+    pub(super) fn all_answered(&self) -> bool {
+        self.types.values().all(|of_type| of_type.answered)
+    }
+}
+
+/// What [`updates`] makes of a response: the updates, the version of each (`None` when removed), and the resources
+/// that are not even resources.
+pub(super) type Opened = (Vec<Update>, Vec<(ResourceName, Option<String>)>, Vec<Rejection>);
+
+/// Opens a response.
+pub(super) fn updates(response: DeltaDiscoveryResponse) -> Opened {
+    let type_url = TypeUrl::new(&response.type_url);
+    let (mut updates, mut versions, mut rejections) = (Vec::new(), Vec::new(), Vec::new());
+    for resource in response.resources {
+        let name = ResourceName::new(type_url.clone(), &resource.name);
+        match resource.resource {
+            Some(body) if body.type_url == type_url.as_str() => {
+                updates.push(Update::Set(Encoded { name: name.clone(), body: Bytes::from(body.value) }));
+                versions.push((name, Some(resource.version)));
+            }
+            Some(body) => {
+                let reason = format!("the body is a {}, not a {type_url}", body.type_url);
+                rejections.push(Rejection { name, reason });
+            }
+            None => rejections.push(Rejection { name, reason: "the body is missing".into() }),
+        }
+    }
+    for name in response.removed_resources {
+        let name = ResourceName::new(type_url.clone(), name);
+        updates.push(Update::Remove(name.clone()));
+        versions.push((name, None));
+    }
+    (updates, versions, rejections)
+}
+
+/// The error of a NACK; none if nothing was rejected.
+pub(super) fn error_detail(rejections: &[Rejection]) -> Option<Status> {
+    if rejections.is_empty() {
+        return None;
+    }
+    let quoted = rejections.iter().take(QUOTED).map(|r| format!("{}: {}", r.name.name, r.reason));
+    let mut message = quoted.collect::<Vec<_>>().join("; ");
+    if rejections.len() > QUOTED {
+        message.push_str(&format!("; and {} more", rejections.len() - QUOTED));
+    }
+    Some(Status { code: INVALID_ARGUMENT, message, details: Vec::new() })
+}

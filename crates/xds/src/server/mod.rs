@@ -1,0 +1,169 @@
+//! The server: a [`Publisher`] and the streams that read from it.
+
+mod publisher;
+mod stream;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream as FuturesStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+use weft_api::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+pub use self::publisher::{Publisher, Sequence};
+use self::stream::{Heard, Stream};
+use crate::TypeUrl;
+
+/// Largest request taken, bytes: the versions of everything a client holds come in one.
+const MAX_REQUEST: usize = 64 << 20;
+
+/// Who may connect, what each may see, and what becomes known of them.
+pub trait Access: Send + Sync + 'static {
+    /// A client that was let in.
+    type Client: Send + Sync + 'static;
+
+    /// Lets a client in by what it presented.
+    ///
+    /// # Errors
+    /// The status that ends the stream: `UNAUTHENTICATED` or `PERMISSION_DENIED`.
+    fn admit(&self, metadata: &MetadataMap, extensions: &tonic::Extensions) -> Result<Self::Client, Status>;
+
+    /// Whether a client may see a resource.
+    fn may_see(&self, _client: &Self::Client, _type_url: &TypeUrl, _name: &str) -> bool {
+        true
+    }
+
+    /// Something became known of a client.
+    fn on_event(&self, client: &Self::Client, event: Event);
+}
+
+/// What became known of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its stream is open.
+    Connected,
+    /// It has applied everything up to here.
+    Synced(Sequence),
+    /// It rejected something, for this reason.
+    Nacked {
+        /// The type of the response.
+        type_url: TypeUrl,
+        /// The client's words.
+        reason: String,
+    },
+    /// Its stream ended.
+    Disconnected,
+}
+
+/// The gRPC service over a publisher.
+#[derive(Debug)]
+pub struct Server<A> {
+    publisher: Publisher,
+    access: Arc<A>,
+}
+
+impl<A: Access> Server<A> {
+    /// The service, to be added to a tonic router.
+    pub fn service(publisher: Publisher, access: Arc<A>) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(Self { publisher, access }).max_decoding_message_size(MAX_REQUEST)
+    }
+}
+
+#[tonic::async_trait]
+impl<A: Access> AggregatedDiscoveryService for Server<A> {
+    type DeltaAggregatedResourcesStream =
+        Pin<Box<dyn FuturesStream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let client = self.access.admit(request.metadata(), request.extensions())?;
+        let (sender, responses) = mpsc::channel(1);
+        let conversation = Conversation {
+            publisher: self.publisher.clone(),
+            access: Arc::clone(&self.access),
+            client,
+            sender,
+            stream: Stream::default(),
+            synced: None,
+        };
+        tokio::spawn(conversation.run(request.into_inner()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+}
+
+/// One client's stream with its I/O.
+struct Conversation<A: Access> {
+    publisher: Publisher,
+    access: Arc<A>,
+    client: A::Client,
+    sender: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    stream: Stream,
+    synced: Option<Sequence>,
+}
+
+impl<A: Access> Conversation<A> {
+    async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
+        self.access.on_event(&self.client, Event::Connected);
+        if let Err(status) = self.talk(&mut requests).await {
+            // Nobody listens any more if this fails.
+            let _ = self.sender.send(Err(status)).await;
+        }
+        self.access.on_event(&self.client, Event::Disconnected);
+    }
+
+    async fn talk(&mut self, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), Status> {
+        let mut published = self.publisher.subscribe();
+        loop {
+            tokio::select! {
+                request = requests.message() => match request? {
+                    Some(request) => self.hear(&request)?,
+                    None => return Ok(()),
+                },
+                changed = published.changed() => if changed.is_err() { return Ok(()) },
+                () = self.sender.closed() => return Ok(()),
+            }
+            while let Some(response) = self.next_response() {
+                if self.sender.send(Ok(response)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            self.note_synced();
+        }
+    }
+
+    fn hear(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
+        match self.stream.on_request(request, &self.publisher.read()) {
+            Heard::Nack(type_url, reason) => {
+                self.access.on_event(&self.client, Event::Nacked { type_url, reason });
+                Ok(())
+            }
+            Heard::TooMuch => Err(Status::resource_exhausted("too many types or names in one stream")),
+            Heard::Subscription | Heard::Ack(_) | Heard::Stale => Ok(()),
+        }
+    }
+
+    fn next_response(&mut self) -> Option<DeltaDiscoveryResponse> {
+        let state = self.publisher.read();
+        self.stream.catch_up(&state);
+        let may_see = |type_url: &TypeUrl, name: &str| self.access.may_see(&self.client, type_url, name);
+        self.stream.next_response(&state, may_see)
+    }
+
+    fn note_synced(&mut self) {
+        let synced = self.stream.synced();
+        if synced.is_some() && synced != self.synced {
+            self.synced = synced;
+            if let Some(sequence) = synced {
+                self.access.on_event(&self.client, Event::Synced(sequence));
+            }
+        }
+    }
+}
