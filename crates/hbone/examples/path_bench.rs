@@ -1,0 +1,203 @@
+//! What one core carries: applications on one core, both relays and the tunnel between them on another.
+//!
+//! `cargo run --profile quick -p weft-hbone --example path_bench -- [tunnel|plain] [connections] [seconds]`
+//!
+//! Prints requests/s of a 100-byte request and a 1 KiB response on each of 64 connections, then MB/s of 1 MiB responses on 8.
+//! `plain` has two socket-to-socket relays instead of the tunnel: the cost of the same number of hops without HTTP/2.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark may panic"
+)]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::task::{LocalSet, spawn_local};
+use tokio_util::sync::CancellationToken;
+use weft_hbone::relay::{Options, Socket, between};
+use weft_hbone::{
+    ConnectRequest, Connector, DialError, Handler, OpenRequest, Pool, Responder, ServerLimits, TunnelLimits,
+    serve_connection,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const REQUEST: usize = 100;
+
+fn on_core<F: Future<Output = ()>>(core: usize, work: impl FnOnce() -> F + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut cpus = CpuSet::new();
+        cpus.set(core).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, work());
+    });
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Answers every request with as many bytes as its first four say.
+async fn backend(listener: TcpListener) {
+    let body: &'static [u8] = Box::leak(vec![7_u8; 1 << 20].into_boxed_slice());
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        spawn_local(async move {
+            let mut request = [0; REQUEST];
+            while socket.read_exact(&mut request).await.is_ok() {
+                let len = u32::from_be_bytes(request[..4].try_into().unwrap()) as usize;
+                if socket.write_all(&body[..len]).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+struct Loopback(SocketAddr);
+
+impl Connector<()> for Loopback {
+    type Io = TcpStream;
+
+    async fn connect(&self, _: &()) -> Result<TcpStream, DialError> {
+        let socket = TcpStream::connect(self.0).await?;
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    }
+}
+
+struct Dial;
+
+impl Handler for Dial {
+    #[expect(clippy::manual_async_fn, reason = "the future must not borrow the handler")]
+    fn handle(&self, request: ConnectRequest, responder: Responder) -> impl Future<Output = ()> + 'static {
+        async move {
+            let Ok(upstream) = TcpStream::connect(request.authority).await else {
+                let _ = responder.refuse(StatusCode::SERVICE_UNAVAILABLE);
+                return;
+            };
+            upstream.set_nodelay(true).unwrap();
+            let mut stream = responder.accept().unwrap();
+            between(&mut Socket::new(upstream), &mut stream, Options::default()).await;
+        }
+    }
+}
+
+async fn proxies(mode: String, front: TcpListener, backend: SocketAddr) {
+    let (inner, inner_address) = listen().await;
+    let tunnelled = mode == "tunnel";
+    spawn_local(async move {
+        let handler = Rc::new(Dial);
+        loop {
+            let (socket, _) = inner.accept().await.unwrap();
+            socket.set_nodelay(true).unwrap();
+            if tunnelled {
+                let serving =
+                    serve_connection(socket, Rc::clone(&handler), ServerLimits::default(), CancellationToken::new());
+                spawn_local(serving);
+            } else {
+                spawn_local(plain(socket, backend));
+            }
+        }
+    });
+    let pool = Pool::new(Loopback(inner_address), TunnelLimits::default());
+    loop {
+        let (socket, _) = front.accept().await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        if !tunnelled {
+            spawn_local(plain(socket, inner_address));
+            continue;
+        }
+        let pool = pool.clone();
+        spawn_local(async move {
+            let mut stream = pool.open(&(), &OpenRequest::new(backend)).await.unwrap();
+            between(&mut Socket::new(socket), &mut stream, Options::default()).await;
+        });
+    }
+}
+
+async fn plain(downstream: TcpStream, upstream: SocketAddr) {
+    let upstream = TcpStream::connect(upstream).await.unwrap();
+    upstream.set_nodelay(true).unwrap();
+    between(&mut Socket::new(downstream), &mut Socket::new(upstream), Options::default()).await;
+}
+
+async fn client(target: SocketAddr, len: usize, done: Arc<AtomicU64>) {
+    let mut socket = TcpStream::connect(target).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let mut request = [0; REQUEST];
+    request[..4].copy_from_slice(&u32::try_from(len).unwrap().to_be_bytes());
+    let mut body = vec![0; len.min(256 << 10)];
+    loop {
+        socket.write_all(&request).await.unwrap();
+        let mut left = len;
+        while left > 0 {
+            let want = left.min(body.len());
+            let n = socket.read(&mut body[..want]).await.unwrap();
+            assert_ne!(n, 0, "closed under load");
+            left -= n;
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn measure(mode: &str, connections: usize, len: usize, seconds: u64) -> f64 {
+    let (front_tx, front_rx) = std::sync::mpsc::channel();
+    let (backend_tx, backend_rx) = std::sync::mpsc::channel();
+    on_core(1, move || async move {
+        let (listener, address) = listen().await;
+        backend_tx.send(address).unwrap();
+        backend(listener).await;
+    });
+    let backend_address = backend_rx.recv().unwrap();
+    let mode = mode.to_owned();
+    on_core(0, move || async move {
+        let (front, address) = listen().await;
+        front_tx.send(address).unwrap();
+        proxies(mode, front, backend_address).await;
+    });
+    let target = front_rx.recv().unwrap();
+    let done = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&done);
+    on_core(1, move || async move {
+        for _ in 0..connections {
+            spawn_local(client(target, len, Arc::clone(&counted)));
+        }
+        std::future::pending().await
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let (start, before) = (Instant::now(), done.load(Ordering::Relaxed));
+    std::thread::sleep(Duration::from_secs(seconds));
+    (done.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mode = arguments.first().map_or("tunnel", String::as_str);
+    let load = arguments.get(1).map_or("both", String::as_str);
+    let seconds = arguments.get(2).map_or(5, |s| s.parse().unwrap());
+    if load != "bulk" {
+        println!("{mode}: {:.0} requests/s", measure(mode, 64, 1024, seconds));
+    } else {
+        println!("{mode}: {:.0} MB/s", measure(mode, 8, 1 << 20, seconds) * 1.048_576);
+    }
+}

@@ -1,0 +1,287 @@
+//! Tunnels by key, shared by the streams of one worker.
+//!
+//! A key says who dials whom: the client pod, the server pod's address and the identity expected there. Streams of different keys
+//! never share a tunnel. Invariants: at most one dial per key at a time, whoever waits for it; a tunnel that retires or breaks is
+//! not offered again; a waiter that goes away doesn't take the dial with it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::rc::{Rc, Weak};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::error::{DialError, DialFailure, OpenError};
+use crate::limits::TunnelLimits;
+use crate::request::OpenRequest;
+use crate::stream::TunnelStream;
+use crate::tunnel::{Tunnel, TunnelState};
+
+/// How often a stream that a tunnel certainly did not process is tried on another tunnel.
+const ATTEMPTS: usize = 3;
+
+/// Makes authenticated transports: connects in the right network namespace, does the TLS handshake, checks the identity.
+pub trait Connector<K>: 'static {
+    /// The transport.
+    type Io: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Dials for a key. The pool bounds the time.
+    fn connect(&self, key: &K) -> impl Future<Output = Result<Self::Io, DialError>>;
+}
+
+/// Numbers for gauges, over all keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Keys with a tunnel or a dial under way.
+    pub keys: usize,
+    /// Tunnels that take streams.
+    pub tunnels: usize,
+    /// Dials under way.
+    pub dialling: usize,
+    /// Streams on tunnels that take streams.
+    pub streams: usize,
+    /// Dials started since the pool was made.
+    pub dials: u64,
+}
+
+struct Dial {
+    done: Notify,
+    result: RefCell<Option<Result<Rc<Tunnel>, DialError>>>,
+}
+
+struct Entry {
+    tunnels: Vec<Rc<Tunnel>>,
+    dial: Option<Rc<Dial>>,
+}
+
+struct Inner<K, C> {
+    connector: C,
+    limits: TunnelLimits,
+    entries: RefCell<HashMap<K, Entry>>,
+    draining: Cell<bool>,
+    dials: Cell<u64>,
+}
+
+/// The pool of one worker. Clones are handles to the same pool; methods need the worker's `LocalSet`.
+pub struct Pool<K, C>(Rc<Inner<K, C>>);
+
+impl<K, C> Clone for Pool<K, C> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<K, C> Pool<K, C>
+where
+    K: Clone + Eq + Hash + 'static,
+    C: Connector<K>,
+{
+    /// An empty pool.
+    pub fn new(connector: C, limits: TunnelLimits) -> Self {
+        Self(Rc::new(Inner {
+            connector,
+            limits,
+            entries: RefCell::default(),
+            draining: Cell::new(false),
+            dials: Cell::new(0),
+        }))
+    }
+
+    /// Opens a stream on a tunnel of the key, dialling one if none has room.
+    ///
+    /// A stream that the peer certainly did not process (GOAWAY, REFUSED_STREAM) is tried on another tunnel, a few times.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, key: &K, request: &OpenRequest) -> Result<TunnelStream, OpenError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let tunnel = self.tunnel(key).await?;
+            match tunnel.open(request).await {
+                Err(error) if error.other_tunnel_may_do() && attempt < ATTEMPTS => self.0.forget(key, &tunnel),
+                opened => return opened,
+            }
+        }
+    }
+
+    /// A tunnel with room for one more stream.
+    async fn tunnel(&self, key: &K) -> Result<Rc<Tunnel>, OpenError> {
+        loop {
+            if self.0.draining.get() {
+                return Err(OpenError::Draining);
+            }
+            if let Some(tunnel) = self.0.pick(key) {
+                return Ok(tunnel);
+            }
+            let dial = self.dial(key);
+            // Registered before the result is looked at, and nothing runs in between on this thread.
+            let done = dial.done.notified();
+            if dial.result.borrow().is_none() {
+                done.await;
+            }
+            let result = dial.result.borrow().clone();
+            match result {
+                Some(Err(error)) => return Err(error.into()),
+                // A fresh tunnel with room; or others were faster and filled it, then there is another turn.
+                Some(Ok(tunnel)) if tunnel.has_room() => return Ok(tunnel),
+                // It broke, or the peer allows no stream at all: an error instead of dialling forever.
+                Some(Ok(tunnel)) if tunnel.active_streams() == 0 => return Err(OpenError::GoAway),
+                Some(Ok(_)) | None => {}
+            }
+        }
+    }
+
+    /// The dial under way for a key, or a new one. It runs in its own task, so that no waiter owns it.
+    fn dial(&self, key: &K) -> Rc<Dial> {
+        let mut entries = self.0.entries.borrow_mut();
+        let entry = entries.entry(key.clone()).or_insert_with(|| Entry { tunnels: Vec::new(), dial: None });
+        if let Some(dial) = &entry.dial {
+            return Rc::clone(dial);
+        }
+        let dial = Rc::new(Dial { done: Notify::new(), result: RefCell::new(None) });
+        entry.dial = Some(Rc::clone(&dial));
+        self.0.dials.set(self.0.dials.get() + 1);
+        let (inner, key, shared) = (Rc::clone(&self.0), key.clone(), Rc::clone(&dial));
+        tokio::task::spawn_local(async move {
+            // Held until the end: a panic in the connector must not leave waiters behind.
+            let settle = Settle { inner: Rc::clone(&inner), key: key.clone(), dial: shared };
+            let limit = inner.limits.dial_timeout;
+            let result = timeout(limit, inner.connect(&key)).await;
+            settle.with(result.unwrap_or_else(|_| {
+                Err(DialError::new(DialFailure::TimedOut, format_args!("no tunnel within {limit:?}")))
+            }));
+        });
+        dial
+    }
+
+    /// Stops opening streams; tunnels close when their streams have ended.
+    pub fn drain(&self) {
+        self.0.draining.set(true);
+        self.evict(|_| true);
+    }
+
+    /// Retires the tunnels of all keys that match: their pod or identity is gone. Streams on them end by themselves; to end them
+    /// too, use [`Self::kill`]. Returns how many tunnels that were.
+    pub fn evict(&self, matches: impl Fn(&K) -> bool) -> usize {
+        self.each_removed(matches, Tunnel::retire)
+    }
+
+    /// Closes the tunnels of all keys that match, and the streams on them: their certificate is revoked. Tunnels that retired
+    /// before are not known to the pool any more; their streams are the relay's to stop.
+    pub fn kill(&self, matches: impl Fn(&K) -> bool) -> usize {
+        self.each_removed(matches, Tunnel::stop)
+    }
+
+    fn each_removed(&self, matches: impl Fn(&K) -> bool, act: impl Fn(&Tunnel)) -> usize {
+        let mut removed = Vec::new();
+        self.0.entries.borrow_mut().retain(|key, entry| {
+            if !matches(key) {
+                return true;
+            }
+            removed.append(&mut entry.tunnels);
+            // A dial under way belongs to what was evicted too: its waiters get the tunnel's error, nobody else the tunnel.
+            false
+        });
+        removed.iter().for_each(|tunnel| act(tunnel));
+        removed.len()
+    }
+
+    /// Numbers for gauges.
+    pub fn stats(&self) -> PoolStats {
+        let entries = self.0.entries.borrow();
+        let mut stats = PoolStats { keys: entries.len(), dials: self.0.dials.get(), ..PoolStats::default() };
+        for entry in entries.values() {
+            stats.dialling += usize::from(entry.dial.is_some());
+            stats.tunnels += entry.tunnels.len();
+            stats.streams += entry.tunnels.iter().map(|t| t.active_streams()).sum::<usize>();
+        }
+        stats
+    }
+}
+
+impl<K, C> Inner<K, C>
+where
+    K: Clone + Eq + Hash + 'static,
+    C: Connector<K>,
+{
+    /// The oldest tunnel with room, so that younger ones run empty and idle out. Drops tunnels that have ended.
+    fn pick(&self, key: &K) -> Option<Rc<Tunnel>> {
+        let mut entries = self.entries.borrow_mut();
+        let tunnels = &mut entries.get_mut(key)?.tunnels;
+        let found = tunnels.iter().find(|tunnel| tunnel.has_room()).map(Rc::clone);
+        if found.is_none() {
+            tunnels.retain(|tunnel| tunnel.state() == TunnelState::Open);
+        }
+        found
+    }
+
+    async fn connect(self: &Rc<Self>, key: &K) -> Result<Rc<Tunnel>, DialError> {
+        let io = self.connector.connect(key).await?;
+        let (pool, its_key): (Weak<Self>, K) = (Rc::downgrade(self), key.clone());
+        Tunnel::start(io, self.limits, move || {
+            if let Some(pool) = pool.upgrade() {
+                pool.sweep(&its_key);
+            }
+        })
+        .await
+    }
+
+    /// Removes a tunnel that must not be offered again.
+    fn forget(&self, key: &K, tunnel: &Rc<Tunnel>) {
+        tunnel.retire();
+        self.sweep(key);
+    }
+
+    /// Removes the tunnels of a key that take no streams, and the key if nothing is left.
+    fn sweep(&self, key: &K) {
+        let mut entries = self.entries.borrow_mut();
+        let Some(entry) = entries.get_mut(key) else { return };
+        entry.tunnels.retain(|tunnel| tunnel.state() == TunnelState::Open);
+        if entry.tunnels.is_empty() && entry.dial.is_none() {
+            entries.remove(key);
+        }
+    }
+}
+
+/// Ends a dial exactly once, also if its task panics.
+struct Settle<K: Eq + Hash, C> {
+    inner: Rc<Inner<K, C>>,
+    key: K,
+    dial: Rc<Dial>,
+}
+
+impl<K: Eq + Hash, C> Settle<K, C> {
+    fn with(self, result: Result<Rc<Tunnel>, DialError>) {
+        self.dial.result.replace(Some(result));
+    }
+}
+
+impl<K: Eq + Hash, C> Drop for Settle<K, C> {
+    fn drop(&mut self) {
+        let mut result = self.dial.result.borrow_mut();
+        let result = result.get_or_insert_with(|| Err(DialError::new(DialFailure::Io, "the dial was aborted")));
+        let mut entries = self.inner.entries.borrow_mut();
+        match entries.get_mut(&self.key) {
+            // Still the pool's own dial.
+            Some(entry) if entry.dial.as_ref().is_some_and(|dial| Rc::ptr_eq(dial, &self.dial)) => {
+                entry.dial = None;
+                match result {
+                    Ok(tunnel) => entry.tunnels.push(Rc::clone(tunnel)),
+                    Err(_) if entry.tunnels.is_empty() => drop(entries.remove(&self.key)),
+                    Err(_) => {}
+                }
+            }
+            // Evicted meanwhile: the tunnel must not be used.
+            _ => {
+                if let Ok(tunnel) = result {
+                    tunnel.stop();
+                }
+            }
+        }
+        self.dial.done.notify_waiters();
+    }
+}

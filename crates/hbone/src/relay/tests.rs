@@ -1,0 +1,167 @@
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Waker;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// An application on both ends of a relay: `(near app, far app, the relay)`.
+fn pair(pipe: usize, options: Options) -> (DuplexStream, DuplexStream, JoinHandle<Report>) {
+    let (near, first) = duplex(pipe);
+    let (second, far) = duplex(pipe);
+    let relay =
+        tokio::task::spawn_local(
+            async move { between(&mut Socket::new(first), &mut Socket::new(second), options).await },
+        );
+    (near, far, relay)
+}
+
+fn run<F: Future<Output = ()>>(paused: bool, test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(paused).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(Duration::from_secs(60 * 60), test).await.expect("the test hangs");
+    });
+}
+
+#[test]
+fn bytes_go_both_ways_and_each_half_closes_by_itself() {
+    run(true, async {
+        let (mut near, mut far, relay) = pair(1024, Options::default());
+        near.write_all(b"hello").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"hello");
+        far.write_all(b"and back").await.unwrap();
+        far.shutdown().await.unwrap();
+        got.clear();
+        near.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"and back");
+        let want = Report { to_second: 5, to_first: 8, end: End::Closed(Which::First) };
+        assert_eq!(relay.await.unwrap(), want);
+    });
+}
+
+#[test]
+fn a_megabyte_through_a_narrow_pipe_arrives_unchanged() {
+    run(true, async {
+        let (near, far, relay) = pair(3000, Options::default());
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|i| (i * 7 + (i >> 8)) as u8).collect();
+        let (mut far_read, mut far_write) = tokio::io::split(far);
+        let echo = tokio::task::spawn_local(async move {
+            tokio::io::copy(&mut far_read, &mut far_write).await.unwrap();
+            far_write.shutdown().await.unwrap();
+        });
+        let (mut near_read, mut near_write) = tokio::io::split(near);
+        let data = sent.clone();
+        let writer = tokio::task::spawn_local(async move {
+            near_write.write_all(&data).await.unwrap();
+            near_write.shutdown().await.unwrap();
+        });
+        let mut got = Vec::new();
+        near_read.read_to_end(&mut got).await.unwrap();
+        assert!(got == sent);
+        writer.await.unwrap();
+        echo.await.unwrap();
+        let report = relay.await.unwrap();
+        assert_eq!((report.to_second, report.to_first), (1_000_000, 1_000_000));
+    });
+}
+
+#[test]
+fn an_idle_relay_ends_and_a_used_one_does_not() {
+    run(true, async {
+        let options = Options { idle: Some(Duration::from_secs(10)), stop: None };
+        let (mut near, mut far, relay) = pair(1024, options);
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            near.write_all(b"x").await.unwrap();
+            far.read_exact(&mut [0]).await.unwrap();
+        }
+        assert!(!relay.is_finished());
+        let since = Instant::now();
+        assert_eq!(relay.await.unwrap().end, End::Idle);
+        assert!(since.elapsed() <= Duration::from_secs(20));
+    });
+}
+
+#[test]
+fn a_relay_with_bytes_to_write_is_not_idle() {
+    run(true, async {
+        let options = Options { idle: Some(Duration::from_secs(10)), stop: None };
+        let (mut near, mut far, relay) = pair(16, options);
+        near.write_all(&[1; 30]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(!relay.is_finished(), "the far side is slow, not gone");
+        far.read_exact(&mut [0; 30]).await.unwrap();
+        assert_eq!(relay.await.unwrap().end, End::Idle);
+    });
+}
+
+#[test]
+fn a_stop_ends_a_relay_with_its_reason() {
+    run(true, async {
+        let stop = Stop::new();
+        let (mut near, _far, relay) = pair(1024, Options { idle: None, stop: Some(stop.signal()) });
+        near.write_all(b"x").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop.stop("revoked");
+        stop.stop("too late");
+        assert_eq!(relay.await.unwrap().end.reason(), "revoked");
+        // Also when it was pulled before the relay began.
+        let (_near, _far, relay) = pair(1024, Options { idle: None, stop: Some(stop.signal()) });
+        assert_eq!(relay.await.unwrap().end, End::Stopped("revoked"));
+    });
+}
+
+#[test]
+fn one_turn_of_a_busy_relay_is_bounded() {
+    run(true, async {
+        let (mut near, first) = duplex(8 << 20);
+        let (second, _far) = duplex(64 << 20);
+        near.write_all(&vec![0; 8 << 20]).await.unwrap();
+        let (mut first, mut second) = (Socket::new(first), Socket::new(second));
+        let mut relay = pin!(tokio::task::coop::unconstrained(between(&mut first, &mut second, Options::default())));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut turns = 0;
+        loop {
+            assert!(relay.as_mut().poll(&mut cx).is_pending());
+            turns += 1;
+            // The pipe is empty when its writer has room for all of it again.
+            let full = vec![0; 8 << 20];
+            let mut room = pin!(near.write(&full));
+            match room.as_mut().poll(&mut cx) {
+                Poll::Ready(Ok(n)) => assert!(n <= BYTES_PER_TURN + crate::limits::BULK_FRAME, "{n} in one turn"),
+                other => panic!("{other:?}"),
+            }
+            if turns == 8 {
+                return;
+            }
+        }
+    });
+}
+
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (ours.unwrap(), theirs.unwrap().0)
+}
+
+#[test]
+fn a_reset_of_one_socket_resets_the_other() {
+    run(false, async {
+        let (near, first) = tcp_pair().await;
+        let (second, mut far) = tcp_pair().await;
+        let relay = tokio::task::spawn_local(async move {
+            between(&mut Socket::new(first), &mut Socket::new(second), Options::default()).await
+        });
+        near.reset_on_drop();
+        drop(near);
+        let error = far.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(relay.await.unwrap().end, End::Failed(Which::First, io::ErrorKind::ConnectionReset));
+    });
+}
