@@ -10,7 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod connect;
 pub mod identify;
 pub mod inpod;
 pub mod relay;
+mod util;

@@ -1,0 +1,67 @@
+//! The balancers of one worker.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use weft_core::ids::ServicePortKey;
+use weft_core::snapshot::{Frontend, Snapshot};
+
+use super::{AffinityTable, Balancer, Place};
+use crate::util::FastHash;
+
+/// One balancer for each frontend that was asked for.
+#[derive(Debug)]
+pub struct Balancers {
+    place: Place,
+    affinity: Arc<AffinityTable>,
+    /// By the address of the frontend's allocation, which the balancer keeps alive: no name is hashed for a request.
+    by_frontend: RefCell<HashMap<usize, Rc<Balancer>, FastHash>>,
+    by_key: RefCell<HashMap<ServicePortKey, Rc<Balancer>>>,
+}
+
+impl Balancers {
+    /// No balancer yet. All workers share the affinity table.
+    pub fn new(place: Place, affinity: Arc<AffinityTable>) -> Self {
+        Self { place, affinity, by_frontend: RefCell::default(), by_key: RefCell::default() }
+    }
+
+    /// Where this proxy runs.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The balancer of a frontend, brought up to this version of it.
+    pub fn get(&self, frontend: &Arc<Frontend>, now: Instant) -> Rc<Balancer> {
+        let pointer = Arc::as_ptr(frontend).addr();
+        if let Some(balancer) = self.by_frontend.borrow().get(&pointer) {
+            return Rc::clone(balancer);
+        }
+        let mut by_key = self.by_key.borrow_mut();
+        let mut by_frontend = self.by_frontend.borrow_mut();
+        let balancer = match by_key.get(&frontend.key) {
+            Some(balancer) => {
+                by_frontend.remove(&Arc::as_ptr(&balancer.frontend()).addr());
+                balancer.update(Arc::clone(frontend), &self.place, now);
+                Rc::clone(balancer)
+            }
+            None => {
+                let affinity = Arc::clone(&self.affinity);
+                let balancer = Rc::new(Balancer::new(Arc::clone(frontend), &self.place, affinity, now));
+                by_key.insert(frontend.key.clone(), Rc::clone(&balancer));
+                balancer
+            }
+        };
+        by_frontend.insert(pointer, Rc::clone(&balancer));
+        balancer
+    }
+
+    /// Forgets the frontends that are gone.
+    pub fn sweep(&self, snapshot: &Snapshot, now: Instant) {
+        self.by_key.borrow_mut().retain(|key, _| snapshot.frontend(key).is_some());
+        self.by_frontend.borrow_mut().retain(|_, balancer| snapshot.frontend(&balancer.frontend().key).is_some());
+        self.affinity.sweep(now, |key| snapshot.frontend(key).is_some());
+    }
+}
