@@ -1,1 +1,9 @@
 //! The CNI plugin and the node agent that sets redirection in pods' network namespaces.
+//!
+//! ```text
+//!   runtime --stdin/env--> weft-cni (plugin) --unix socket, netns fd--> agent --unix socket, netns fd--> node proxy
+//!                                                                         |
+//!                                                                       rules, in the pod's namespace
+//! ```
+
+pub mod rules;
