@@ -4,6 +4,7 @@
 
 pub mod authorize;
 pub mod change;
+pub mod filter;
 pub mod identity;
 pub mod ids;
 pub mod inpod;

@@ -23,6 +23,7 @@ use http::{HeaderMap, Method};
 
 pub use self::l4::L4Table;
 pub use self::table::{HttpTable, Matched};
+pub(crate) use self::weight::scale;
 pub use self::weight::{draw, pick_weighted};
 
 /// What routing looks at in a request: the request as it will be forwarded, already normalised

@@ -54,7 +54,12 @@ fn grpc_route_sentences() {
         Case(
             "a regular expression covers the whole service or method name",
             &["a grpc:~foo[.].*/~Get.*"],
-            &[("POST x/foo.a/GetIt", "a"), ("POST x/foo/Get", "-"), ("POST x/my.foo.a/Get", "-"), ("POST x/foo.a/DoGet", "-")],
+            &[
+                ("POST x/foo.a/GetIt", "a"),
+                ("POST x/foo/Get", "-"),
+                ("POST x/my.foo.a/Get", "-"),
+                ("POST x/foo.a/DoGet", "-"),
+            ],
         ),
         Case(
             "precedence: characters in a matching non-wildcard hostname",
@@ -79,11 +84,7 @@ fn grpc_route_sentences() {
         Case(
             "precedence: header matches",
             &["one@1 grpc:foo/Get h:a=1", "two@2 grpc:foo/Get h:a=1 h:b=2", "none@0 grpc:foo/Get"],
-            &[
-                ("POST x/foo/Get a:1 b:2", "two"),
-                ("POST x/foo/Get a:1", "one"),
-                ("POST x/foo/Get", "none"),
-            ],
+            &[("POST x/foo/Get a:1 b:2", "two"), ("POST x/foo/Get a:1", "one"), ("POST x/foo/Get", "none")],
         ),
         Case(
             "ties: the oldest route based on creation timestamp",
