@@ -20,13 +20,20 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+pub mod capture;
+pub mod clients;
 pub mod harness;
 pub mod netns;
+pub mod pattern;
 pub mod process;
+pub mod servers;
 pub mod task;
+pub mod websocket;
 pub mod world;
 
+pub use capture::{Capture, Packets};
 pub use netns::Netns;
 pub use process::Process;
+pub use servers::Server;
 pub use task::Task;
 pub use world::{Node, Pod, World};

@@ -5,14 +5,18 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::net::if_::InterfaceFlags;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::process::Process;
@@ -20,6 +24,10 @@ use crate::task::Task;
 
 /// Where named network namespaces live, as `ip netns` and CNI runtimes have it.
 pub const NETNS_DIR: &str = "/run/netns";
+/// Longer than the kernel takes for what it does in the background.
+const SETTLE: Duration = Duration::from_secs(5);
+/// `RTF_LOCAL` of `<linux/ipv6_route.h>`.
+const RTF_LOCAL: u32 = 0x8000_0000;
 
 /// A network namespace. Clones are the same namespace; its name goes when the last clone does, the namespace itself
 /// when its last process and socket do.
@@ -128,7 +136,16 @@ impl Netns {
 
     /// Drives a future here in the background until the returned task is dropped.
     pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
-        Task::spawn(self.clone(), future)
+        self.spawn_with(move || future)
+    }
+
+    /// As [`spawn`](Self::spawn), for futures that need the runtime, or this namespace, to be made.
+    pub fn spawn_with<T, F>(&self, make: impl FnOnce() -> F + Send + 'static) -> Task<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T>,
+    {
+        Task::spawn(self.clone(), make)
     }
 
     /// Runs a program here and returns what it said, whatever its exit status.
@@ -178,6 +195,42 @@ impl Netns {
         let stderr = String::from_utf8_lossy(&out.stderr);
         ensure!(out.status.success(), "ip in {:?}: {stderr}\n{script}", self.name());
         Ok(())
+    }
+
+    /// Waits until an interface has a carrier.
+    ///
+    /// # Errors
+    /// When it has none after five seconds.
+    pub(crate) fn wait_carrier(&self, interface: &str) -> Result<()> {
+        let running = |i: &InterfaceAddress| i.flags.contains(InterfaceFlags::IFF_RUNNING);
+        self.wait(&format!("carrier of {interface}"), || {
+            Ok(getifaddrs()?.any(|i| i.interface_name == interface && running(&i)))
+        })
+    }
+
+    /// Waits until an address is delivered locally. The kernel adds that route some time after the address; until then its
+    /// own pod looks for it on the link.
+    ///
+    /// # Errors
+    /// When it isn't after five seconds.
+    pub(crate) fn wait_local(&self, address: Ipv6Addr) -> Result<()> {
+        let start = format!("{:032x} 80 ", address.to_bits());
+        self.wait(&format!("route of {address}"), || {
+            let routes = std::fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
+            let flags = |r: &str| r.split_whitespace().nth(8).and_then(|f| u32::from_str_radix(f, 16).ok());
+            Ok(routes.lines().any(|r| r.starts_with(&start) && flags(r).is_some_and(|f| f & RTF_LOCAL != 0)))
+        })
+    }
+
+    fn wait(&self, what: &str, mut done: impl FnMut() -> Result<bool> + Send) -> Result<()> {
+        let end = Instant::now() + SETTLE;
+        self.run(|| {
+            while !done()? {
+                ensure!(Instant::now() < end, "no {what} in {:?}", self.name());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        })
     }
 
     /// Sets a sysctl here; `key` is a path below `/proc/sys/net`.

@@ -18,12 +18,13 @@ pub struct Task<T> {
 }
 
 impl<T: Send + 'static> Task<T> {
-    pub(crate) fn spawn(place: Netns, future: impl Future<Output = T> + Send + 'static) -> Self {
+    pub(crate) fn spawn<F: Future<Output = T>>(place: Netns, make: impl FnOnce() -> F + Send + 'static) -> Self {
         let cancel = CancellationToken::new();
         let cancelled = cancel.clone();
         let thread = std::thread::spawn(move || {
             place.enter()?;
-            Ok(runtime().block_on(cancelled.run_until_cancelled_owned(future)))
+            let work = async { make().await };
+            Ok(runtime().block_on(cancelled.run_until_cancelled_owned(work)))
         });
         Self { cancel: Some(cancel.drop_guard()), thread: Some(thread) }
     }

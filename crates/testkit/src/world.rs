@@ -205,8 +205,9 @@ impl Node {
             format!("link set node{index} master wire up"),
         ])?;
         let gateway6 = Ipv6Addr::from_bits(self.pod_range6().to_bits() + 1);
+        self.ip(&["link set eth0 up"])?;
+        self.wait_carrier("eth0")?;
         self.ip(&[
-            "link set eth0 up".to_owned(),
             format!("addr add {}/24 dev eth0", self.ipv4()),
             format!("addr add {}/64 dev eth0 nodad", self.ipv6()),
             "link add pods type bridge".to_owned(),
@@ -214,6 +215,7 @@ impl Node {
             format!("addr add {}/24 dev pods", Ipv4Addr::from_bits(self.pod_range4().to_bits() + 1)),
             format!("addr add {gateway6}/64 dev pods nodad"),
         ])?;
+        self.wait_local(self.ipv6())?;
         self.sysctl("ipv4/ip_forward", "1")?;
         self.sysctl("ipv6/conf/all/forwarding", "1")
     }
@@ -242,13 +244,16 @@ impl Node {
             format!("link add pod{host} type veth peer name eth0 netns {}", netns.name()),
             format!("link set pod{host} master pods up"),
         ])?;
+        netns.ip(&["link set eth0 up"])?;
+        netns.wait_carrier("eth0")?;
+        self.wait_carrier("pods")?;
         netns.ip(&[
-            "link set eth0 up".to_owned(),
             format!("addr add {ipv4}/24 dev eth0"),
             format!("addr add {ipv6}/64 dev eth0 nodad"),
             format!("route add default via {}", Ipv4Addr::from_bits(self.pod_range4().to_bits() + 1)),
             format!("route add default via {}", Ipv6Addr::from_bits(self.pod_range6().to_bits() + 1)),
         ])?;
+        netns.wait_local(ipv6)?;
         Ok(PodInner { name: name.to_owned(), node: self.0.name.clone(), netns, ipv4, ipv6 })
     }
 }
