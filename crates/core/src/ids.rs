@@ -84,6 +84,15 @@ text_newtype! {
     WorkloadUid;
     /// The uid the API server (or the runtime) gave to one incarnation of a pod.
     PodUid;
+    /// The runtime's id of a pod's sandbox (`CNI_CONTAINERID`): one for each network namespace that a pod ever had.
+    SandboxId;
+}
+
+impl WorkloadUid {
+    /// The id of a pod's workload.
+    pub fn of_pod(namespace: &Namespace, name: &Name) -> Self {
+        Self::new(format!("Kubernetes//Pod/{namespace}/{name}"))
+    }
 }
 
 /// A TCP or UDP port, never 0.

@@ -18,3 +18,6 @@ pub const MARK_MASK: u32 = 0xfff;
 pub const REPLY_TABLE: u32 = 574;
 /// Priority of the rule that looks [`REPLY_TABLE`] up; before the main table (32766).
 pub const REPLY_RULE_PRIORITY: u32 = 20574;
+
+/// The version of the conversation between node agent and proxy (`weft.agent.v1`).
+pub const AGENT_PROTOCOL: u32 = 1;
