@@ -1,1 +1,3 @@
 //! Watches Kubernetes or a directory, computes configuration and status, serves delta xDS.
+
+pub mod dns;
