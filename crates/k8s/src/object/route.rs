@@ -1,0 +1,422 @@
+//! The five route kinds of the Gateway API (1.6), sharing their parts.
+//!
+//! Enumerations are text and numbers are wide: a value outside of what the API allows costs one rule, with the
+//! field named in the status, instead of the whole object.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `parentRefs[]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentReference {
+    /// The group, `gateway.networking.k8s.io` by default; empty for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The kind, `Gateway` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The namespace, the route's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+    /// A listener, or the name of a Service port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+    /// A port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i64>,
+}
+
+impl ParentReference {
+    /// Whether it names a Service (GAMMA).
+    pub fn is_service(&self) -> bool {
+        self.kind.as_deref() == Some("Service") && matches!(self.group.as_deref(), Some("" | "core"))
+    }
+}
+
+/// `backendRef` of a mirror, and the part of `backendRefs[]` that names the object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BackendReference {
+    /// The group, the core group by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The kind, `Service` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The namespace, the route's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+    /// The port; a Service needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i64>,
+}
+
+/// `backendRefs[]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BackendRef {
+    /// The group, the core group by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The kind, `Service` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The namespace, the route's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+    /// The port; a Service needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i64>,
+    /// Its share, 1 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i64>,
+    /// Filters for this backend (HTTPRoute and GRPCRoute).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Vec<Filter>>,
+}
+
+impl BackendRef {
+    /// The object it names.
+    pub fn reference(&self) -> BackendReference {
+        BackendReference {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// A filter of a rule or a backend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Filter {
+    /// Which of the fields below counts.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `RequestHeaderModifier`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_header_modifier: Option<HeaderFilter>,
+    /// `ResponseHeaderModifier`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_header_modifier: Option<HeaderFilter>,
+    /// `RequestMirror`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_mirror: Option<MirrorFilter>,
+    /// `RequestRedirect`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_redirect: Option<RedirectFilter>,
+    /// `URLRewrite`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_rewrite: Option<RewriteFilter>,
+    /// `CORS`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<CorsFilter>,
+    /// `ExternalAuth`: not supported; a rule with it answers 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<serde_json::Value>,
+    /// `ExtensionRef`: there are none; a rule with it answers 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension_ref: Option<ExtensionRef>,
+}
+
+/// `requestHeaderModifier`, `responseHeaderModifier`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeaderFilter {
+    /// Overwritten or made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Vec<HttpHeader>>,
+    /// Appended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add: Option<Vec<HttpHeader>>,
+    /// Deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove: Option<Vec<String>>,
+}
+
+/// A header and its value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpHeader {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// `requestMirror`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorFilter {
+    /// Where the copy goes.
+    pub backend_ref: BackendReference,
+    /// Of 100 requests; excludes `fraction`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<i64>,
+    /// A share; excludes `percent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<FractionOf>,
+}
+
+/// A share of requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FractionOf {
+    /// Not more than the denominator.
+    pub numerator: i64,
+    /// 100 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denominator: Option<i64>,
+}
+
+/// `requestRedirect`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RedirectFilter {
+    /// `http` or `https`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// The host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathModifier>,
+    /// The port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i64>,
+    /// 302 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<i64>,
+}
+
+/// `urlRewrite`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RewriteFilter {
+    /// The host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathModifier>,
+}
+
+/// `path` of a redirect or rewrite.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PathModifier {
+    /// `ReplaceFullPath` or `ReplacePrefixMatch`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For `ReplaceFullPath`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_full_path: Option<String>,
+    /// For `ReplacePrefixMatch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_prefix_match: Option<String>,
+}
+
+/// `cors`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CorsFilter {
+    /// Origins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_origins: Option<Vec<String>>,
+    /// Whether credentials may be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_credentials: Option<bool>,
+    /// Methods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_methods: Option<Vec<String>>,
+    /// Request headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_headers: Option<Vec<String>>,
+    /// Response headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expose_headers: Option<Vec<String>>,
+    /// Seconds, 5 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<i64>,
+}
+
+/// `extensionRef`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExtensionRef {
+    /// The group.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+}
+
+/// A condition on a header, a query parameter or (HTTP) path: a type, a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NamedMatch {
+    /// `Exact` (the default) or `RegularExpression`
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// `matches[].path`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PathMatch {
+    /// `PathPrefix` (the default), `Exact` or `RegularExpression`
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// `/` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// `matches[]` of an HTTPRoute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpRouteMatch {
+    /// The path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathMatch>,
+    /// Headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<NamedMatch>>,
+    /// Query parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_params: Option<Vec<NamedMatch>>,
+    /// The method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+}
+
+/// `timeouts`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteTimeouts {
+    /// The whole request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// One try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_request: Option<String>,
+}
+
+/// `retry`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RouteRetry {
+    /// Status codes, 400 to 599.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codes: Option<Vec<i64>>,
+    /// Tries after the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<i64>,
+    /// Least time between two tries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
+}
+
+/// `rules[]` of an HTTPRoute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpRouteRule {
+    /// The name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Any of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Vec<HttpRouteMatch>>,
+    /// In order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Vec<Filter>>,
+    /// By weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_refs: Option<Vec<BackendRef>>,
+    /// Limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<RouteTimeouts>,
+    /// Tries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RouteRetry>,
+    /// Not supported; a rule with it answers 500.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<serde_json::Value>,
+}
+
+/// `matches[].method` of a GRPCRoute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GrpcMethodMatch {
+    /// `Exact` (the default) or `RegularExpression`
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+}
+
+/// `matches[]` of a GRPCRoute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GrpcRouteMatch {
+    /// The call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<GrpcMethodMatch>,
+    /// Headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<NamedMatch>>,
+}
+
+/// `rules[]` of a GRPCRoute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GrpcRouteRule {
+    /// The name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Any of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Vec<GrpcRouteMatch>>,
+    /// In order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Vec<Filter>>,
+    /// By weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_refs: Option<Vec<BackendRef>>,
+    /// Not supported; a rule with it answers with an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<serde_json::Value>,
+}
+
+/// `rules[]` of a TLSRoute, TCPRoute or UDPRoute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct L4RouteRule {
+    /// The name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// By weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_refs: Option<Vec<BackendRef>>,
+}
+
+/// The status of a route as it is in the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RouteStatus {
+    /// One entry for each parent and controller.
+    pub parents: Vec<serde_json::Value>,
+}
+
+mod kinds;
+pub use kinds::*;

@@ -1,0 +1,85 @@
+//! Statuses as values; whoever writes them adds `lastTransitionTime` and keeps other controllers' entries.
+
+use serde::{Deserialize, Serialize};
+
+use super::ObjectRef;
+use super::policy::TargetRef;
+use super::route::ParentReference;
+
+/// What we write as `controllerName`, and answer to in a GatewayClass.
+pub const CONTROLLER_NAME: &str = "weftmesh.io/gateway-controller";
+
+/// The type of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConditionType {
+    /// The object is understood and in force.
+    Accepted,
+    /// All references were found and permitted.
+    ResolvedRefs,
+    /// Some rules of the route are invalid; present only when true.
+    PartiallyInvalid,
+    /// A part of the policy cannot be evaluated and denies instead; present only when true.
+    PartiallyEnforced,
+}
+
+/// A condition; its `observedGeneration` is that of the [`StatusUpdate`] around it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: ConditionType,
+    /// `True` or `False`.
+    pub status: bool,
+    /// One word, as the Gateway API defines it.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Condition {
+    /// A condition.
+    pub fn new(kind: ConditionType, status: bool, reason: &str, message: impl Into<String>) -> Self {
+        Self { kind, status, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// What one parent of a route thinks of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteParentStatus {
+    /// The reference as the route has it.
+    pub parent_ref: ParentReference,
+    /// Its conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// What became of one target of a policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyAncestorStatus {
+    /// The target; for a policy without one, the namespace (or, in the root namespace, the mesh).
+    pub ancestor_ref: TargetRef,
+    /// Its conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// The part of an object's status that is ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ObjectStatus {
+    /// All `parents` entries of our controller name whose parent is a Service. Those of Gateways are not touched.
+    Parents(Vec<RouteParentStatus>),
+    /// All `ancestors` entries of our controller name.
+    Ancestors(Vec<PolicyAncestorStatus>),
+}
+
+/// A status that differs from the one reported before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusUpdate {
+    /// Whose.
+    pub object: ObjectRef,
+    /// `metadata.generation` that was looked at.
+    pub generation: i64,
+    /// The status.
+    pub status: ObjectStatus,
+}

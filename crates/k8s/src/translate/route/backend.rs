@@ -1,0 +1,99 @@
+//! backendRef -> [`BackendTarget`].
+
+use weft_core::ids::{Port, RouteKind, ServiceKey, ServicePortKey};
+use weft_core::route::{BackendTarget, InvalidBackend};
+use weft_core::service::{AppProtocol, ServiceKind};
+
+use super::RuleContext;
+use crate::object::route::BackendReference;
+use crate::translate::{Problem, Reason};
+
+/// Highest weight of the API.
+const MAX_WEIGHT: i64 = 1_000_000;
+
+/// Resolves a reference. Whether it may be followed is asked before whether it exists, so that a route can't
+/// find out what there is in other namespaces.
+pub(super) fn target(ctx: &RuleContext<'_>, field: &str, wanted: &BackendReference, problems: &mut Vec<Problem>) -> BackendTarget {
+    let namespace = wanted.namespace.as_deref().unwrap_or(ctx.view.key.namespace.as_str());
+    let key = ServiceKey::new(namespace, wanted.name.as_str());
+    match resolve(ctx, field, &key, wanted) {
+        Ok(port) => BackendTarget::Service(port),
+        Err((reason, problem)) => {
+            problems.push(problem);
+            let kind = wanted.kind.as_deref().unwrap_or("Service");
+            let port = wanted.port.map(|p| format!(":{p}")).unwrap_or_default();
+            BackendTarget::Invalid { reference: format!("{kind} {key}{port}"), reason }
+        }
+    }
+}
+
+fn resolve(
+    ctx: &RuleContext<'_>,
+    field: &str,
+    key: &ServiceKey,
+    wanted: &BackendReference,
+) -> Result<ServicePortKey, (InvalidBackend, Problem)> {
+    let group = wanted.group.as_deref().unwrap_or_default();
+    let kind = wanted.kind.as_deref().unwrap_or("Service");
+    if !group.is_empty() || kind != "Service" {
+        let message = format!("a backend can't be of kind {kind:?} in group {group:?}");
+        let problem = Problem::new(format!("{field}.kind"), Reason::InvalidKind, message, "refer to a Service of the core group");
+        return Err((InvalidBackend::InvalidKind, problem));
+    }
+    let route = &ctx.view.key;
+    let foreign = key.namespace != route.namespace;
+    // A consumer route may send back to the very Service it is attached to: its clients could call it anyway.
+    let own_parent = || ctx.view.parent_services().any(|parent| parent == *key);
+    if foreign && !own_parent() && !ctx.lookup.permitted(route.kind, &route.namespace, key) {
+        let message = format!("Service {key} is in another namespace and no ReferenceGrant there permits it");
+        let remedy = format!(
+            "create a ReferenceGrant in namespace {} from {} in {} to Service {}",
+            key.namespace,
+            route.kind.as_str(),
+            route.namespace,
+            key.name
+        );
+        let problem = Problem::new(format!("{field}.namespace"), Reason::RefNotPermitted, message, remedy);
+        return Err((InvalidBackend::NotPermitted, problem));
+    }
+    let not_found = |reason, part: &str, message: String, remedy: String| {
+        Err((reason, Problem::new(format!("{field}{part}"), Reason::BackendNotFound, message, remedy)))
+    };
+    let Some(service) = ctx.lookup.service(key) else {
+        let remedy = "create it, or correct the name".to_owned();
+        return not_found(InvalidBackend::NotFound, ".name", format!("Service {key} does not exist"), remedy);
+    };
+    if let ServiceKind::ExternalName(_) = service.kind {
+        let message = format!("Service {key} is an ExternalName, which has no endpoints");
+        let remedy = "refer to a Service with a selector or EndpointSlices".to_owned();
+        return not_found(InvalidBackend::NotFound, ".name", message, remedy);
+    }
+    let ports = service.ports.iter().map(|p| p.port.to_string()).collect::<Vec<_>>().join(", ");
+    let remedy = format!("use one of its ports: {ports}");
+    let Some(number) = wanted.port else {
+        let message = "a reference to a Service needs a port".to_owned();
+        return not_found(InvalidBackend::UnsupportedPort, ".port", message, remedy);
+    };
+    let port = u16::try_from(number).ok().and_then(Port::new);
+    let Some(found) = service.ports.iter().find(|p| Some(p.port) == port) else {
+        return not_found(InvalidBackend::UnsupportedPort, ".port", format!("Service {key} has no port {number}"), remedy);
+    };
+    if found.protocol == AppProtocol::Udp && route.kind != RouteKind::Udp {
+        let message = format!("port {number} of Service {key} speaks UDP");
+        let problem = Problem::new(format!("{field}.port"), Reason::UnsupportedProtocol, message, "use a TCP port");
+        return Err((InvalidBackend::UnsupportedPort, problem));
+    }
+    Ok(ServicePortKey { service: key.clone(), port: found.port })
+}
+
+/// The weight, 1 by default.
+pub(super) fn weight(field: &str, weight: Option<i64>) -> Result<u32, Problem> {
+    match weight.unwrap_or(1) {
+        ok @ 0..=MAX_WEIGHT => Ok(u32::try_from(ok).unwrap_or(0)),
+        other => Err(Problem::value(
+            format!("{field}.weight"),
+            format!("{other} is not a weight"),
+            format!("use 0 to {MAX_WEIGHT}; 0 sends nothing there"),
+        )),
+    }
+}
