@@ -15,5 +15,7 @@
 //!
 //! No Kubernetes client and no xDS here. Only [`source`] does I/O.
 
+pub mod index;
 pub mod object;
+pub mod parse;
 pub mod translate;

@@ -14,7 +14,7 @@ pub mod workload;
 
 use std::fmt;
 
-//pub use policy_target::{Applies, ResolvedTarget, Selection};
+pub use policy_target::{Applies, Pods, ResolvedTarget, Selection, TargetLookup};
 
 /// Why something is not as its author meant it; the words of the Gateway API where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -15,8 +15,7 @@ const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
 pub fn service(object: &k8s::Service) -> (Service, Vec<Problem>) {
     let mut problems = Vec::new();
     let meta = &object.metadata;
-    let key =
-        ServiceKey::new(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
+    let key = ServiceKey::new(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
     let default = k8s::ServiceSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&default);
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {

@@ -8,7 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// `spec` of an HTTPRoute.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "gateway.networking.k8s.io", version = "v1", kind = "HTTPRoute", root = "HttpRoute", plural = "httproutes")]
+#[kube(
+    group = "gateway.networking.k8s.io",
+    version = "v1",
+    kind = "HTTPRoute",
+    root = "HttpRoute",
+    plural = "httproutes"
+)]
 #[kube(namespaced, status = "RouteStatus", derive = "PartialEq", derive = "Default")]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRouteSpec {
@@ -25,7 +31,13 @@ pub struct HttpRouteSpec {
 
 /// `spec` of a GRPCRoute.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "gateway.networking.k8s.io", version = "v1", kind = "GRPCRoute", root = "GrpcRoute", plural = "grpcroutes")]
+#[kube(
+    group = "gateway.networking.k8s.io",
+    version = "v1",
+    kind = "GRPCRoute",
+    root = "GrpcRoute",
+    plural = "grpcroutes"
+)]
 #[kube(namespaced, status = "RouteStatus", derive = "PartialEq", derive = "Default")]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcRouteSpec {

@@ -13,7 +13,12 @@ const MAX_WEIGHT: i64 = 1_000_000;
 
 /// Resolves a reference. Whether it may be followed is asked before whether it exists, so that a route can't
 /// find out what there is in other namespaces.
-pub(super) fn target(ctx: &RuleContext<'_>, field: &str, wanted: &BackendReference, problems: &mut Vec<Problem>) -> BackendTarget {
+pub(super) fn target(
+    ctx: &RuleContext<'_>,
+    field: &str,
+    wanted: &BackendReference,
+    problems: &mut Vec<Problem>,
+) -> BackendTarget {
     let namespace = wanted.namespace.as_deref().unwrap_or(ctx.view.key.namespace.as_str());
     let key = ServiceKey::new(namespace, wanted.name.as_str());
     match resolve(ctx, field, &key, wanted) {
@@ -37,7 +42,8 @@ fn resolve(
     let kind = wanted.kind.as_deref().unwrap_or("Service");
     if !group.is_empty() || kind != "Service" {
         let message = format!("a backend can't be of kind {kind:?} in group {group:?}");
-        let problem = Problem::new(format!("{field}.kind"), Reason::InvalidKind, message, "refer to a Service of the core group");
+        let problem =
+            Problem::new(format!("{field}.kind"), Reason::InvalidKind, message, "refer to a Service of the core group");
         return Err((InvalidBackend::InvalidKind, problem));
     }
     let route = &ctx.view.key;
@@ -76,7 +82,12 @@ fn resolve(
     };
     let port = u16::try_from(number).ok().and_then(Port::new);
     let Some(found) = service.ports.iter().find(|p| Some(p.port) == port) else {
-        return not_found(InvalidBackend::UnsupportedPort, ".port", format!("Service {key} has no port {number}"), remedy);
+        return not_found(
+            InvalidBackend::UnsupportedPort,
+            ".port",
+            format!("Service {key} has no port {number}"),
+            remedy,
+        );
     };
     if found.protocol == AppProtocol::Udp && route.kind != RouteKind::Udp {
         let message = format!("port {number} of Service {key} speaks UDP");

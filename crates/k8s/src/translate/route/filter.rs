@@ -40,7 +40,12 @@ pub(super) struct Place<'a> {
 
 /// Translates a list of filters. Broken references are problems but keep the filter; any other error gives none,
 /// because a request must not go on as if the filter were not there.
-pub(super) fn filters(ctx: &RuleContext<'_>, place: Place<'_>, list: &[Filter], problems: &mut Vec<Problem>) -> Filters {
+pub(super) fn filters(
+    ctx: &RuleContext<'_>,
+    place: Place<'_>,
+    list: &[Filter],
+    problems: &mut Vec<Problem>,
+) -> Filters {
     let mut made = Filters::default();
     for (i, filter) in list.iter().enumerate() {
         let field = format!("{}[{i}]", place.field);
@@ -72,7 +77,9 @@ fn one(
         return Err(Problem::value(format!("{field}.type"), message, suggestion(kind, known)));
     }
     check_union(field, filter)?;
-    let missing = |name: &str| Problem::value(format!("{field}.{name}"), format!("is missing for a filter of type {kind}"), "add it");
+    let missing = |name: &str| {
+        Problem::value(format!("{field}.{name}"), format!("is missing for a filter of type {kind}"), "add it")
+    };
     match kind {
         "RequestHeaderModifier" => {
             let spec = filter.request_header_modifier.as_ref().ok_or_else(|| missing("requestHeaderModifier"))?;
@@ -136,7 +143,8 @@ fn check_union(field: &str, f: &Filter) -> Result<(), Problem> {
 
 /// Filters that exclude each other or that a list may have once.
 fn incompatible(field: &str, list: &[Filter]) -> Option<Problem> {
-    let problem = |message: String, remedy: &str| Some(Problem::new(field, Reason::IncompatibleFilters, message, remedy));
+    let problem =
+        |message: String, remedy: &str| Some(Problem::new(field, Reason::IncompatibleFilters, message, remedy));
     let count = |kind: &str| list.iter().filter(|f| f.kind == kind).count();
     if let Some(kind) = HTTP_FILTERS.iter().find(|k| **k != "RequestMirror" && count(k) > 1) {
         return problem(format!("{kind} is there more than once"), "merge them into one filter");
@@ -221,14 +229,16 @@ fn redirect(place: Place<'_>, field: &str, spec: &RedirectFilter) -> Result<Redi
     if let Some(host) = &spec.hostname {
         check_hostname(&format!("{field}.hostname"), host)?;
     }
-    let port = match spec.port {
-        None => None,
-        Some(n) => Some(u16::try_from(n).ok().and_then(Port::new).ok_or_else(|| {
-            Problem::value(format!("{field}.port"), format!("{n} is not a port"), "use 1 to 65535")
-        })?),
-    };
+    let port =
+        match spec.port {
+            None => None,
+            Some(n) => Some(u16::try_from(n).ok().and_then(Port::new).ok_or_else(|| {
+                Problem::value(format!("{field}.port"), format!("{n} is not a port"), "use 1 to 65535")
+            })?),
+        };
     let code = spec.status_code.unwrap_or(302);
-    let status = u16::try_from(code).ok().filter(|c| REDIRECT_CODES.contains(c)).and_then(|c| StatusCode::from_u16(c).ok());
+    let status =
+        u16::try_from(code).ok().filter(|c| REDIRECT_CODES.contains(c)).and_then(|c| StatusCode::from_u16(c).ok());
     let status = status.ok_or_else(|| {
         let message = format!("{code} is not a status of a redirect");
         Problem::value(format!("{field}.statusCode"), message, "use 301, 302, 303, 307 or 308")
@@ -246,11 +256,12 @@ fn check_hostname(field: &str, text: &str) -> Result<(), Problem> {
 }
 
 fn path(place: Place<'_>, field: &str, spec: &PathSpec) -> Result<PathModifier, Problem> {
-    let missing = |name: &str| {
-        Problem::value(format!("{field}.{name}"), format!("is missing for type {}", spec.kind), "add it")
-    };
+    let missing =
+        |name: &str| Problem::value(format!("{field}.{name}"), format!("is missing for type {}", spec.kind), "add it");
     match (spec.kind.as_str(), &spec.replace_full_path, &spec.replace_prefix_match) {
-        ("ReplaceFullPath", full, None) => full.clone().map(PathModifier::Full).ok_or_else(|| missing("replaceFullPath")),
+        ("ReplaceFullPath", full, None) => {
+            full.clone().map(PathModifier::Full).ok_or_else(|| missing("replaceFullPath"))
+        }
         ("ReplacePrefixMatch", None, prefix) => {
             if !place.one_prefix {
                 let message = "ReplacePrefixMatch needs a rule with exactly one match, of type PathPrefix";
@@ -283,7 +294,11 @@ fn cors(field: &str, spec: &CorsFilter) -> Result<Cors, Problem> {
     for (i, text) in alone("allowOrigins", &spec.allow_origins)?.iter().enumerate() {
         origins.push(origin(text).ok_or_else(|| {
             let message = format!("{text:?} is not an origin");
-            Problem::value(format!("{field}.allowOrigins[{i}]"), message, "write scheme://host[:port], with * for the first labels, or *")
+            Problem::value(
+                format!("{field}.allowOrigins[{i}]"),
+                message,
+                "write scheme://host[:port], with * for the first labels, or *",
+            )
         })?);
     }
     let max_age = match spec.max_age {

@@ -102,13 +102,14 @@ pub(super) fn backends(
 
 fn timeouts(ctx: &RuleContext<'_>, spec: Option<&RouteTimeouts>, problems: &mut Vec<Problem>) -> Timeouts {
     let Some(spec) = spec else { return Timeouts::default() };
-    let mut read = |name: &str, text: Option<&String>| match text::duration(&ctx.field(&format!(".timeouts.{name}")), text?) {
-        Ok(time) => (!time.is_zero()).then_some(time),
-        Err(problem) => {
-            problems.push(problem);
-            None
-        }
-    };
+    let mut read =
+        |name: &str, text: Option<&String>| match text::duration(&ctx.field(&format!(".timeouts.{name}")), text?) {
+            Ok(time) => (!time.is_zero()).then_some(time),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        };
     let made = Timeouts {
         request: read("request", spec.request.as_ref()),
         backend_request: read("backendRequest", spec.backend_request.as_ref()),

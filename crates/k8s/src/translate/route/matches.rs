@@ -98,14 +98,18 @@ fn path(spec: Option<&PathSpec>, field: &str) -> Result<PathMatch, Problem> {
 
 /// The conditions of the API on literal paths; what they exclude could never be in a normalised request.
 fn check_path(value: &str, field: &str) -> Result<(), Problem> {
-    let wrong = |why: &str, remedy: &str| {
-        Err(Problem::value(format!("{field}.value"), format!("{value:?} {why}"), remedy))
-    };
+    let wrong =
+        |why: &str, remedy: &str| Err(Problem::value(format!("{field}.value"), format!("{value:?} {why}"), remedy));
     let lower = value.to_ascii_lowercase();
     if !value.starts_with('/') {
         return wrong("is not an absolute path", "start it with /");
     }
-    if value.contains("//") || value.contains("/./") || value.contains("/../") || value.ends_with("/.") || value.ends_with("/..") {
+    if value.contains("//")
+        || value.contains("/./")
+        || value.contains("/../")
+        || value.ends_with("/.")
+        || value.ends_with("/..")
+    {
         return wrong("is not normalised: no request has such a path", "remove //, /. and /..");
     }
     if lower.contains("%2f") || value.contains('#') || value.contains('?') {
@@ -161,7 +165,9 @@ fn named(
 fn headers(list: Option<&[NamedMatch]>, field: &str) -> Result<Vec<HeaderMatch>, Problem> {
     let made = named(list, field, |m| m.name.to_ascii_lowercase())?;
     made.into_iter()
-        .map(|(name, value)| Ok(HeaderMatch { name: header_name(&format!("{field}[name={name}].name"), &name)?, value }))
+        .map(|(name, value)| {
+            Ok(HeaderMatch { name: header_name(&format!("{field}[name={name}].name"), &name)?, value })
+        })
         .collect()
 }
 

@@ -216,10 +216,12 @@ impl RouteConditions {
         let (mut refused, mut partially) = (None, None);
         if !invalid.is_empty() && invalid.len() == outcomes.len() {
             let reason = all.first().map_or(Reason::UnsupportedValue, |p| p.reason);
-            refused = Some((reason, format!("No rule is valid, requests are answered with an error. {}", summary(&all))));
+            refused =
+                Some((reason, format!("No rule is valid, requests are answered with an error. {}", summary(&all))));
         } else if !invalid.is_empty() {
             let which = invalid.iter().map(|(i, _)| i.to_string()).collect::<Vec<_>>().join(", ");
-            partially = Some(format!("Dropped Rule {which}: what it matches is answered with an error. {}", summary(&all)));
+            partially =
+                Some(format!("Dropped Rule {which}: what it matches is answered with an error. {}", summary(&all)));
         }
         let broken: Vec<_> = outcomes.iter().flat_map(|o| &o.problems).filter(|p| p.reason.is_reference()).collect();
         let resolved = match broken.first() {

@@ -89,7 +89,11 @@ fn claims(
     if ports.is_empty() {
         let kind = view.key.kind.as_str();
         let message = format!("no port of Service {key} that the parentRef names can carry a {kind}");
-        return refuse(field.into(), message, "set appProtocol on the Service port, or use the kind of route it speaks");
+        return refuse(
+            field.into(),
+            message,
+            "set appProtocol on the Service port, or use the kind of route it speaks",
+        );
     }
     let consumer = (view.key.namespace != key.namespace).then(|| view.key.namespace.clone());
     let claim = |p: &ServicePort| Claim {
@@ -159,12 +163,16 @@ impl Binding {
         for claim in claims {
             match lookup.holder(&claim.port, claim.consumer.as_ref()).filter(|holder| *holder != kind) {
                 Some(holder) => lost.push((claim, holder)),
-                None => decided.parents.push(Parent::Service { port: claim.port.clone(), consumer: claim.consumer.clone() }),
+                None => {
+                    decided.parents.push(Parent::Service { port: claim.port.clone(), consumer: claim.consumer.clone() })
+                }
             }
         }
         if !lost.is_empty() {
-            let which = lost.iter().map(|(c, k)| format!("{} has a {}", c.port, k.as_str())).collect::<Vec<_>>().join(", ");
-            let message = format!("one Service port takes one kind of route, and a {} comes later: {which}", kind.as_str());
+            let which =
+                lost.iter().map(|(c, k)| format!("{} has a {}", c.port, k.as_str())).collect::<Vec<_>>().join(", ");
+            let message =
+                format!("one Service port takes one kind of route, and a {} comes later: {which}", kind.as_str());
             if decided.parents.is_empty() {
                 decided.refused = Some((Reason::Conflicted, message.clone()));
             }

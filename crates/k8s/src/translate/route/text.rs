@@ -10,9 +10,8 @@ use super::RouteView;
 use crate::translate::Problem;
 
 /// Headers that frame a message or a connection: changing them would let one request be read as two.
-const FRAMING: [&str; 8] = [
-    "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-];
+const FRAMING: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// A DNS name of RFC 1123, lower case, not an address.
 pub(super) fn is_dns_name(text: &str) -> bool {
@@ -65,9 +64,8 @@ pub(super) fn sni_names(view: &RouteView<'_>, problems: &mut Vec<Problem>) -> Ve
 
 /// A header name that a match may use.
 pub(super) fn header_name(field: &str, text: &str) -> Result<HeaderName, Problem> {
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        Problem::value(field, format!("{text:?} is not a header name"), "use letters, digits and dashes")
-    })
+    HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| Problem::value(field, format!("{text:?} is not a header name"), "use letters, digits and dashes"))
 }
 
 /// A header name that a filter may change.
@@ -88,9 +86,8 @@ pub(super) fn header_value(field: &str, text: &str) -> Result<HeaderValue, Probl
 
 /// A duration of GEP-2257: `1h`, `1m30s`, `500ms`; each unit at most once, at most five digits.
 pub(super) fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
-    parse_duration(text).ok_or_else(|| {
-        Problem::value(field, format!("{text:?} is not a duration"), "write it as 10s, 1m30s or 500ms")
-    })
+    parse_duration(text)
+        .ok_or_else(|| Problem::value(field, format!("{text:?} is not a duration"), "write it as 10s, 1m30s or 500ms"))
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -123,9 +120,19 @@ mod tests {
     #[test]
     fn durations_are_those_of_gep_2257() {
         for (text, want) in [
-            ("0s", Some(0)), ("10s", Some(10_000)), ("1m30s", Some(90_000)), ("500ms", Some(500)),
-            ("1h2m3s4ms", Some(3_723_004)), ("", None), ("10", None), ("1.5s", None), ("-1s", None), ("1d", None),
-            ("123456s", None), ("s", None), ("1h1h1h1h1h", None),
+            ("0s", Some(0)),
+            ("10s", Some(10_000)),
+            ("1m30s", Some(90_000)),
+            ("500ms", Some(500)),
+            ("1h2m3s4ms", Some(3_723_004)),
+            ("", None),
+            ("10", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("1d", None),
+            ("123456s", None),
+            ("s", None),
+            ("1h1h1h1h1h", None),
         ] {
             assert_eq!(parse_duration(text), want.map(Duration::from_millis), "{text}");
         }

@@ -1,0 +1,61 @@
+//! What has been reported, and the difference to what is now.
+
+use std::collections::{BTreeMap, HashMap};
+
+use weft_core::change::{Change, Resource, ResourceKey};
+
+/// The resources, and which of them changed since the last [`Emitted::take_changes`].
+#[derive(Debug, Default)]
+pub(super) struct Emitted {
+    now: BTreeMap<ResourceKey, Resource>,
+    /// What was there at the last report, for each key touched since.
+    before: HashMap<ResourceKey, Option<Resource>>,
+}
+
+impl Emitted {
+    pub(super) fn set(&mut self, key: ResourceKey, resource: Option<Resource>) {
+        let old = match resource {
+            Some(resource) => self.now.insert(key.clone(), resource),
+            None => self.now.remove(&key),
+        };
+        self.before.entry(key).or_insert(old);
+    }
+
+    pub(super) fn get(&self, key: &ResourceKey) -> Option<&Resource> {
+        self.now.get(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Resource> {
+        self.now.values()
+    }
+
+    /// The differences, in an order that is safe to apply one by one: who may call is known before the workloads
+    /// that list it, workloads before endpoints, Services before rules; removals come last, in reverse.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        let (mut upserts, mut removals) = (Vec::new(), Vec::new());
+        for (key, before) in self.before.drain() {
+            match (self.now.get(&key), before) {
+                (None, None) => {}
+                (None, Some(_)) => removals.push(key),
+                (Some(now), before) if before.as_ref() != Some(now) => upserts.push((key, now.clone())),
+                (Some(_), _) => {}
+            }
+        }
+        upserts.sort_by(|(a, _), (b, _)| (class(a), a).cmp(&(class(b), b)));
+        removals.sort_by(|a, b| (class(b), a).cmp(&(class(a), b)));
+        let upserts = upserts.into_iter().map(|(_, resource)| Change::Upsert(resource));
+        upserts.chain(removals.into_iter().map(Change::Remove)).collect()
+    }
+}
+
+fn class(key: &ResourceKey) -> u8 {
+    match key {
+        ResourceKey::Mesh => 0,
+        ResourceKey::MeshPolicy(_) => 1,
+        ResourceKey::Authorization(_) => 2,
+        ResourceKey::Workload(_) => 3,
+        ResourceKey::EndpointSlice(_) => 4,
+        ResourceKey::Service(_) => 5,
+        ResourceKey::Rule(_) => 6,
+    }
+}

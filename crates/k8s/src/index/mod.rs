@@ -1,0 +1,371 @@
+//! The index: objects in by [`Index::apply`] and [`Index::delete`], changes and statuses out by [`Index::commit`].
+//!
+//! ```text
+//!  apply/delete --> objects --+--> dirty routes   --> translate::route  --\
+//!                             +--> dirty policies --> translate::authz   --> emitted --diff--> Output
+//!                             +--> dirty pods     --> translate::workload-/
+//! ```
+//!
+//! Invariants:
+//! - What is emitted depends only on the objects that are there, never on the order in which they came.
+//! - A change recomputes only what looks at the changed object: a route edit one route, whatever the size of the
+//!   cluster. Who looks at what is kept in [`routes::RouteTable`] and [`policies::PolicyTable`].
+//! - Nothing is reported that is equal to what was reported before.
+
+mod emit;
+mod lookup;
+mod policies;
+mod routes;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use weft_core::change::{Change, MeshConfig, Resource, ResourceKey};
+use weft_core::ids::{Name, Namespace, NodeName, RouteKey, ServiceKey};
+use weft_core::service::{Service, SliceKey};
+
+use crate::object::{Kind, Object, ObjectRef, ObjectStatus, StatusUpdate};
+use crate::translate::route::RouteView;
+use crate::translate::{Problem, endpoints, service, workload};
+
+use emit::Emitted;
+use lookup::Grants;
+use policies::PolicyTable;
+use routes::RouteTable;
+
+/// Settings of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexConfig {
+    /// Mesh-wide settings, emitted as they are.
+    pub mesh: MeshConfig,
+    /// The namespace whose policies may apply to the whole mesh.
+    pub root_namespace: Namespace,
+}
+
+impl Default for IndexConfig {
+    fn default() -> Self {
+        Self { mesh: MeshConfig::default(), root_namespace: Namespace::new("weft-system") }
+    }
+}
+
+/// What a commit found different.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    /// Changes of core resources, policies first and removals last.
+    pub changes: Vec<Change>,
+    /// Statuses that differ from those reported before.
+    pub statuses: Vec<StatusUpdate>,
+}
+
+impl Output {
+    /// Whether nothing is different.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.statuses.is_empty()
+    }
+}
+
+/// What has to be recomputed at the next commit.
+#[derive(Debug, Default)]
+struct Dirty {
+    config: bool,
+    pods: BTreeSet<(Namespace, Name)>,
+    services: BTreeSet<ServiceKey>,
+    slices: BTreeSet<SliceKey>,
+    routes: BTreeSet<RouteKey>,
+    policies: BTreeSet<ObjectRef>,
+    mesh_policies: bool,
+}
+
+/// Keeps objects and what they mean.
+#[derive(Debug)]
+pub struct Index {
+    config: IndexConfig,
+    /// Ordered by kind, namespace and name, so that "the pods of a namespace" is a range.
+    objects: BTreeMap<ObjectRef, Object>,
+    services: HashMap<ServiceKey, Arc<Service>>,
+    pods_by_node: HashMap<NodeName, BTreeSet<(Namespace, Name)>>,
+    grants: Grants,
+    routes: RouteTable,
+    policies: PolicyTable,
+    emitted: Emitted,
+    problems: HashMap<ObjectRef, Vec<Problem>>,
+    statuses: HashMap<ObjectRef, (i64, ObjectStatus)>,
+    dirty: Dirty,
+}
+
+impl Index {
+    /// An empty index; its first commit emits the mesh-wide settings.
+    pub fn new(config: IndexConfig) -> Self {
+        Self {
+            config,
+            objects: BTreeMap::new(),
+            services: HashMap::new(),
+            pods_by_node: HashMap::new(),
+            grants: Grants::default(),
+            routes: RouteTable::default(),
+            policies: PolicyTable::default(),
+            emitted: Emitted::default(),
+            problems: HashMap::new(),
+            statuses: HashMap::new(),
+            dirty: Dirty { config: true, ..Dirty::default() },
+        }
+    }
+
+    /// Takes a new or changed object; takes effect with the next [`Index::commit`].
+    pub fn apply(&mut self, object: impl Into<Object>) {
+        let object = object.into();
+        let reference = object.reference();
+        let old = self.objects.insert(reference.clone(), object.clone());
+        if old.as_ref() != Some(&object) {
+            self.changed(&reference, old.as_ref(), Some(&object));
+        }
+    }
+
+    /// Forgets an object; nothing if it is not there.
+    pub fn delete(&mut self, reference: &ObjectRef) {
+        if let Some(old) = self.objects.remove(reference) {
+            self.changed(reference, Some(&old), None);
+        }
+    }
+
+    /// Takes all objects of a kind: those not in the list are deleted.
+    pub fn resync(&mut self, kind: Kind, objects: impl IntoIterator<Item = Object>) {
+        let mut seen = BTreeSet::new();
+        for object in objects.into_iter().filter(|o| o.kind() == kind) {
+            seen.insert(object.reference());
+            self.apply(object);
+        }
+        let gone: Vec<_> = self.of_kind(kind).map(|(r, _)| r.clone()).filter(|r| !seen.contains(r)).collect();
+        gone.iter().for_each(|reference| self.delete(reference));
+    }
+
+    /// An object.
+    pub fn get(&self, reference: &ObjectRef) -> Option<&Object> {
+        self.objects.get(reference)
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Object)> {
+        self.objects.range(ObjectRef::new(kind, "", "")..).take_while(move |(r, _)| r.kind == kind)
+    }
+
+    /// All objects of a kind in a namespace, by name.
+    pub fn in_namespace(&self, kind: Kind, namespace: &Namespace) -> impl Iterator<Item = (&ObjectRef, &Object)> {
+        let (from, ns) = (ObjectRef::new(kind, namespace.clone(), ""), namespace.clone());
+        self.objects.range(from..).take_while(move |(r, _)| r.kind == kind && r.namespace == ns)
+    }
+
+    /// What is wrong with an object, as of the last commit.
+    pub fn problems(&self, reference: &ObjectRef) -> &[Problem] {
+        self.problems.get(reference).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All that is wrong, as of the last commit.
+    pub fn all_problems(&self) -> impl Iterator<Item = (&ObjectRef, &Problem)> {
+        self.problems.iter().flat_map(|(r, list)| list.iter().map(move |p| (r, p)))
+    }
+
+    /// All resources as of the last commit, by key.
+    pub fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.emitted.iter()
+    }
+
+    /// One resource as of the last commit.
+    pub fn resource(&self, key: &ResourceKey) -> Option<&Resource> {
+        self.emitted.get(key)
+    }
+
+    /// All statuses as of the last commit.
+    pub fn statuses(&self) -> impl Iterator<Item = StatusUpdate> {
+        self.statuses.iter().map(|(object, (generation, status))| StatusUpdate {
+            object: object.clone(),
+            generation: *generation,
+            status: status.clone(),
+        })
+    }
+
+    /// Notes what looks at a changed object.
+    fn changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
+        match reference.kind {
+            Kind::Namespace => self.namespace_changed(reference, old, new),
+            Kind::Node => self.node_changed(reference, old, new),
+            Kind::Service => self.service_changed(reference, new),
+            Kind::EndpointSlice => {
+                let key = SliceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
+                self.dirty.slices.insert(key);
+            }
+            Kind::Pod => self.pod_changed(reference, old, new),
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
+                if let Some(view) = old.and_then(RouteView::new) {
+                    self.routes.forget_references(&view);
+                }
+                if let Some(view) = new.and_then(RouteView::new) {
+                    self.routes.note_references(&view);
+                }
+                let key = new.or(old).and_then(RouteView::new).map(|v| v.key);
+                self.dirty.routes.extend(key);
+            }
+            Kind::ReferenceGrant => {
+                self.grants.set(reference, new);
+                self.dirty.routes.extend(self.routes.crossing_into(&reference.namespace));
+            }
+            Kind::MeshPolicy => self.dirty.mesh_policies = true,
+            Kind::AuthorizationPolicy => {
+                self.dirty.policies.insert(reference.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn namespace_changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
+        let labels = |o: Option<&Object>| o.and_then(|o| o.meta().labels.clone()).unwrap_or_default();
+        let namespace = Namespace::new(reference.name.as_str());
+        if labels(old) != labels(new) {
+            let pods: Vec<_> = self.in_namespace(Kind::Pod, &namespace).map(|(r, _)| pod_key(r)).collect();
+            self.dirty.pods.extend(pods);
+        }
+        if old.is_none() || new.is_none() {
+            let root = self.config.root_namespace.clone();
+            let policies: Vec<_> =
+                self.in_namespace(Kind::AuthorizationPolicy, &root).map(|(r, _)| r.clone()).collect();
+            self.dirty.policies.extend(policies);
+            self.dirty.mesh_policies = true;
+        }
+        self.note_label_problem(reference, new);
+    }
+
+    fn note_label_problem(&mut self, reference: &ObjectRef, new: Option<&Object>) {
+        let found = new.and_then(|o| workload::check_enrolment_label(o.meta().labels.as_ref()));
+        self.set_problems(reference, found.into_iter().collect());
+    }
+
+    fn node_changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
+        let zone = |o: Option<&Object>| o.and_then(|o| o.meta().labels.as_ref()?.get(workload::ZONE_LABEL).cloned());
+        if zone(old) != zone(new)
+            && let Some(pods) = self.pods_by_node.get(reference.name.as_str())
+        {
+            self.dirty.pods.extend(pods.iter().cloned());
+        }
+    }
+
+    fn pod_changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
+        let node = |o: Option<&Object>| match o {
+            Some(Object::Pod(pod)) => pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).map(NodeName::new),
+            _ => None,
+        };
+        let key = pod_key(reference);
+        if let Some(node) = node(old)
+            && let Some(pods) = self.pods_by_node.get_mut(&node)
+        {
+            pods.remove(&key);
+            if pods.is_empty() {
+                self.pods_by_node.remove(&node);
+            }
+        }
+        if let Some(node) = node(new) {
+            self.pods_by_node.entry(node).or_default().insert(key.clone());
+        }
+        self.note_label_problem(reference, new);
+        self.dirty.pods.insert(key);
+    }
+
+    fn service_changed(&mut self, reference: &ObjectRef, new: Option<&Object>) {
+        let key = ServiceKey::new(reference.namespace.clone(), reference.name.clone());
+        let (translated, problems) = match new {
+            Some(Object::Service(object)) => {
+                let (made, problems) = service::service(object);
+                (Some(Arc::new(made)), problems)
+            }
+            _ => (None, Vec::new()),
+        };
+        self.set_problems(reference, problems);
+        self.dirty.policies.extend(self.policies.looking_at(&key));
+        if self.services.get(&key) == translated.as_ref() {
+            return;
+        }
+        match translated {
+            Some(made) => self.services.insert(key.clone(), made),
+            None => self.services.remove(&key),
+        };
+        self.dirty.routes.extend(self.routes.referring_to(&key));
+        self.dirty.services.insert(key);
+    }
+
+    fn set_problems(&mut self, reference: &ObjectRef, problems: Vec<Problem>) {
+        if problems.is_empty() {
+            self.problems.remove(reference);
+        } else {
+            self.problems.insert(reference.clone(), problems);
+        }
+    }
+
+    /// Recomputes what changed and reports what is different.
+    pub fn commit(&mut self) -> Output {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut out = Output::default();
+        if dirty.config {
+            self.emitted.set(ResourceKey::Mesh, Some(Resource::Mesh(Arc::new(self.config.mesh.clone()))));
+        }
+        let mut pods = dirty.pods;
+        self.commit_policies(&dirty.policies, dirty.mesh_policies, &mut pods, &mut out);
+        for key in &pods {
+            self.commit_pod(key);
+        }
+        for key in dirty.services {
+            let resource = self.services.get(&key).map(|s| Resource::Service(Arc::clone(s)));
+            self.emitted.set(ResourceKey::Service(key), resource);
+        }
+        for key in dirty.slices {
+            let reference = ObjectRef::new(Kind::EndpointSlice, key.namespace.clone(), key.name.clone());
+            let made = match self.objects.get(&reference) {
+                Some(Object::EndpointSlice(slice)) => endpoints::endpoint_slice(slice),
+                _ => None,
+            };
+            self.emitted.set(ResourceKey::EndpointSlice(key), made.map(|m| Resource::EndpointSlice(Arc::new(m))));
+        }
+        self.commit_routes(dirty.routes, &mut out);
+        out.changes = self.emitted.take_changes();
+        out.statuses.sort_by(|a, b| a.object.cmp(&b.object));
+        out
+    }
+
+    fn commit_pod(&mut self, key: &(Namespace, Name)) {
+        let (namespace, name) = key;
+        let reference = ObjectRef::new(Kind::Pod, namespace.clone(), name.clone());
+        let made = match self.objects.get(&reference) {
+            Some(Object::Pod(pod)) => {
+                let labels = |kind, name: &str| {
+                    self.objects.get(&ObjectRef::new(kind, "", name)).and_then(|o| o.meta().labels.as_ref())
+                };
+                let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
+                let around = workload::Surroundings {
+                    trust_domain: self.config.mesh.trust_domain.clone(),
+                    namespace_labels: labels(Kind::Namespace, namespace.as_str()),
+                    node_labels: node.and_then(|n| labels(Kind::Node, n)),
+                    policies: self.policies.selecting(namespace, pod.metadata.labels.as_ref()),
+                };
+                workload::workload(pod, around)
+            }
+            _ => None,
+        };
+        let uid = workload::pod_uid(namespace, name.as_str());
+        self.emitted.set(ResourceKey::Workload(uid), made.map(|m| Resource::Workload(Arc::new(m))));
+    }
+
+    /// Reports a status unless it is the one reported before.
+    fn report(&mut self, object: ObjectRef, generation: i64, status: ObjectStatus, out: &mut Output) {
+        if self.statuses.get(&object).is_some_and(|(g, s)| *g == generation && *s == status) {
+            return;
+        }
+        self.statuses.insert(object.clone(), (generation, status.clone()));
+        out.statuses.push(StatusUpdate { object, generation, status });
+    }
+}
+
+fn pod_key(reference: &ObjectRef) -> (Namespace, Name) {
+    (reference.namespace.clone(), reference.name.clone())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;
