@@ -1,3 +1,4 @@
 //! Watches Kubernetes or a directory, computes configuration and status, serves delta xDS.
 
 pub mod dns;
+pub mod standalone;

@@ -1,0 +1,113 @@
+//! What the primary's task is asked to do, and the handle that asks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+use weft_core::identity::SpiffeId;
+use weft_core::ids::{Name, Namespace, NodeName, PodUid, ServiceAccount, Zone};
+use weft_core::snapshot::Snapshot;
+use weft_xds::server::Publisher;
+
+/// A pod's network as its node reports it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Attachment {
+    /// The pod's namespace.
+    pub namespace: Namespace,
+    /// The pod's name.
+    pub name: Name,
+    /// The incarnation, when the runtime says so.
+    pub uid: Option<PodUid>,
+    /// The node.
+    pub node: NodeName,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+}
+
+/// A request to the primary's task.
+#[derive(Debug)]
+pub enum Command {
+    /// A node's agent is (again) there, with all the pods it has.
+    NodeUp {
+        /// The node.
+        node: NodeName,
+        /// Its zone.
+        zone: Option<Zone>,
+        /// Everything attached there.
+        pods: Vec<Attachment>,
+    },
+    /// A node's agent is gone; its pods stay for a while.
+    NodeDown(NodeName),
+    /// A pod got its network.
+    Attached(Attachment),
+    /// A pod lost its network.
+    Detached {
+        /// The node that says so; another node's word doesn't count.
+        node: NodeName,
+        /// The pod's namespace.
+        namespace: Namespace,
+        /// The pod's name.
+        name: Name,
+    },
+    /// Whether a pod is to be enrolled.
+    Decide {
+        /// The pod's namespace.
+        namespace: Namespace,
+        /// The pod's name.
+        name: Name,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Verdict>,
+    },
+}
+
+/// Whether a pod is enrolled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Enrolled {
+        /// Whose identity it has.
+        service_account: ServiceAccount,
+        /// Connections older than its enrolment are closed (Strict).
+        close_older_flows: bool,
+    },
+    /// Neither it nor its namespace is labelled.
+    NotLabelled,
+    /// It says no.
+    Disabled,
+    /// Not known yet.
+    Undecided(String),
+}
+
+/// What agents are told of enrolment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnrolmentView {
+    /// Changes whenever a decision may have.
+    pub revision: u64,
+    /// Namespaces that are wholly outside.
+    pub namespaces_outside: Vec<Namespace>,
+}
+
+/// The primary's task, from outside; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PrimaryHandle {
+    pub(super) commands: mpsc::Sender<Command>,
+    /// What agents are told of enrolment.
+    pub enrolment: watch::Receiver<EnrolmentView>,
+    /// The configuration as it is published.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What is served over delta xDS.
+    pub publisher: Publisher,
+}
+
+impl PrimaryHandle {
+    /// Asks for something. False if the primary's task is gone.
+    pub async fn send(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Whether a pod that uses an identity is bound to a node at this moment: what a node may have certificates for.
+    pub fn is_bound(&self, node: &NodeName, identity: &SpiffeId) -> bool {
+        self.snapshot.load().workloads().any(|w| w.node == *node && w.identity == *identity)
+    }
+}
