@@ -1,7 +1,7 @@
 //! The data plane of Weft: node and gateway fronts.
 //!
-//! Two short pipelines of the same stages, which are also the module names. Outbound: [`accept`], [`identify`],
-//! `route`, [`connect`], [`relay`]. Inbound: [`accept`], [`identify`], [`authorize`], [`connect`], [`relay`].
+//! Two short pipelines of the same stages, which are also the module names. Outbound: `accept`, [`identify`],
+//! `route`, [`connect`], [`relay`]. Inbound: `accept`, [`identify`], [`authorize`], [`connect`], [`relay`].
 //!
 //! Invariants:
 //! - connection state never crosses threads: it lives on one worker, a current-thread runtime with its `LocalSet`;
@@ -10,9 +10,19 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
+pub mod authorize;
 pub mod balance;
+pub mod budget;
 pub mod connect;
 pub mod identify;
 pub mod inpod;
+pub mod observe;
+mod pipeline;
 pub mod relay;
+mod route;
+pub mod store;
 mod util;
+pub mod worker;
+
+pub use pipeline::InboundHalf;

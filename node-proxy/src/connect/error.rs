@@ -79,6 +79,12 @@ pub enum ConnectError {
         /// The address.
         to: SocketAddr,
     },
+    /// The destination is inside the cluster, but no configuration says what it is.
+    #[error("no configuration names {to} yet; is the controller reachable?")]
+    UnknownWorkload {
+        /// The address.
+        to: SocketAddr,
+    },
     /// The destination pod has left this node.
     #[error("the workload at {to} has left this node")]
     WorkloadGone {
@@ -106,6 +112,7 @@ impl ConnectError {
             Self::Denied { .. } => Reason::PolicyDenied,
             Self::TunnelReset { .. } => Reason::TunnelReset,
             Self::Loop { .. } => Reason::Loop,
+            Self::UnknownWorkload { .. } => Reason::UnknownDestination,
             Self::WorkloadGone { .. } => Reason::WorkloadGone,
             Self::Limit(reason) => *reason,
             Self::NodeExhausted => Reason::NodeExhausted,
@@ -121,6 +128,7 @@ impl ConnectError {
             | Self::Handshake { .. }
             | Self::Refused { .. }
             | Self::TunnelReset { .. }
+            | Self::UnknownWorkload { .. }
             | Self::WorkloadGone { .. } => Retry::NeverSent,
             Self::NoCertificate { .. }
             | Self::Denied { .. }

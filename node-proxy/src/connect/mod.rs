@@ -1,7 +1,12 @@
 //! From a decision to a byte stream: tunnels, the in-memory path on one node, plain TCP.
 
+mod application;
+mod connector;
 mod error;
+mod local;
+mod resolve;
 mod stream;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,8 +19,14 @@ use weft_core::workload::Workload;
 
 use crate::identify::LocalWorkload;
 
+pub use application::{Application, connect as connect_application};
+pub use connector::Connector;
 pub use error::{ConnectError, Retry};
+pub use local::LocalStream;
+pub use resolve::resolve;
+pub(crate) use resolve::to_workload;
 pub use stream::UpstreamStream;
+pub use tunnel::{TunnelKey, Tunnels};
 
 /// An endpoint chosen, with how to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +54,9 @@ pub enum Transport {
     },
     /// Not in the mesh: bytes as they are.
     Plain,
+    /// Inside the cluster, but whether it is in the mesh is not known (yet): dialling it fails, because plaintext to a
+    /// workload of the mesh would be a leak.
+    Unknown,
 }
 
 impl Transport {
@@ -52,6 +66,7 @@ impl Transport {
             Self::Hbone { .. } => "hbone",
             Self::Local { .. } => "local",
             Self::Plain => "plain",
+            Self::Unknown => "unknown",
         }
     }
 }

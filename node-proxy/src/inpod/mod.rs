@@ -2,8 +2,12 @@
 
 mod client;
 mod info;
+mod manager;
 mod net;
+mod sockets;
 
 pub use client::{AckHandle, InpodClient, InpodEvent, LinkState};
 pub use info::{PodInfo, PodInfoError};
+pub use manager::{AddError, Announcement, Listener, Manager};
 pub use net::{ListenerRole, Outgoing, PodNet};
+pub use sockets::PodSockets;

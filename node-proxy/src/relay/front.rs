@@ -5,13 +5,15 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use weft_core::reason::Reason;
+use weft_core::snapshot::Frontend;
 
-use crate::identify::{LocalWorkload, Peer};
+use crate::authorize::HttpPermit;
+use crate::identify::LocalWorkload;
 
 /// A connection of a local pod, intercepted.
 #[derive(Clone, Debug)]
@@ -22,17 +24,8 @@ pub struct OutboundConnection {
     pub client: SocketAddr,
     /// Where the client dialled.
     pub destination: SocketAddr,
-}
-
-/// A connection to a local pod, by tunnel, in memory or in the clear.
-#[derive(Clone, Debug)]
-pub struct InboundConnection {
-    /// The destination pod.
-    pub workload: Rc<LocalWorkload>,
-    /// Who calls.
-    pub peer: Peer,
-    /// The application's address: one of the pod's.
-    pub destination: SocketAddr,
+    /// What that meant when the connection was planned. Requests are routed on the latest snapshot.
+    pub frontend: Arc<Frontend>,
 }
 
 /// Any byte stream of a worker.
@@ -40,22 +33,13 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> ByteStream for T {}
 
-/// How much went through a connection, and why it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Bytes from the client.
-    pub received: u64,
-    /// Bytes to the client.
-    pub sent: u64,
-    /// Why it ended.
-    pub reason: Reason,
-}
-
-/// The HTTP engine of one worker, as the pipelines call it. A future ends with its connection.
+/// The HTTP engine of one worker, as the pipelines call it. A future ends with its connection, which the engine
+/// reports to telemetry itself.
 pub trait HttpRelay {
-    /// Inbound: parses, authorizes each request on the latest snapshot, forwards to the application.
-    fn inbound(&self, io: Box<dyn ByteStream>, connection: InboundConnection) -> LocalBoxFuture<'_, Ended>;
+    /// Inbound: parses, authorizes each request on the latest snapshot, forwards to the application. Must end when
+    /// the permit is revoked.
+    fn inbound(&self, io: Box<dyn ByteStream>, permit: HttpPermit) -> LocalBoxFuture<'static, ()>;
 
     /// Outbound: parses, routes each request on the latest snapshot, forwards to the endpoint.
-    fn outbound(&self, io: TcpStream, connection: OutboundConnection) -> LocalBoxFuture<'_, Ended>;
+    fn outbound(&self, io: TcpStream, connection: OutboundConnection) -> LocalBoxFuture<'static, ()>;
 }

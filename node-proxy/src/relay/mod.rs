@@ -1,3 +1,4 @@
 //! Bytes and requests between two ends.
 
 pub mod front;
+pub mod tcp;

@@ -1,0 +1,148 @@
+//! Open inbound connections of one worker, so that a policy that changes reaches them too.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use weft_core::reason::Reason;
+use weft_tls::CertStore;
+
+use super::{Inbound, revoked};
+use crate::identify::{PeerIdentity, SandboxId};
+use crate::store::Store;
+
+/// Connections judged before the worker's other tasks get a turn; some 0.1 ms.
+const JUDGED_PER_TURN: usize = 128;
+
+#[derive(Debug)]
+struct Entry {
+    inbound: Inbound,
+    per_request: Cell<bool>,
+    revoked: Cell<Option<Reason>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Entry {
+    fn revoke(&self, reason: Reason) {
+        if self.revoked.get().is_none() {
+            self.revoked.set(Some(reason));
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: RefCell<HashMap<u64, Rc<Entry>>>,
+    next: Cell<u64>,
+}
+
+/// The open inbound connections of one worker.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(Rc<Inner>);
+
+impl Registry {
+    /// Registers a connection until the registration is dropped.
+    pub fn register(&self, inbound: &Inbound) -> Registration {
+        let id = self.0.next.get();
+        self.0.next.set(id + 1);
+        let entry = Rc::new(Entry {
+            inbound: inbound.clone(),
+            per_request: Cell::new(false),
+            revoked: Cell::new(None),
+            waker: RefCell::new(None),
+        });
+        self.0.entries.borrow_mut().insert(id, Rc::clone(&entry));
+        Registration { id, entry, registry: Rc::downgrade(&self.0) }
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.0.entries.borrow().len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Judges every open connection on the latest configuration and ends those that may not stay.
+    pub async fn recheck_policy(&self, store: &Store) {
+        self.revoke_where(|entry| revoked(store, &entry.inbound, entry.per_request.get())).await;
+    }
+
+    /// Verifies every open connection's certificate on the latest trust bundle.
+    pub async fn recheck_trust(&self, certificates: &CertStore) {
+        self.revoke_where(|entry| match &entry.inbound.peer.identity {
+            PeerIdentity::Certificate(peer) => {
+                let refused = peer.recheck(certificates.trust(), certificates.clock()).err()?;
+                tracing::info!(peer = %peer.identity(), "a peer's certificate is no longer trusted: {refused}");
+                Some(Reason::PeerIdentity)
+            }
+            PeerIdentity::FirstHand(_) | PeerIdentity::Unidentified => None,
+        })
+        .await;
+    }
+
+    /// Ends every connection to a pod.
+    pub async fn revoke_pod(&self, sandbox: &SandboxId, reason: Reason) {
+        self.revoke_where(|entry| (entry.inbound.workload.pod.sandbox == *sandbox).then_some(reason)).await;
+    }
+
+    async fn revoke_where(&self, judge: impl Fn(&Entry) -> Option<Reason>) {
+        let entries: Vec<_> = self.0.entries.borrow().values().map(Rc::downgrade).collect();
+        for turn in entries.chunks(JUDGED_PER_TURN) {
+            for entry in turn.iter().filter_map(Weak::upgrade) {
+                if let Some(reason) = judge(&entry) {
+                    entry.revoke(reason);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// An open inbound connection; its owner listens for the end of its permission.
+#[derive(Debug)]
+#[must_use = "dropped, the connection is no longer subject to policy changes"]
+pub struct Registration {
+    id: u64,
+    entry: Rc<Entry>,
+    registry: Weak<Inner>,
+}
+
+impl Registration {
+    /// Requests are judged one by one.
+    pub(super) fn per_request(&self) {
+        self.entry.per_request.set(true);
+    }
+
+    /// Why the connection must end, if it must.
+    pub fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(reason) = self.entry.revoked.get() {
+            return Poll::Ready(reason);
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits for the end of the permission. One waiter at a time.
+    pub async fn revoked(&self) -> Reason {
+        poll_fn(|cx| self.poll_revoked(cx)).await
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(registry) = self.registry.upgrade() {
+            registry.entries.borrow_mut().remove(&self.id);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Tunnels to other pods' proxies: who dials whom, from where, with which certificate.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use weft_core::identity::SpiffeId;
+use weft_core::inpod::HBONE_PORT;
+use weft_hbone::{Connector, DialError, DialFailure, OpenError, OpenRequest, Pool, TunnelLimits, TunnelStream};
+use weft_tls::{ExpectedPeer, HandshakeError, TlsStream};
+
+use super::ConnectError;
+use crate::identify::{LocalWorkload, SandboxId};
+use crate::worker::Pods;
+
+/// How long a dial waits for the client pod's first certificate.
+const CERTIFICATE_WAIT: Duration = Duration::from_secs(2);
+
+/// Who dials whom: streams of different keys never share a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TunnelKey {
+    /// The client pod.
+    pub client: SandboxId,
+    /// The proxy's listener in the server pod.
+    pub server: SocketAddr,
+    /// The identity that the server must prove.
+    pub expected: SpiffeId,
+}
+
+/// The tunnels of one worker.
+#[derive(Clone)]
+pub struct Tunnels(Pool<TunnelKey, PodConnector>);
+
+impl Tunnels {
+    /// No tunnels yet.
+    pub fn new(pods: Rc<Pods>, limits: TunnelLimits) -> Self {
+        Self(Pool::new(PodConnector { pods }, limits))
+    }
+
+    /// Opens a stream to an application through a tunnel from `source`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn open(
+        &self,
+        source: &LocalWorkload,
+        application: SocketAddr,
+        expected: &SpiffeId,
+    ) -> Result<TunnelStream, ConnectError> {
+        let key = TunnelKey {
+            client: source.pod.sandbox.clone(),
+            server: SocketAddr::new(application.ip(), HBONE_PORT),
+            expected: expected.clone(),
+        };
+        let opened = self.0.open(&key, &OpenRequest::new(application)).await;
+        opened.map_err(|error| connect_error(error, application, &key, source.identity()))
+    }
+
+    /// The pool, for gauges.
+    pub fn stats(&self) -> weft_hbone::pool::PoolStats {
+        self.0.stats()
+    }
+
+    /// Opens no more; open streams go on.
+    pub fn drain(&self) {
+        self.0.drain();
+    }
+
+    /// No new streams on tunnels that stand now: their peers' certificates were verified with older roots.
+    pub fn renew_all(&self) {
+        self.0.evict(|_| true);
+    }
+
+    /// Ends the tunnels of a pod that is gone.
+    pub fn forget_pod(&self, sandbox: &SandboxId) {
+        self.0.kill(|key| key.client == *sandbox);
+    }
+}
+
+/// Dials inside the client pod's namespace, so that the source address comes from the kernel.
+struct PodConnector {
+    pods: Rc<Pods>,
+}
+
+impl Connector<TunnelKey> for PodConnector {
+    type Io = TlsStream<TcpStream>;
+
+    async fn connect(&self, key: &TunnelKey) -> Result<Self::Io, DialError> {
+        let Some(client) = self.pods.by_sandbox(&key.client) else {
+            return Err(DialError::new(DialFailure::Io, format_args!("pod {} has left this node", key.client)));
+        };
+        let pod = &client.pod;
+        let ready = pod.lease.ready(CERTIFICATE_WAIT).await;
+        ready.map_err(|error| DialError::new(DialFailure::NoCertificate, error))?;
+        let outgoing = pod.net.outgoing(None, key.server)?;
+        let tcp = outgoing.socket.connect(outgoing.to).await?;
+        let expected = ExpectedPeer::one(key.expected.clone());
+        let shaken = Box::pin(pod.lease.client().connect(tcp, key.server.ip(), &expected)).await;
+        let (tls, _peer) = shaken.map_err(|error| {
+            DialError::new(dial_failure(&error), format_args!("{} -> {}: {error}", pod.identity, key.server))
+        })?;
+        Ok(tls)
+    }
+}
+
+fn dial_failure(error: &HandshakeError) -> DialFailure {
+    match error {
+        HandshakeError::NoCertificate(_) => DialFailure::NoCertificate,
+        HandshakeError::Peer(_) => DialFailure::Identity,
+        HandshakeError::Timeout(_) => DialFailure::TimedOut,
+        HandshakeError::Io(_) => DialFailure::Io,
+        _ => DialFailure::Tls,
+    }
+}
+
+fn connect_error(error: OpenError, to: SocketAddr, key: &TunnelKey, client: &SpiffeId) -> ConnectError {
+    match error {
+        OpenError::Dial(dial) => {
+            tracing::debug!(client = %client, server = %key.server, expected = %key.expected, "no tunnel: {dial}");
+            match dial.failure() {
+                DialFailure::TimedOut => ConnectError::Timeout { to: key.server },
+                DialFailure::Identity => ConnectError::PeerIdentity { to: key.server, expected: key.expected.clone() },
+                DialFailure::NoCertificate => ConnectError::NoCertificate { identity: client.clone() },
+                DialFailure::Exhausted => ConnectError::NodeExhausted,
+                DialFailure::Refused => {
+                    ConnectError::Tcp { to: key.server, kind: std::io::ErrorKind::ConnectionRefused }
+                }
+                DialFailure::Unreachable => {
+                    ConnectError::Tcp { to: key.server, kind: std::io::ErrorKind::HostUnreachable }
+                }
+                DialFailure::Io => ConnectError::Tcp { to: key.server, kind: std::io::ErrorKind::Other },
+                DialFailure::Tls | DialFailure::Http2 => {
+                    ConnectError::Handshake { to: key.server, detail: dial.to_string() }
+                }
+            }
+        }
+        OpenError::Refused(status) if matches!(status.as_u16(), 401 | 403) => ConnectError::Denied { to },
+        OpenError::Refused(status) => ConnectError::Refused { to, status: status.as_u16() },
+        OpenError::TimedOut => ConnectError::Timeout { to },
+        OpenError::GoAway | OpenError::Reset(_) | OpenError::Broken | OpenError::Draining => {
+            ConnectError::TunnelReset { to }
+        }
+    }
+}

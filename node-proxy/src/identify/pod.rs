@@ -1,0 +1,130 @@
+//! The pods of this node.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use weft_core::identity::SpiffeId;
+use weft_core::ids::WorkloadUid;
+use weft_core::snapshot::Snapshot;
+use weft_core::workload::Workload;
+use weft_tls::{CertManager, IdentityLease};
+
+use crate::budget::Budget;
+use crate::inpod::PodNet;
+
+/// A pod's sandbox: one network namespace. A pod that is made anew under its old name has another one.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SandboxId(Arc<str>);
+
+impl SandboxId {
+    /// The id as the container runtime gave it.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// A pod that this node proxy serves, as all workers share it.
+#[derive(Debug)]
+pub struct Pod {
+    /// The key of everything that belongs to this pod.
+    pub sandbox: SandboxId,
+    /// The workload's id.
+    pub uid: WorkloadUid,
+    /// The identity that its connections carry; fixed for the pod's life.
+    pub identity: SpiffeId,
+    /// Sockets in its namespace.
+    pub net: Arc<dyn PodNet>,
+    /// The right to its certificate.
+    pub lease: IdentityLease,
+    /// What it may use of the node.
+    pub budget: Arc<Budget>,
+    /// What the node agent said of it, for the time before the configuration names it.
+    announced: Arc<Workload>,
+}
+
+impl Pod {
+    /// A pod as the node agent announces it.
+    pub fn new(
+        sandbox: SandboxId,
+        announced: Arc<Workload>,
+        net: Arc<dyn PodNet>,
+        identities: &CertManager,
+        budget: Arc<Budget>,
+    ) -> Self {
+        let (uid, identity) = (announced.uid.clone(), announced.identity.clone());
+        let lease = identities.lease(&identity);
+        Self { sandbox, uid, identity, net, lease, budget, announced }
+    }
+
+    /// Whether the node agent still says the same of the pod.
+    pub fn is_as_announced(&self, workload: &Workload) -> bool {
+        *self.announced == *workload
+    }
+
+    /// The workload as the configuration has it.
+    pub fn configured<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<Workload>> {
+        snapshot.workload(&self.uid).filter(|workload| workload.identity == self.identity)
+    }
+
+    /// The workload as the configuration has it, else as the node agent announced it.
+    pub fn workload(&self, snapshot: &Snapshot) -> Arc<Workload> {
+        Arc::clone(self.configured(snapshot).unwrap_or(&self.announced))
+    }
+
+    /// Whether an address is the pod's own, by the node agent's word: first-hand, unlike the configuration.
+    pub fn has_address(&self, ip: IpAddr) -> bool {
+        self.announced.addresses.contains(&ip)
+    }
+
+    /// The pod's address of the same family as `like`, if it has one.
+    pub fn address_like(&self, like: SocketAddr) -> Option<IpAddr> {
+        self.announced.addresses.iter().copied().find(|ip| ip.is_ipv4() == like.is_ipv4())
+    }
+}
+
+/// A pod as one worker sees it. One `Rc` per worker, so that what belongs to connections is counted without atomics.
+#[derive(Debug)]
+pub struct LocalWorkload {
+    /// What all workers share.
+    pub pod: Arc<Pod>,
+}
+
+impl LocalWorkload {
+    /// This worker's side of a pod.
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self { pod }
+    }
+
+    /// The workload's id.
+    pub fn uid(&self) -> &WorkloadUid {
+        &self.pod.uid
+    }
+
+    /// The identity that its connections carry.
+    pub fn identity(&self) -> &SpiffeId {
+        &self.pod.identity
+    }
+
+    /// The workload as the configuration has it, else as the node agent announced it.
+    pub fn workload(&self, snapshot: &Snapshot) -> Arc<Workload> {
+        self.pod.workload(snapshot)
+    }
+}

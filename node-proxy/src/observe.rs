@@ -1,0 +1,121 @@
+//! What the connection pipelines tell telemetry, once for each thing that happens.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weft_core::identity::SpiffeId;
+use weft_core::ids::ServicePortKey;
+use weft_core::reason::Reason;
+use weft_core::workload::Workload;
+
+use crate::inpod::ListenerRole;
+
+/// Which side of a connection the local pod is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The local pod dialled.
+    Outbound,
+    /// The local pod was dialled.
+    Inbound,
+}
+
+impl Direction {
+    /// As logs and metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// A connection that is relayed as bytes, or was refused before anything was relayed.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Which side the local pod is on.
+    pub direction: Direction,
+    /// The local pod.
+    pub workload: Arc<Workload>,
+    /// The workload at the other end, if it is known.
+    pub remote: Option<Arc<Workload>>,
+    /// The identity of the other end, if it was proven.
+    pub identity: Option<SpiffeId>,
+    /// The Service that was dialled, if one was.
+    pub service: Option<ServicePortKey>,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// What was dialled.
+    pub destination: SocketAddr,
+    /// The endpoint that was connected, if one was.
+    pub endpoint: Option<SocketAddr>,
+    /// `hbone`, `local`, `plain`, `plaintext` or `passthrough`; `none` when it didn't get so far.
+    pub transport: &'static str,
+}
+
+/// How much went through a connection, and why it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// Why it ended.
+    pub reason: Reason,
+}
+
+impl Ended {
+    /// An end before a byte was relayed.
+    pub const fn refused(reason: Reason) -> Self {
+        Self { received: 0, sent: 0, reason }
+    }
+}
+
+/// Why accepting a connection failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AcceptFailure {
+    /// The connection was gone before it was taken.
+    Connection,
+    /// File descriptors or memory ran out; accepting pauses.
+    Pressure,
+    /// The listener is broken; it is opened anew.
+    Listener,
+}
+
+impl AcceptFailure {
+    /// As metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Pressure => "pressure",
+            Self::Listener => "listener",
+        }
+    }
+}
+
+/// Telemetry of one worker, as the pipelines see it. Calls must be cheap and never block.
+pub trait Observer {
+    /// Bytes start to flow.
+    fn opened(&self, connection: &Connection);
+
+    /// A connection that was opened has ended.
+    fn closed(&self, connection: &Connection, ended: &Ended, lasted: Duration);
+
+    /// A connection ended before bytes could flow.
+    fn refused(&self, connection: &Connection, reason: Reason);
+
+    /// A connection of a local pod was shed before anything was known of it.
+    fn shed(&self, workload: &Workload, role: ListenerRole, reason: Reason);
+
+    /// `accept` failed on a local pod's listener.
+    fn accept_failed(&self, workload: &Workload, role: ListenerRole, class: AcceptFailure);
+
+    /// The task of a connection of a local pod panicked; only that connection ended.
+    fn panicked(&self, workload: &Workload);
+
+    /// A plaintext connection that Strict would refuse was let through by `StrictAudit`.
+    fn strict_audit(&self, connection: &Connection);
+
+    /// An inbound connection could not be made from its client's address, because the families differ.
+    fn source_not_kept(&self, connection: &Connection);
+}

@@ -1,0 +1,199 @@
+//! Outbound: accept, identify (the listener's pod), route, connect, relay.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use weft_core::inpod::OUTBOUND_PORT;
+use weft_core::matching::L4Table;
+use weft_core::plan::ConnectionPlan;
+use weft_core::reason::Reason;
+use weft_core::snapshot::Frontend;
+use weft_hbone::relay::Socket;
+
+use super::reset;
+use crate::connect::{ConnectError, Dial, Retry, Target, UpstreamStream, resolve, to_workload};
+use crate::identify::LocalWorkload;
+use crate::observe::{Connection, Direction, Ended};
+use crate::relay::front::OutboundConnection;
+use crate::relay::tcp::relay;
+use crate::route::{self, Candidates, Hello, read_client_hello};
+use crate::worker::Worker;
+
+/// Endpoints that one connection tries before it gives up.
+const ATTEMPTS: usize = 3;
+
+/// Serves a connection that a pod opened.
+pub(super) async fn serve(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, stream: TcpStream, client: SocketAddr) {
+    let destination = match source.pod.net.original_destination(&stream) {
+        Ok(destination) => destination,
+        Err(error) => {
+            tracing::debug!(workload = %source.uid(), %client, "a connection without a destination: {error}");
+            return reset(&stream);
+        }
+    };
+    let call = Call { worker, source, client, destination };
+    if is_loop(&stream, destination) {
+        return call.refuse(&stream, &call.record(), Reason::Loop);
+    }
+    match route::plan(&worker.node.store, source, destination).await {
+        ConnectionPlan::Http { frontend, .. } => {
+            let source = Rc::clone(source);
+            let connection = OutboundConnection { source, client, destination, frontend };
+            worker.http.outbound(stream, connection).await;
+        }
+        ConnectionPlan::Tcp { frontend, table } => {
+            call.to_frontend(stream, Hello::default(), &frontend, table.as_deref()).await;
+        }
+        ConnectionPlan::Tls { frontend, table } => {
+            let mut stream = stream;
+            // An error means that the client is gone.
+            let Ok(hello) = read_client_hello(&mut stream, worker.node.limits.client_hello).await else { return };
+            call.to_frontend(stream, hello, &frontend, Some(&table)).await;
+        }
+        ConnectionPlan::Workload { workload, destination } => {
+            let target = to_workload(&worker.node.store.load(), &workload, destination, &worker.node.name);
+            call.to_target(stream, target).await;
+        }
+        ConnectionPlan::Passthrough { .. } => call.pass(stream).await,
+        ConnectionPlan::Refuse(reason) => call.refuse(&stream, &call.record(), reason),
+        // The plan has waited long enough.
+        ConnectionPlan::AwaitConfig => call.refuse(&stream, &call.record(), Reason::UnknownDestination),
+    }
+}
+
+/// Whether the client dialled our own listener: nothing redirected it, or it named the port on the loopback device.
+fn is_loop(stream: &TcpStream, destination: SocketAddr) -> bool {
+    let local = stream.local_addr().map(weft_sys::sock::canonical);
+    destination.port() == OUTBOUND_PORT && (destination.ip().is_loopback() || local.is_ok_and(|a| a == destination))
+}
+
+/// One connection on its way out.
+struct Call<'a> {
+    worker: &'a Rc<Worker>,
+    source: &'a Rc<LocalWorkload>,
+    client: SocketAddr,
+    destination: SocketAddr,
+}
+
+impl Call<'_> {
+    fn record(&self) -> Connection {
+        Connection {
+            direction: Direction::Outbound,
+            workload: self.source.workload(&self.worker.node.store.load()),
+            remote: None,
+            identity: None,
+            service: None,
+            client: self.client,
+            destination: self.destination,
+            endpoint: None,
+            transport: "none",
+        }
+    }
+
+    fn refuse(&self, stream: &TcpStream, record: &Connection, reason: Reason) {
+        tracing::debug!(workload = %record.workload.uid, destination = %self.destination, reason = reason.as_str(),
+            "outbound connection refused");
+        self.worker.observer.refused(record, reason);
+        reset(stream);
+    }
+
+    /// To one of a Service's endpoints. An endpoint that can't be reached is replaced while nothing was sent.
+    async fn to_frontend(&self, stream: TcpStream, hello: Hello, dialled: &Arc<Frontend>, table: Option<&L4Table>) {
+        let mut record = Connection { service: Some(dialled.key.clone()), ..self.record() };
+        let node = &self.worker.node;
+        let name = hello.server_name.as_deref();
+        let frontend = match route::frontend_of(&node.store.load(), dialled, table, name) {
+            Ok(frontend) => frontend,
+            Err(reason) => return self.refuse(&stream, &record, reason),
+        };
+        let mut candidates = Candidates::new(&frontend, &node.name);
+        let mut reason = Reason::NoEndpoint;
+        for _ in 0..ATTEMPTS {
+            let Some(entry) = candidates.next() else { break };
+            let target = resolve(&node.store.load(), &entry, &node.name);
+            describe(&mut record, &target);
+            match self.worker.connector.dial(self.source, &target).await {
+                Ok(upstream) => return self.carry(stream, &hello.bytes, upstream, record).await,
+                Err(error) => {
+                    reason = self.failed(&error);
+                    if error.retryable() == Retry::Pointless {
+                        break;
+                    }
+                }
+            }
+        }
+        self.refuse(&stream, &record, reason);
+    }
+
+    async fn to_target(&self, stream: TcpStream, target: Target) {
+        let mut record = self.record();
+        describe(&mut record, &target);
+        match self.worker.connector.dial(self.source, &target).await {
+            Ok(upstream) => self.carry(stream, &[], upstream, record).await,
+            Err(error) => self.refuse(&stream, &record, self.failed(&error)),
+        }
+    }
+
+    /// Not ours: as the pod would have connected itself.
+    async fn pass(&self, stream: TcpStream) {
+        let remote = self.worker.node.store.load().workload_at(self.destination.ip()).cloned();
+        let record = Connection { remote, transport: "passthrough", ..self.record() };
+        let own = Some(self.client.ip()).filter(|ip| self.source.pod.has_address(*ip));
+        match self.worker.connector.plain(self.source, own, self.destination).await {
+            Ok(upstream) => {
+                let record = Connection { endpoint: Some(self.destination), ..record };
+                self.carry(stream, &[], upstream, record).await;
+            }
+            Err(error) => self.refuse(&stream, &record, self.failed(&error)),
+        }
+    }
+
+    fn failed(&self, error: &ConnectError) -> Reason {
+        tracing::debug!(workload = %self.source.uid(), destination = %self.destination, "{error}");
+        error.reason()
+    }
+
+    /// Relays to the end, what was read already first.
+    async fn carry(&self, stream: TcpStream, first: &[u8], mut upstream: UpstreamStream, record: Connection) {
+        if !first.is_empty() && upstream.write_all(first).await.is_err() {
+            return self.refuse(&stream, &record, Reason::UpstreamReset);
+        }
+        let observer = &self.worker.observer;
+        observer.opened(&record);
+        let since = Instant::now();
+        let mut ended = self.bytes(stream, upstream).await;
+        ended.received += first.len() as u64;
+        observer.closed(&record, &ended, since.elapsed());
+    }
+
+    async fn bytes(&self, stream: TcpStream, upstream: UpstreamStream) -> Ended {
+        let idle = self.worker.node.limits.idle;
+        let mut client = Socket::new(stream);
+        match upstream {
+            UpstreamStream::Tunnel(mut tunnel) => relay(&mut client, &mut tunnel, idle, None).await,
+            UpstreamStream::Tcp(tcp) => relay(&mut client, &mut Socket::new(tcp), idle, None).await,
+            UpstreamStream::Pipe(pipe) => relay(&mut client, &mut Socket::new(pipe), idle, None).await,
+            UpstreamStream::Local(local) => {
+                let (tcp, end) = local.into_parts();
+                let ended = relay(&mut client, &mut Socket::new(tcp), idle, Some(end.permission())).await;
+                end.finish(ended);
+                ended
+            }
+        }
+    }
+}
+
+fn describe(record: &mut Connection, target: &Target) {
+    record.endpoint = Some(target.address);
+    record.transport = target.transport.as_str();
+    record.remote.clone_from(&target.workload);
+    record.identity = match &target.transport {
+        crate::connect::Transport::Hbone { expected } => Some(expected.clone()),
+        crate::connect::Transport::Local { .. } => target.workload.as_ref().map(|w| w.identity.clone()),
+        crate::connect::Transport::Plain | crate::connect::Transport::Unknown => None,
+    };
+}

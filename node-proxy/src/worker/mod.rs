@@ -1,0 +1,94 @@
+//! Workers: current-thread runtimes that share nothing on the path of a byte.
+//!
+//! A pod's listeners live on one worker, so that sockets and tunnels don't multiply with cores; an accepted connection
+//! goes to the least loaded worker and stays there.
+
+mod handle;
+mod pods;
+mod run;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use weft_core::ids::NodeName;
+use weft_hbone::{ServerLimits, TunnelLimits};
+use weft_tls::CertStore;
+
+use crate::budget::NodeBudget;
+use crate::connect::Connector;
+use crate::observe::Observer;
+use crate::pipeline::InboundHalf;
+use crate::relay::front::HttpRelay;
+use crate::store::Store;
+
+pub(crate) use handle::least_loaded;
+pub use handle::{Accepted, Command, Done, LoadSlot, WorkerHandle, Workers, tell_all};
+pub use pods::Pods;
+pub use run::{Engine, EngineParts};
+
+/// Times that bound what a connection may keep others waiting for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long connecting may take.
+    pub connect: Duration,
+    /// How long a client may take to say which TLS name it wants, where a TLSRoute asks.
+    pub client_hello: Duration,
+    /// A connection without a byte for so long is closed; `None`: never, as without a mesh.
+    pub idle: Option<Duration>,
+    /// Tunnels, client side.
+    pub tunnel: TunnelLimits,
+    /// Tunnels, server side.
+    pub server: ServerLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            client_hello: Duration::from_secs(5),
+            idle: None,
+            tunnel: TunnelLimits::default(),
+            server: ServerLimits::default(),
+        }
+    }
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Node {
+    /// The node's name.
+    pub name: NodeName,
+    /// Configuration.
+    pub store: Arc<Store>,
+    /// Certificates and trust bundle.
+    pub certificates: CertStore,
+    /// Connections of the whole node.
+    pub budget: Arc<NodeBudget>,
+    /// Times and sizes.
+    pub limits: Limits,
+    /// Set by the admin interface of a test build to make the next connection's task panic.
+    pub panic_next: AtomicBool,
+}
+
+/// One worker, as its tasks see it.
+pub struct Worker {
+    /// What all workers share.
+    pub node: Arc<Node>,
+    /// The pods of the node.
+    pub pods: Rc<Pods>,
+    /// Ways to endpoints.
+    pub connector: Rc<Connector>,
+    /// Authorization and the way to applications.
+    pub inbound: Rc<InboundHalf>,
+    /// The HTTP engine.
+    pub http: Rc<dyn HttpRelay>,
+    /// Telemetry.
+    pub observer: Rc<dyn Observer>,
+    /// Cancelled when the worker drains.
+    pub drain: CancellationToken,
+    pub(crate) workers: Arc<[WorkerHandle]>,
+    pub(crate) index: usize,
+}

@@ -1,0 +1,193 @@
+//! A worker's thread: commands, listeners, and the tasks of its connections.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{Accepted, Command, WorkerHandle};
+use super::{Node, Pods, Worker};
+use crate::accept;
+use crate::connect::{Connector, Dial, Tunnels};
+use crate::identify::{LocalWorkload, SandboxId};
+use crate::observe::Observer;
+use crate::pipeline::{self, InboundHalf};
+use crate::relay::front::HttpRelay;
+
+/// What a worker is built with, beyond what this crate's pipelines bring: telemetry and the HTTP engine.
+pub trait Engine: Send + Sync {
+    /// The telemetry of one worker.
+    fn observer(&self, worker: usize) -> Rc<dyn Observer>;
+
+    /// The HTTP engine of one worker.
+    fn http(&self, parts: EngineParts) -> Rc<dyn HttpRelay>;
+}
+
+/// What an HTTP engine may use.
+pub struct EngineParts {
+    /// What all workers share.
+    pub node: Arc<Node>,
+    /// Ways to endpoints.
+    pub dial: Rc<dyn Dial>,
+    /// The way to applications on this node.
+    pub inbound: Rc<InboundHalf>,
+    /// The telemetry of this worker.
+    pub observer: Rc<dyn Observer>,
+    /// Which worker.
+    pub worker: usize,
+    /// Cancelled when the worker drains.
+    pub drain: CancellationToken,
+}
+
+pub(super) struct Start {
+    pub node: Arc<Node>,
+    pub engine: Arc<dyn Engine>,
+    pub workers: Arc<[WorkerHandle]>,
+    pub index: usize,
+    pub commands: mpsc::UnboundedReceiver<Command>,
+}
+
+pub(super) fn spawn(start: Start) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("worker-{}", start.index)).spawn(move || {
+        let tasks = LocalSet::new();
+        tasks.block_on(&runtime, run(start));
+    })
+}
+
+impl Worker {
+    fn new(start: &Start) -> Rc<Self> {
+        let node = Arc::clone(&start.node);
+        let observer = start.engine.observer(start.index);
+        let drain = CancellationToken::new();
+        let pods = Rc::new(Pods::default());
+        let inbound = Rc::new(InboundHalf::new(Arc::clone(&node), Rc::clone(&observer)));
+        let tunnels = Tunnels::new(Rc::clone(&pods), node.limits.tunnel);
+        let connector = Connector::new(Rc::clone(&pods), tunnels, Rc::clone(&inbound), node.limits.connect);
+        let connector = Rc::new(connector);
+        let http = start.engine.http(EngineParts {
+            node: Arc::clone(&node),
+            dial: Rc::clone(&connector) as Rc<dyn Dial>,
+            inbound: Rc::clone(&inbound),
+            observer: Rc::clone(&observer),
+            worker: start.index,
+            drain: drain.clone(),
+        });
+        inbound.set_http(&http);
+        let workers = Arc::clone(&start.workers);
+        Rc::new(Self { node, pods, connector, inbound, http, observer, drain, workers, index: start.index })
+    }
+
+    /// Starts the task of a connection. A panic in it is counted and ends only it.
+    pub(crate) fn serve(self: &Rc<Self>, accepted: Accepted<TcpStream>) {
+        let Some(workload) = self.pods.by_sandbox(&accepted.sandbox) else { return };
+        let worker = Rc::clone(self);
+        spawn_local(async move {
+            let _counted = CountPanic { worker: &worker, workload: &workload };
+            if worker.node.panic_next.swap(false, Ordering::Relaxed) {
+                std::panic::panic_any("forced by a test");
+            }
+            pipeline::serve(&worker, &workload, accepted).await;
+        });
+    }
+}
+
+struct CountPanic<'a> {
+    worker: &'a Worker,
+    workload: &'a LocalWorkload,
+}
+
+impl Drop for CountPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let workload = self.workload.workload(&self.worker.node.store.load());
+            self.worker.observer.panicked(&workload);
+        }
+    }
+}
+
+async fn run(mut start: Start) {
+    let worker = Worker::new(&start);
+    let watching = [
+        spawn_local(watch_policy(Rc::clone(&worker))).abort_handle(),
+        spawn_local(watch_trust(Rc::clone(&worker))).abort_handle(),
+    ];
+    let listeners = Listeners::default();
+    while let Some(command) = start.commands.recv().await {
+        match command {
+            Command::AddPod(pod, _done) => worker.pods.insert(LocalWorkload::new(pod)),
+            Command::Listen(sandbox, role, listener, _done) => {
+                let Some(pod) = worker.pods.by_sandbox(&sandbox) else { continue };
+                let task = spawn_local(accept::run(Rc::clone(&worker), pod, role, listener));
+                listeners.add(sandbox, task.abort_handle());
+            }
+            Command::StopListening(sandbox, _done) => listeners.close(&sandbox),
+            Command::RemovePod(sandbox, _done) => {
+                listeners.close(&sandbox);
+                worker.pods.remove(&sandbox);
+                worker.connector.forget_pod(&sandbox);
+                worker.inbound.forget_pod(&sandbox);
+            }
+            Command::Connection(accepted) => adopt(&worker, accepted),
+            Command::Drain => {
+                listeners.close_all();
+                worker.drain.cancel();
+                worker.connector.drain();
+            }
+            Command::Stop => break,
+        }
+    }
+    watching.iter().for_each(AbortHandle::abort);
+}
+
+/// Takes over a connection that another worker accepted.
+fn adopt(worker: &Rc<Worker>, accepted: Accepted<std::net::TcpStream>) {
+    let Accepted { sandbox, role, stream, peer, slot, load } = accepted;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => worker.serve(Accepted { sandbox, role, stream, peer, slot, load }),
+        Err(error) => tracing::warn!(%sandbox, "a connection was lost between workers: {error}"),
+    }
+}
+
+/// A policy that changes reaches connections that are open.
+async fn watch_policy(worker: Rc<Worker>) {
+    let mut versions = worker.node.store.subscribe();
+    while versions.changed().await.is_ok() {
+        worker.inbound.recheck_policy().await;
+    }
+}
+
+/// A root that is taken away ends the connections that it vouched for.
+async fn watch_trust(worker: Rc<Worker>) {
+    let mut generations = worker.node.certificates.trust().subscribe();
+    while generations.changed().await.is_ok() {
+        worker.connector.renew_tunnels();
+        worker.inbound.recheck_trust().await;
+    }
+}
+
+/// Accept loops by pod.
+#[derive(Default)]
+struct Listeners(RefCell<HashMap<SandboxId, Vec<AbortHandle>>>);
+
+impl Listeners {
+    fn add(&self, sandbox: SandboxId, task: AbortHandle) {
+        self.0.borrow_mut().entry(sandbox).or_default().push(task);
+    }
+
+    fn close(&self, sandbox: &SandboxId) {
+        self.0.borrow_mut().remove(sandbox).into_iter().flatten().for_each(|task| task.abort());
+    }
+
+    fn close_all(&self) {
+        self.0.borrow_mut().drain().flat_map(|(_, tasks)| tasks).for_each(|task| task.abort());
+    }
+}
