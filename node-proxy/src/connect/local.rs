@@ -19,7 +19,7 @@ use crate::observe::{Connection, Ended, Observer};
 /// A connection to an application on this node, permitted by its own policy. It fails when the permission ends.
 pub struct LocalStream {
     io: TcpStream,
-    end: LocalEnd,
+    end: Box<LocalEnd>,
 }
 
 /// The inbound half's account of a local connection: reports it when dropped.
@@ -49,12 +49,12 @@ impl LocalStream {
             ended: Cell::new(Ended::refused(Reason::Ok)),
             _slot: slot,
         };
-        Self { io: application.stream, end }
+        Self { io: application.stream, end: Box::new(end) }
     }
 
     /// The socket and the account, for a relay that counts by itself.
     pub fn into_parts(self) -> (TcpStream, LocalEnd) {
-        (self.io, self.end)
+        (self.io, *self.end)
     }
 
     fn check(&self, cx: &mut Context<'_>) -> io::Result<()> {

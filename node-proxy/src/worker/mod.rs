@@ -9,7 +9,6 @@ mod run;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -69,8 +68,6 @@ pub struct Node {
     pub budget: Arc<NodeBudget>,
     /// Times and sizes.
     pub limits: Limits,
-    /// Set by the admin interface of a test build to make the next connection's task panic.
-    pub panic_next: AtomicBool,
 }
 
 /// One worker, as its tasks see it.

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
@@ -92,9 +91,6 @@ impl Worker {
         let worker = Rc::clone(self);
         spawn_local(async move {
             let _counted = CountPanic { worker: &worker, workload: &workload };
-            if worker.node.panic_next.swap(false, Ordering::Relaxed) {
-                std::panic::panic_any("forced by a test");
-            }
             pipeline::serve(&worker, &workload, accepted).await;
         });
     }
