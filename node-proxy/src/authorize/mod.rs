@@ -10,15 +10,18 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use weft_core::authorize::HttpFacts;
 use weft_core::ids::Port;
 use weft_core::inpod::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use weft_core::policy::Mode;
 use weft_core::reason::Reason;
+use weft_core::snapshot::Snapshot;
+use weft_core::workload::Workload;
 
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::store::Store;
 
-use self::decide::{Verdict, decide};
+use self::decide::{Verdict, decide, decide_request};
 pub use self::registry::{Registration, Registry};
 
 /// How long a connection waits for the configuration of its destination.
@@ -40,7 +43,7 @@ pub struct Inbound {
 #[must_use = "a permit that is not used should not have been made"]
 pub struct Permit {
     inbound: Inbound,
-    registration: Registration,
+    registration: Rc<Registration>,
 }
 
 impl Permit {
@@ -50,7 +53,7 @@ impl Permit {
     }
 
     /// Ends when the permission does; keep it for as long as the stream is open.
-    pub fn into_registration(self) -> Registration {
+    pub fn into_registration(self) -> Rc<Registration> {
         self.registration
     }
 }
@@ -59,10 +62,28 @@ impl Permit {
 #[derive(Debug)]
 pub struct HttpPermit {
     inbound: Inbound,
-    registration: Registration,
+    port: Port,
+    registration: Rc<Registration>,
 }
 
 impl HttpPermit {
+    /// Decides about one request, as it will be forwarded, on the latest configuration.
+    ///
+    /// # Errors
+    /// The reason of the refusal.
+    pub fn authorize(&self, store: &Store, request: HttpFacts<'_>) -> Result<Permit, Reason> {
+        let snapshot = store.load();
+        let workload = self.inbound.workload.pod.configured(&snapshot).ok_or(Reason::UnknownDestination)?;
+        if let Some(refused) = refused_in_the_clear(&snapshot, workload, &self.inbound, self.port) {
+            return Err(refused);
+        }
+        match decide_request(&snapshot, workload, &self.inbound.peer, self.port, request) {
+            Verdict::Allow => Ok(Permit { inbound: self.inbound.clone(), registration: Rc::clone(&self.registration) }),
+            Verdict::Deny(reason) => Err(reason),
+            Verdict::PerRequest | Verdict::NotConfigured => Err(Reason::PolicyDenied),
+        }
+    }
+
     /// What was permitted.
     pub fn inbound(&self) -> &Inbound {
         &self.inbound
@@ -89,7 +110,7 @@ pub enum Granted {
 /// The reason of the refusal.
 pub async fn inbound(store: &Store, registry: &Registry, inbound: Inbound) -> Result<Granted, Reason> {
     let port = application_port(&inbound)?;
-    let registration = registry.register(&inbound);
+    let registration = Rc::new(registry.register(&inbound));
     let mut versions = store.subscribe();
     let deadline = tokio::time::Instant::now() + CONFIG_WAIT;
     loop {
@@ -98,7 +119,7 @@ pub async fn inbound(store: &Store, registry: &Registry, inbound: Inbound) -> Re
             Verdict::Allow => return Ok(Granted::Bytes(Permit { inbound, registration })),
             Verdict::PerRequest => {
                 registration.per_request();
-                return Ok(Granted::Http(HttpPermit { inbound, registration }));
+                return Ok(Granted::Http(HttpPermit { inbound, port, registration }));
             }
             Verdict::Deny(reason) => return Err(reason),
             Verdict::NotConfigured => {}
@@ -125,11 +146,15 @@ fn application_port(inbound: &Inbound) -> Result<Port, Reason> {
 fn judge(store: &Store, inbound: &Inbound, port: Port) -> Verdict {
     let snapshot = store.load();
     let Some(workload) = inbound.workload.pod.configured(&snapshot) else { return Verdict::NotConfigured };
-    let plaintext = matches!(inbound.peer.identity, PeerIdentity::Unidentified);
-    if plaintext && snapshot.mode_for(workload, port) == Mode::Strict {
-        return Verdict::Deny(Reason::PlaintextRefused);
+    if let Some(refused) = refused_in_the_clear(&snapshot, workload, inbound, port) {
+        return Verdict::Deny(refused);
     }
     decide(&snapshot, workload, &inbound.peer, port)
+}
+
+fn refused_in_the_clear(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound, port: Port) -> Option<Reason> {
+    let plaintext = matches!(inbound.peer.identity, PeerIdentity::Unidentified);
+    (plaintext && snapshot.mode_for(workload, port) == Mode::Strict).then_some(Reason::PlaintextRefused)
 }
 
 /// What the policy says now about a connection that is open: `None` while it may stay.

@@ -10,8 +10,9 @@ use weft_core::reason::Reason;
 use weft_tls::CertStore;
 
 use super::{Inbound, revoked};
-use crate::identify::{PeerIdentity, SandboxId};
+use crate::identify::PeerIdentity;
 use crate::store::Store;
+use weft_core::ids::SandboxId;
 
 /// Connections judged before the worker's other tasks get a turn; some 0.1 ms.
 const JUDGED_PER_TURN: usize = 128;

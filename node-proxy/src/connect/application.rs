@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -15,7 +16,7 @@ pub struct Application {
     /// The connection.
     pub stream: TcpStream,
     /// Its permission: the connection must end when it does.
-    pub permission: Registration,
+    pub permission: Rc<Registration>,
     /// Whether the application sees the client's own address.
     pub source_kept: bool,
 }

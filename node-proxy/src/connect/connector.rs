@@ -10,9 +10,10 @@ use weft_core::inpod::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 
 use super::application::is_pressure;
 use super::{ConnectError, Dial, Target, Transport, Tunnels, UpstreamStream};
-use crate::identify::{LocalWorkload, Peer, PeerIdentity, SandboxId};
+use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::pipeline::InboundHalf;
 use crate::worker::Pods;
+use weft_core::ids::SandboxId;
 
 /// Opens streams to endpoints on behalf of the worker's pods.
 pub struct Connector {

@@ -24,7 +24,7 @@ pub struct LocalStream {
 
 /// The inbound half's account of a local connection: reports it when dropped.
 pub struct LocalEnd {
-    permission: Registration,
+    permission: Rc<Registration>,
     observer: Rc<dyn Observer>,
     record: Connection,
     since: Instant,

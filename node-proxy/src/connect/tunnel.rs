@@ -11,8 +11,9 @@ use weft_hbone::{Connector, DialError, DialFailure, OpenError, OpenRequest, Pool
 use weft_tls::{ExpectedPeer, HandshakeError, TlsStream};
 
 use super::ConnectError;
-use crate::identify::{LocalWorkload, SandboxId};
+use crate::identify::LocalWorkload;
 use crate::worker::Pods;
+use weft_core::ids::SandboxId;
 
 /// How long a dial waits for the client pod's first certificate.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(2);

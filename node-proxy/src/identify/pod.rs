@@ -1,45 +1,16 @@
 //! The pods of this node.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use weft_core::identity::SpiffeId;
-use weft_core::ids::WorkloadUid;
+use weft_core::ids::{SandboxId, WorkloadUid};
 use weft_core::snapshot::Snapshot;
 use weft_core::workload::Workload;
 use weft_tls::{CertManager, IdentityLease};
 
 use crate::budget::Budget;
 use crate::inpod::PodNet;
-
-/// A pod's sandbox: one network namespace. A pod that is made anew under its old name has another one.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SandboxId(Arc<str>);
-
-impl SandboxId {
-    /// The id as the container runtime gave it.
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SandboxId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for SandboxId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
-    }
-}
 
 /// A pod that this node proxy serves, as all workers share it.
 #[derive(Debug)]

@@ -13,8 +13,9 @@ use weft_tls::CertManager;
 
 use super::{ListenerRole, PodNet};
 use crate::budget::Budget;
-use crate::identify::{Pod, SandboxId};
+use crate::identify::Pod;
 use crate::worker::{Command, Node, WorkerHandle, tell_all};
+use weft_core::ids::SandboxId;
 
 /// A pod as the node agent announces it.
 #[derive(Clone, Debug)]

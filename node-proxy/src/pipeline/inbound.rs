@@ -9,10 +9,11 @@ use weft_core::reason::Reason;
 
 use crate::authorize::{self, Granted, HttpPermit, Inbound, Registry};
 use crate::connect::{Application, ConnectError, LocalStream, UpstreamStream, connect_application};
-use crate::identify::{LocalWorkload, Peer, SandboxId};
+use crate::identify::{LocalWorkload, Peer};
 use crate::observe::{Connection, Direction, Observer};
 use crate::relay::front::{ByteStream, HttpRelay};
 use crate::worker::Node;
+use weft_core::ids::SandboxId;
 
 /// Bytes in flight between the two halves of an in-memory HTTP connection.
 const PIPE_BYTES: usize = 64 << 10;

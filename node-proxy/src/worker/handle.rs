@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use super::Node;
 use super::run::{self, Engine};
 use crate::budget::ConnectionSlot;
-use crate::identify::{Pod, SandboxId};
+use crate::identify::Pod;
 use crate::inpod::ListenerRole;
+use weft_core::ids::SandboxId;
 
 /// A worker with so many connections more than the least loaded hands new ones over; below, they stay where their
 /// pod's tunnels are.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use weft_core::ids::WorkloadUid;
 
-use crate::identify::{LocalWorkload, SandboxId};
+use crate::identify::LocalWorkload;
+use weft_core::ids::SandboxId;
 
 #[derive(Debug, Default)]
 struct Maps {

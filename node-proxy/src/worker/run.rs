@@ -16,10 +16,11 @@ use super::handle::{Accepted, Command, WorkerHandle};
 use super::{Node, Pods, Worker};
 use crate::accept;
 use crate::connect::{Connector, Dial, Tunnels};
-use crate::identify::{LocalWorkload, SandboxId};
+use crate::identify::LocalWorkload;
 use crate::observe::Observer;
 use crate::pipeline::{self, InboundHalf};
 use crate::relay::front::HttpRelay;
+use weft_core::ids::SandboxId;
 
 /// What a worker is built with, beyond what this crate's pipelines bring: telemetry and the HTTP engine.
 pub trait Engine: Send + Sync {

@@ -122,6 +122,13 @@ impl Snapshot {
         self.authorization.applying_to(workload).cloned().collect()
     }
 
+    /// Whether every policy that a workload lists is here. While one is not (it is on its way, or gone), what applies to
+    /// the workload is not known.
+    pub fn has_policies_of(&self, workload: &Workload) -> bool {
+        let here = |key| self.authorization.contains(key) || self.mesh_policies.contains(key);
+        workload.policies.iter().all(here)
+    }
+
     /// Whether a workload takes plaintext on a port.
     pub fn mode_for(&self, workload: &Workload, port: Port) -> Mode {
         crate::authorize::effective_mode(self.mesh_policies.applying_to(workload).map(|p| &**p), port)

@@ -80,6 +80,10 @@ impl<P: Scoped> PolicySet<P> {
         }
     }
 
+    pub(super) fn contains(&self, key: &PolicyKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// Every policy that applies to a workload: the mesh's, its namespace's, and those it lists.
     pub(super) fn applying_to<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<P>> {
         let selected = workload.policies.iter().filter_map(|key| self.by_key.get(key));
