@@ -23,7 +23,7 @@ use crate::mesh::{ClientTls, ServerTls};
 use crate::peer::PeerRole;
 use crate::store::{CertStore, Entry};
 use crate::svid::{InvalidSvid, KeyRequest, Svid};
-use crate::trust::TrustStore;
+use crate::trust::{Generation, TrustStore};
 use crate::verify;
 
 /// The longest sleep between looks at the wall clock, which may be set or jump (suspend) while we wait.
@@ -159,6 +159,7 @@ impl CertManager {
             source: self.0.source.clone(),
             settings: self.0.settings,
             permits: self.0.permits.clone(),
+            plan: None,
         };
         renewal.run()
     }
@@ -254,6 +255,13 @@ struct Renewal {
     source: Arc<dyn SvidSource>,
     settings: ManagerSettings,
     permits: Arc<Semaphore>,
+    plan: Option<Plan>,
+}
+
+struct Plan {
+    serial: String,
+    generation: Generation,
+    due: SystemTime,
 }
 
 impl Renewal {
@@ -283,22 +291,11 @@ impl Renewal {
     /// Returns when there is no valid certificate, when it is due for renewal, or when a new bundle does not accept it.
     async fn wait_until_due(&mut self) {
         let mut generation = self.trust.subscribe();
-        let mut plan = None;
         loop {
             self.changed.borrow_and_update();
-            generation.borrow_and_update();
+            let seen = *generation.borrow_and_update();
             let Ok(svid) = self.entry.current() else { return };
-            if self.verify(&svid).is_err() {
-                return;
-            }
-            let due = match &plan {
-                Some((serial, due)) if serial == svid.serial() => *due,
-                _ => {
-                    let due = renewal_time(&svid, self.now());
-                    plan = Some((svid.serial().to_owned(), due));
-                    due
-                }
-            };
+            let due = self.due(&svid, seen);
             let rest = since(self.now(), due);
             if rest.is_zero() {
                 return;
@@ -309,6 +306,25 @@ impl Renewal {
                 _ = generation.changed() => {}
             }
         }
+    }
+
+    /// When to renew a certificate: decided once, so that failed attempts do not put it off.
+    fn due(&mut self, svid: &Svid, generation: Generation) -> SystemTime {
+        if let Some(plan) = &self.plan
+            && plan.serial == svid.serial()
+            && plan.generation == generation
+        {
+            return plan.due;
+        }
+        let accepted = self.verify(svid).is_ok();
+        let now = self.now();
+        let due = match &self.plan {
+            _ if !accepted => now,
+            Some(plan) if plan.serial == svid.serial() => plan.due,
+            _ => renewal_time(svid, now),
+        };
+        self.plan = Some(Plan { serial: svid.serial().to_owned(), generation, due });
+        due
     }
 
     async fn attempt(&self) -> Result<Svid, FetchError> {
