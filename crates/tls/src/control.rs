@@ -47,6 +47,11 @@ impl RootHash {
     pub fn of(root: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(root).into())
     }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// The text is not `sha256:<64 hex digits>`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible};
 use weft_core::identity::{InvalidIdentity, SpiffeId, TrustDomain};
+use weft_core::reason::Reason;
 
 use crate::clock::seconds;
 use crate::peer::ExpectedPeer;
@@ -222,6 +223,15 @@ impl HandshakeError {
             Self::Protocol(_) => "tls_protocol",
             Self::Timeout(_) => "handshake_timeout",
             Self::Io(_) => "handshake_io",
+        }
+    }
+
+    /// The code that a connection which ended for this is logged and counted with; [`Self::reason`] is the detail.
+    pub const fn code(&self) -> Reason {
+        match self {
+            Self::NoCertificate(_) => Reason::NoCertificate,
+            Self::Peer(_) => Reason::PeerIdentity,
+            _ => Reason::TlsHandshake,
         }
     }
 

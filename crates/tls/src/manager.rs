@@ -24,7 +24,6 @@ use crate::peer::PeerRole;
 use crate::store::{CertStore, Entry};
 use crate::svid::{InvalidSvid, KeyRequest, Svid};
 use crate::trust::{Generation, TrustStore};
-use crate::verify;
 
 /// The longest sleep between looks at the wall clock, which may be set or jump (suspend) while we wait.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -344,12 +343,9 @@ impl Renewal {
 
     /// Whether peers with our bundle accept it, in both roles.
     fn verify(&self, svid: &Svid) -> Result<(), PeerRefused> {
-        let snapshot = self.trust.current();
-        let now = self.entry.shared.clock.unix();
-        for role in [PeerRole::Client, PeerRole::Server] {
-            verify::chain(svid.chain(), &snapshot, role, now)?;
-        }
-        Ok(())
+        let clock = &self.entry.shared.clock;
+        svid.verify(&self.trust, PeerRole::Client, clock)?;
+        svid.verify(&self.trust, PeerRole::Server, clock)
     }
 
     fn now(&self) -> SystemTime {

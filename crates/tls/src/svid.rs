@@ -11,10 +11,13 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use weft_core::identity::SpiffeId;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::clock::from_seconds;
+use crate::clock::{Clock, from_seconds};
 use crate::error::PeerRefused;
 use crate::leaf::Leaf;
+use crate::peer::PeerRole;
 use crate::provider;
+use crate::trust::TrustStore;
+use crate::verify;
 
 /// Why a chain and a key do not make an [`Svid`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +84,11 @@ impl Svid {
     /// The chain, leaf first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
+    }
+
+    /// Verifies it as a peer would that holds `trust`.
+    pub fn verify(&self, trust: &TrustStore, role: PeerRole, clock: &Clock) -> Result<(), PeerRefused> {
+        verify::chain(self.chain(), &trust.current(), role, clock.unix()).map(drop)
     }
 
     /// Chain and key, for the process that takes over from this one. Not for a disk.
