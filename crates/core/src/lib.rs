@@ -16,4 +16,5 @@ pub mod reason;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod wire;
 pub mod workload;

@@ -150,6 +150,8 @@ impl Pattern {
     /// # Errors
     /// The syntax error, or that the expression is too large.
     pub fn new(source: &str) -> Result<Self, regex::Error> {
+        // On its own first: `a)|(?:b` is only an expression inside the anchors, and would slip out of them.
+        regex::RegexBuilder::new(source).size_limit(1 << 20).build()?;
         let anchored = format!("^(?:{source})$");
         regex::RegexBuilder::new(&anchored).size_limit(1 << 20).build().map(Self)
     }

@@ -80,8 +80,9 @@ pub fn path(raw: &str) -> Result<NormalPath<'_>, InvalidPath> {
     if is_plain(raw) {
         return Ok(NormalPath { text: Cow::Borrowed(raw), ambiguous: false });
     }
-    let (decoded, ambiguous) = decode_unreserved(raw)?;
-    let text = resolve_segments(&decoded)?;
+    let text = resolve_segments(&decode_unreserved(raw)?)?;
+    // Of what is forwarded: a separator inside a segment that `..` took away confuses nobody any more.
+    let ambiguous = text.contains("%2F") || text.contains("%5C");
     let text = if text == raw { Cow::Borrowed(raw) } else { Cow::Owned(text) };
     Ok(NormalPath { text, ambiguous })
 }
@@ -96,10 +97,9 @@ fn is_plain(raw: &str) -> bool {
     !bytes.contains(&b'%') && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
 }
 
-/// Decodes unreserved characters, writes other escapes in upper case, and says whether one of them is a separator.
-fn decode_unreserved(raw: &str) -> Result<(String, bool), InvalidPath> {
+/// Decodes unreserved characters and writes other escapes in upper case.
+fn decode_unreserved(raw: &str) -> Result<String, InvalidPath> {
     let mut text = String::with_capacity(raw.len());
-    let mut ambiguous = false;
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {
         if byte != b'%' {
@@ -111,14 +111,13 @@ fn decode_unreserved(raw: &str) -> Result<(String, bool), InvalidPath> {
         match high << 4 | low {
             0..=0x1f | 0x7f => return Err(InvalidPath::EncodedControl),
             byte @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~') => text.push(char::from(byte)),
-            byte => {
-                ambiguous |= matches!(byte, b'/' | b'\\');
+            _ => {
                 text.push('%');
                 text.extend([high, low].map(|it| char::from_digit(it.into(), 16).unwrap_or('0').to_ascii_uppercase()));
             }
         }
     }
-    Ok((text, ambiguous))
+    Ok(text)
 }
 
 /// Resolves dot segments and merges slashes.

@@ -64,6 +64,7 @@ fn an_encoded_separator_stays_and_is_marked() {
         assert_eq!(normal.text, raw.replace("%2f", "%2F"), "{raw}");
     }
     assert!(!path("/a%20b").unwrap().ambiguous);
+    assert_eq!(path("/a%2Fb/..").unwrap(), NormalPath { text: Cow::Borrowed("/"), ambiguous: false });
 }
 
 #[test]

@@ -1,0 +1,190 @@
+mod arbitrary;
+
+use proptest::prelude::*;
+use prost::Message;
+use weft_api::weft::config::v1 as proto;
+
+use super::*;
+use crate::ids::{PolicyKey, RouteKey, RouteKind, RuleKey, ServiceKey};
+use crate::service::SliceKey;
+
+proptest! {
+    #[test]
+    fn what_was_encoded_decodes_to_the_same(resource in arbitrary::resource()) {
+        let key = resource.key();
+        let decoded = decode(type_url(&key), &name(&key), &encode(&resource));
+        prop_assert_eq!(decoded.as_ref(), Ok(&resource));
+        prop_assert_eq!(encode(&resource), encode(&decoded.unwrap()));
+    }
+
+    #[test]
+    fn bytes_of_a_peer_never_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        flipped in (arbitrary::resource(), any::<prop::sample::Index>(), any::<u8>()),
+    ) {
+        for type_url in TYPE_URLS {
+            _ = decode(type_url, "HTTPRoute/a/b/0", &bytes);
+        }
+        let (resource, index, byte) = flipped;
+        let mut body = encode(&resource);
+        if !body.is_empty() {
+            let index = index.index(body.len());
+            body[index] = byte;
+        }
+        let key = resource.key();
+        _ = decode(type_url(&key), &name(&key), &body);
+    }
+}
+
+fn rule_key(name: &str) -> RuleKey {
+    RuleKey { route: RouteKey { kind: RouteKind::Http, namespace: "ns".into(), name: name.into() }, index: 12 }
+}
+
+#[test]
+fn a_name_reads_back_to_its_key() {
+    for (key, text) in [
+        (ResourceKey::Workload("Kubernetes//Pod/shop/cart-1".into()), "Kubernetes//Pod/shop/cart-1"),
+        (ResourceKey::Service(ServiceKey::new("shop", "cart")), "shop/cart"),
+        (ResourceKey::EndpointSlice(SliceKey { namespace: "shop".into(), name: "cart-x".into() }), "shop/cart-x"),
+        (ResourceKey::Rule(rule_key("r")), "HTTPRoute/ns/r/12"),
+        (ResourceKey::Authorization(PolicyKey::new("ns", "p")), "ns/p"),
+        (ResourceKey::MeshPolicy(PolicyKey::new("ns", "p")), "ns/p"),
+        (ResourceKey::Mesh, "mesh"),
+    ] {
+        assert_eq!(name(&key), text);
+        assert_eq!(parse_name(type_url(&key), text), Ok(key));
+    }
+    let types: std::collections::HashSet<_> = TYPE_URLS.into_iter().collect();
+    assert_eq!(types.len(), 7);
+}
+
+#[test]
+fn other_names_are_refused() {
+    let service = type_url(&ResourceKey::Service(ServiceKey::new("a", "b")));
+    let rule = type_url(&ResourceKey::Rule(rule_key("r")));
+    for (type_url, name) in [
+        (service, ""),
+        (service, "a"),
+        (service, "/b"),
+        (service, "a/"),
+        (service, "a/b/c"),
+        (rule, "HTTPRoute/ns/r"),
+        (rule, "HttpRoute/ns/r/0"),
+        (rule, "HTTPRoute/ns/r/01"),
+        (rule, "HTTPRoute/ns/r/+1"),
+        (rule, "HTTPRoute/ns/r/65536"),
+        (rule, "HTTPRoute/ns//0"),
+        (type_url(&ResourceKey::Mesh), "other"),
+        (type_url(&ResourceKey::Workload("x".into())), ""),
+    ] {
+        assert_eq!(parse_name(type_url, name), Err(InvalidName::Form(name.into())), "{type_url} {name}");
+    }
+    assert_eq!(parse_name("x", "a/b"), Err(InvalidName::UnknownType("x".into())));
+}
+
+fn wire_workload() -> proto::Workload {
+    proto::Workload {
+        uid: "u".into(),
+        namespace: "ns".into(),
+        name: "n".into(),
+        identity: "spiffe://td/ns/ns/sa/sa".into(),
+        addresses: vec![vec![10, 0, 0, 1]],
+        node: "node".into(),
+        zone: None,
+        enrolment: 1,
+        owner: Some(proto::Owner { kind: "Pod".into(), name: "n".into(), app: "n".into(), version: String::new() }),
+        policies: vec![proto::ObjectKey { namespace: "ns".into(), name: "p".into() }],
+    }
+}
+
+/// The field that makes a workload invalid after an edit.
+fn wrong_workload(edit: impl FnOnce(&mut proto::Workload)) -> String {
+    let mut workload = wire_workload();
+    edit(&mut workload);
+    let key = ResourceKey::Workload("u".into());
+    match decode(type_url(&key), "u", &workload.encode_to_vec()) {
+        Err(InvalidResource::Field(it)) => it.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_error_names_the_field() {
+    assert_eq!(wrong_workload(|it| it.namespace = "a/b".into()), "namespace: expected a name");
+    assert_eq!(wrong_workload(|it| it.addresses.push(vec![1])), "addresses[1]: expected an address of 4 or 16 bytes");
+    assert_eq!(wrong_workload(|it| it.enrolment = 0), "enrolment: unknown value 0");
+    assert_eq!(wrong_workload(|it| it.enrolment = 99), "enrolment: unknown value 99");
+    assert_eq!(wrong_workload(|it| it.owner = None), "owner: missing");
+    assert_eq!(wrong_workload(|it| it.policies[0].name.clear()), "policies[0].name: expected a name");
+    assert!(wrong_workload(|it| it.identity = "x".into()).starts_with("identity: not a SPIFFE ID"));
+}
+
+fn wire_rule() -> proto::Rule {
+    let path = proto::http_match::Path::Prefix(String::new());
+    let backend = proto::HttpBackend {
+        target: Some(proto::BackendTarget {
+            target: Some(proto::backend_target::Target::Service(proto::ServicePortKey {
+                service: Some(proto::ObjectKey { namespace: "ns".into(), name: "s".into() }),
+                port: 80,
+            })),
+        }),
+        weight: 1,
+        filters: vec![],
+    };
+    let http = proto::HttpRule {
+        matches: vec![proto::HttpMatch { path: Some(path), ..Default::default() }],
+        action: Some(proto::http_rule::Action::Forward(proto::HttpBackends { backends: vec![backend] })),
+        ..Default::default()
+    };
+    let key =
+        proto::RuleKey { kind: proto::RouteKind::Http.into(), namespace: "ns".into(), name: "r".into(), index: 12 };
+    proto::Rule { key: Some(key), layer: Some(proto::rule::Layer::Http(http)), ..Default::default() }
+}
+
+/// The field that makes a rule invalid after an edit.
+fn wrong_rule(edit: impl FnOnce(&mut proto::Rule, &mut proto::HttpRule)) -> String {
+    let mut rule = wire_rule();
+    let Some(proto::rule::Layer::Http(mut http)) = rule.layer.take() else { panic!("not HTTP") };
+    edit(&mut rule, &mut http);
+    rule.layer.get_or_insert(proto::rule::Layer::Http(http));
+    let key = ResourceKey::Rule(rule_key("r"));
+    match decode(type_url(&key), &name(&key), &rule.encode_to_vec()) {
+        Err(InvalidResource::Field(it)) => it.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_error_in_a_rule_names_the_field() {
+    use proto::http_match::Path;
+    let l4 = || proto::rule::Layer::L4(proto::L4Rule::default());
+    assert_eq!(wrong_rule(|rule, _| rule.layer = Some(l4())), "layer: expected the layer of the route's kind");
+    assert_eq!(
+        wrong_rule(|rule, _| rule.hostnames.push("A.com".into())),
+        "hostnames[0]: expected a hostname in lower case, perhaps after '*.'"
+    );
+    assert_eq!(wrong_rule(|_, http| http.matches.clear()), "http: matches: a rule needs a match");
+    assert_eq!(wrong_rule(|_, http| http.matches[0].path = None), "http.matches[0].path: missing");
+    let path = |path: Path| wrong_rule(|_, http| http.matches[0].path = Some(path));
+    assert_eq!(path(Path::Exact("a".into())), "http.matches[0].path: expected a path that starts with '/'");
+    assert!(path(Path::Prefix("/a/".into())).starts_with("http.matches[0].path: expected a prefix"));
+    assert!(path(Path::Regex("(".into())).starts_with("http.matches[0].path.regex: regex parse error"));
+    assert!(path(Path::Regex("a)|(?:b".into())).starts_with("http.matches[0].path.regex: regex parse error"));
+    let mirror = proto::Mirror { backend: None, numerator: 1, denominator: 0 };
+    let filter = proto::HttpFilter { filter: Some(proto::http_filter::Filter::Mirror(mirror)) };
+    assert_eq!(wrong_rule(|_, http| http.filters.push(filter)), "http.filters[0].mirror.denominator: expected not 0");
+    let header = proto::Header { name: "content-length".into(), value: b"1".to_vec() };
+    let modifier = proto::HeaderModifier { set: vec![header], ..Default::default() };
+    let filter = proto::HttpFilter { filter: Some(proto::http_filter::Filter::RequestHeaders(modifier)) };
+    let wrong = wrong_rule(|_, http| http.filters.push(filter));
+    assert!(wrong.starts_with("http: filters[0].requestHeaderModifier.set[content-length]"), "{wrong}");
+}
+
+#[test]
+fn a_resource_under_the_name_of_another_is_refused() {
+    let url = type_url(&ResourceKey::Workload("u".into()));
+    let refused = decode(url, "v", &wire_workload().encode_to_vec());
+    assert_eq!(refused, Err(InvalidResource::OtherName { actual: "u".into() }));
+    assert!(decode(url, "u", &wire_workload().encode_to_vec()).is_ok());
+    assert!(matches!(decode(url, "u", &[0xff]), Err(InvalidResource::Protobuf(_))));
+}

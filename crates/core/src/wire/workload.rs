@@ -1,0 +1,107 @@
+//! Workloads and mesh-wide settings.
+
+use weft_api::weft::config::v1 as proto;
+
+use super::convert::{InvalidField, Wire, field, list, optional, required, wire_enum, wire_list, wire_optional};
+use crate::change::MeshConfig;
+use crate::identity::{SpiffeId, TrustDomain};
+use crate::workload::{Enrolment, Owner, Workload};
+
+wire_enum!(Enrolment, proto::Enrolment: Enrolled = Enrolled, Outside = Outside, HostNetwork = HostNetwork);
+
+impl Wire for SpiffeId {
+    type Message = String;
+
+    fn to_wire(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_wire(text: String) -> Result<Self, InvalidField> {
+        text.parse().map_err(InvalidField::invalid)
+    }
+}
+
+impl Wire for TrustDomain {
+    type Message = String;
+
+    fn to_wire(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_wire(text: String) -> Result<Self, InvalidField> {
+        text.parse().map_err(InvalidField::invalid)
+    }
+}
+
+impl Wire for Workload {
+    type Message = proto::Workload;
+
+    fn to_wire(&self) -> proto::Workload {
+        proto::Workload {
+            uid: self.uid.to_wire(),
+            namespace: self.namespace.to_wire(),
+            name: self.name.to_wire(),
+            identity: self.identity.to_wire(),
+            addresses: wire_list(&self.addresses),
+            node: self.node.to_wire(),
+            zone: wire_optional(self.zone.as_ref()),
+            enrolment: self.enrolment.to_wire(),
+            owner: Some(self.owner.to_wire()),
+            policies: wire_list(&self.policies),
+        }
+    }
+
+    fn from_wire(it: proto::Workload) -> Result<Self, InvalidField> {
+        Ok(Self {
+            uid: field(it.uid, "uid")?,
+            namespace: field(it.namespace, "namespace")?,
+            name: field(it.name, "name")?,
+            identity: field(it.identity, "identity")?,
+            addresses: list(it.addresses, "addresses")?,
+            node: field(it.node, "node")?,
+            zone: optional(it.zone, "zone")?,
+            enrolment: field(it.enrolment, "enrolment")?,
+            owner: required(it.owner, "owner")?,
+            policies: list(it.policies, "policies")?,
+        })
+    }
+}
+
+impl Wire for Owner {
+    type Message = proto::Owner;
+
+    fn to_wire(&self) -> proto::Owner {
+        proto::Owner {
+            kind: self.kind.clone(),
+            name: self.name.to_wire(),
+            app: self.app.clone(),
+            version: self.version.clone(),
+        }
+    }
+
+    fn from_wire(it: proto::Owner) -> Result<Self, InvalidField> {
+        Ok(Self { kind: it.kind, name: field(it.name, "name")?, app: it.app, version: it.version })
+    }
+}
+
+impl Wire for MeshConfig {
+    type Message = proto::MeshConfig;
+
+    fn to_wire(&self) -> proto::MeshConfig {
+        proto::MeshConfig {
+            trust_domain: self.trust_domain.to_wire(),
+            cluster_domain: self.cluster_domain.clone(),
+            cluster_ranges: wire_list(&self.cluster_ranges),
+            force_wire: self.force_wire,
+        }
+    }
+
+    fn from_wire(it: proto::MeshConfig) -> Result<Self, InvalidField> {
+        Ok(Self {
+            trust_domain: field(it.trust_domain, "trust_domain")?,
+            cluster_domain: it.cluster_domain,
+            cluster_ranges: list(it.cluster_ranges, "cluster_ranges")?,
+            force_wire: it.force_wire,
+        })
+    }
+}
