@@ -5,6 +5,10 @@
 //! turn ([`SharedIo::poll_flush_gathered`]): requests of many streams leave in one record. A frame that is big by itself goes
 //! straight through, after what was gathered, in one vectored write, without a copy.
 //!
+//! Reading ahead of the TLS library, which asks for 4 KiB at a time, was tried and lost some 10 %: the calls it saves cost less
+//! than another pass over the bytes. What is left in a profile of bulk over TLS is the library's own copy into the record before
+//! it encrypts (8 %) and out of it after it decrypts (3 %); the codec's and ours are below 1 %.
+//!
 //! Reads are rationed per turn of the driver, so that a tunnel whose socket never runs dry yields to its neighbours.
 
 use std::cell::RefCell;

@@ -20,7 +20,6 @@
 pub mod baggage;
 pub mod limits;
 pub mod pool;
-pub mod readahead;
 pub mod relay;
 pub mod server;
 

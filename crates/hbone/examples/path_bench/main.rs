@@ -1,9 +1,13 @@
 //! What one core carries: applications on one core, both relays and the tunnel between them on another.
 //!
-//! `cargo run --profile quick -p weft-hbone --example path_bench -- [tunnel|plain] [connections] [seconds]`
+//! `cargo run --profile quick -p weft-hbone --example path_bench -- [mtls|tunnel|plain] [small|bulk] [seconds]`
 //!
-//! Prints requests/s of a 100-byte request and a 1 KiB response on each of 64 connections, then MB/s of 1 MiB responses on 8.
-//! `plain` has two socket-to-socket relays instead of the tunnel: the cost of the same number of hops without HTTP/2.
+//! `small` counts requests of 100 bytes with a 1 KiB response on each of 64 connections, `bulk` MB/s of 1 MiB responses on 8.
+//! `mtls` is the mesh's path; `tunnel` leaves out TLS, `plain` has two socket-to-socket relays and no HTTP/2: the cost of the
+//! hops alone.
+//!
+//! Two figures: by the clock, and by the CPU time of the proxies' thread. The second is what to compare on a machine that does
+//! other things too.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +16,8 @@
     clippy::indexing_slicing,
     reason = "a benchmark may panic"
 )]
+
+mod mtls;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,8 +28,10 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local};
@@ -33,6 +41,8 @@ use weft_hbone::{
     ConnectRequest, Connector, DialError, Handler, OpenRequest, Pool, Responder, ServerLimits, TunnelLimits,
     serve_connection,
 };
+
+use mtls::Mtls;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -73,15 +83,56 @@ async fn backend(listener: TcpListener) {
     }
 }
 
-struct Loopback(SocketAddr);
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+type Boxed = Box<dyn Stream>;
+
+struct Loopback {
+    target: SocketAddr,
+    mode: Mode,
+}
 
 impl Connector<()> for Loopback {
-    type Io = TcpStream;
+    type Io = Boxed;
 
-    async fn connect(&self, _: &()) -> Result<TcpStream, DialError> {
-        let socket = TcpStream::connect(self.0).await?;
+    async fn connect(&self, _: &()) -> Result<Boxed, DialError> {
+        let socket = TcpStream::connect(self.target).await?;
         socket.set_nodelay(true)?;
-        Ok(socket)
+        let Some(mtls) = &self.mode.mtls else { return Ok(Box::new(socket)) };
+        Ok(Box::new(mtls.client.connect(socket, self.target.ip(), &mtls.expected).await.unwrap().0))
+    }
+}
+
+async fn accepted(mode: Mode, socket: TcpStream) -> Boxed {
+    match &mode.mtls {
+        None => Box::new(socket),
+        Some(mtls) => Box::new(mtls.server.accept(socket).await.unwrap().0),
+    }
+}
+
+#[derive(Clone)]
+struct Mode {
+    tunnelled: bool,
+    mtls: Option<Mtls>,
+}
+
+impl Mode {
+    fn named(name: &str) -> Self {
+        match name {
+            "mtls" => Self { tunnelled: true, mtls: Some(Mtls::new()) },
+            "tunnel" => Self { tunnelled: true, mtls: None },
+            "plain" => Self { tunnelled: false, mtls: None },
+            other => panic!("no such mode: {other}"),
+        }
+    }
+}
+
+/// Publishes the CPU time of its thread, in nanoseconds.
+async fn publish_cpu_time(into: Arc<AtomicU64>) {
+    loop {
+        let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+        into.store(u64::try_from(used.num_nanoseconds()).unwrap(), Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -102,24 +153,27 @@ impl Handler for Dial {
     }
 }
 
-async fn proxies(mode: String, front: TcpListener, backend: SocketAddr) {
+async fn proxies(mode: Mode, front: TcpListener, backend: SocketAddr) {
     let (inner, inner_address) = listen().await;
-    let tunnelled = mode == "tunnel";
+    let tunnelled = mode.tunnelled;
+    let inner_mode = mode.clone();
     spawn_local(async move {
         let handler = Rc::new(Dial);
         loop {
             let (socket, _) = inner.accept().await.unwrap();
             socket.set_nodelay(true).unwrap();
             if tunnelled {
-                let serving =
-                    serve_connection(socket, Rc::clone(&handler), ServerLimits::default(), CancellationToken::new());
-                spawn_local(serving);
+                let (handler, mode) = (Rc::clone(&handler), inner_mode.clone());
+                spawn_local(async move {
+                    let io = accepted(mode, socket).await;
+                    serve_connection(io, handler, ServerLimits::default(), CancellationToken::new()).await
+                });
             } else {
                 spawn_local(plain(socket, backend));
             }
         }
     });
-    let pool = Pool::new(Loopback(inner_address), TunnelLimits::default());
+    let pool = Pool::new(Loopback { target: inner_address, mode }, TunnelLimits::default());
     loop {
         let (socket, _) = front.accept().await.unwrap();
         socket.set_nodelay(true).unwrap();
@@ -160,7 +214,12 @@ async fn client(target: SocketAddr, len: usize, done: Arc<AtomicU64>) {
     }
 }
 
-fn measure(mode: &str, connections: usize, len: usize, seconds: u64) -> f64 {
+struct Rate {
+    per_second: f64,
+    per_cpu_second: f64,
+}
+
+fn measure(mode: &str, connections: usize, len: usize, seconds: u64) -> Rate {
     let (front_tx, front_rx) = std::sync::mpsc::channel();
     let (backend_tx, backend_rx) = std::sync::mpsc::channel();
     on_core(1, move || async move {
@@ -169,10 +228,13 @@ fn measure(mode: &str, connections: usize, len: usize, seconds: u64) -> f64 {
         backend(listener).await;
     });
     let backend_address = backend_rx.recv().unwrap();
-    let mode = mode.to_owned();
+    let mode = Mode::named(mode);
+    let cpu = Arc::new(AtomicU64::new(0));
+    let published = Arc::clone(&cpu);
     on_core(0, move || async move {
         let (front, address) = listen().await;
         front_tx.send(address).unwrap();
+        spawn_local(publish_cpu_time(published));
         proxies(mode, front, backend_address).await;
     });
     let target = front_rx.recv().unwrap();
@@ -185,19 +247,24 @@ fn measure(mode: &str, connections: usize, len: usize, seconds: u64) -> f64 {
         std::future::pending().await
     });
     std::thread::sleep(Duration::from_secs(1));
-    let (start, before) = (Instant::now(), done.load(Ordering::Relaxed));
+    let (start, before, cpu_before) = (Instant::now(), done.load(Ordering::Relaxed), cpu.load(Ordering::Relaxed));
     std::thread::sleep(Duration::from_secs(seconds));
-    (done.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64()
+    let count = (done.load(Ordering::Relaxed) - before) as f64;
+    let cpu_seconds = (cpu.load(Ordering::Relaxed) - cpu_before) as f64 / 1e9;
+    Rate { per_second: count / start.elapsed().as_secs_f64(), per_cpu_second: count / cpu_seconds }
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mode = arguments.first().map_or("tunnel", String::as_str);
-    let load = arguments.get(1).map_or("both", String::as_str);
+    let mode = arguments.first().map_or("mtls", String::as_str);
+    let load = arguments.get(1).map_or("small", String::as_str);
     let seconds = arguments.get(2).map_or(5, |s| s.parse().unwrap());
-    if load != "bulk" {
-        println!("{mode}: {:.0} requests/s", measure(mode, 64, 1024, seconds));
-    } else {
-        println!("{mode}: {:.0} MB/s", measure(mode, 8, 1 << 20, seconds) * 1.048_576);
-    }
+    let (connections, len, unit, scale) =
+        if load == "bulk" { (8, 1 << 20, "MB", 1.048_576) } else { (64, 1024, "requests", 1.0) };
+    let rate = measure(mode, connections, len, seconds);
+    println!(
+        "{mode} {load}: {:.0} {unit}/s, {:.0} {unit} per second of CPU",
+        rate.per_second * scale,
+        rate.per_cpu_second * scale
+    );
 }
