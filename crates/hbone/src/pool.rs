@@ -196,8 +196,10 @@ where
         let mut stats = PoolStats { keys: entries.len(), dials: self.0.dials.get(), ..PoolStats::default() };
         for entry in entries.values() {
             stats.dialling += usize::from(entry.dial.is_some());
-            stats.tunnels += entry.tunnels.len();
-            stats.streams += entry.tunnels.iter().map(|t| t.active_streams()).sum::<usize>();
+            for tunnel in entry.tunnels.iter().filter(|tunnel| tunnel.state() == TunnelState::Open) {
+                stats.tunnels += 1;
+                stats.streams += tunnel.active_streams();
+            }
         }
         stats
     }
