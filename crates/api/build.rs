@@ -10,7 +10,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     collect(root, &mut files)?;
     files.sort();
     let descriptors = protox::compile(&files, [root])?;
-    tonic_prost_build::configure().include_file("packages.rs").compile_fds(descriptors)?;
+    let grpc = "#[cfg(feature = \"grpc\")]";
+    let services = tonic_prost_build::configure().client_mod_attribute(".", grpc).server_mod_attribute(".", grpc);
+    services.include_file("packages.rs").compile_fds(descriptors)?;
     Ok(())
 }
 
