@@ -15,6 +15,7 @@
 //!
 //! No Kubernetes client and no xDS here. Only [`source`] does I/O.
 
+pub mod derive;
 pub mod index;
 pub mod object;
 pub mod parse;
