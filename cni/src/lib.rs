@@ -6,4 +6,10 @@
 //!                                                                       rules, in the pod's namespace
 //! ```
 
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod cni;
+pub mod install;
+pub mod plugin;
 pub mod rules;

@@ -31,6 +31,8 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use weft_core::inpod::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, MARK_MASK, OUTBOUND_PORT, PROXY_MARK, REPLY_MARK};
 
 mod apply;
@@ -43,7 +45,7 @@ pub use apply::{Drift, Rules, RulesError};
 pub const TABLE: &str = "weft";
 
 /// What to do with TCP connections that are older than the redirection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OlderFlows {
     /// They go on as they are, past the proxy.
     #[default]

@@ -1,0 +1,116 @@
+//! Who is in the mesh: asked of a source that knows labels, which the agent itself doesn't.
+
+use std::fmt;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use weft_api::weft::agent::v1 as wire;
+use weft_core::ids::{Name, Namespace, PodUid, ServiceAccount, WorkloadUid};
+
+use crate::rules::OlderFlows;
+
+/// One pod, as the container runtime names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: Name,
+    /// Its incarnation, when the runtime says so.
+    pub uid: Option<PodUid>,
+}
+
+impl PodRef {
+    /// The id its workload has for everybody else.
+    pub fn workload_uid(&self) -> WorkloadUid {
+        WorkloadUid::of_pod(&self.namespace, &self.name)
+    }
+}
+
+impl fmt::Display for PodRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl From<wire::PodRef> for PodRef {
+    fn from(wire: wire::PodRef) -> Self {
+        let uid = (!wire.uid.is_empty()).then(|| wire.uid.into());
+        Self { namespace: wire.namespace.into(), name: wire.name.into(), uid }
+    }
+}
+
+impl From<&PodRef> for wire::PodRef {
+    fn from(pod: &PodRef) -> Self {
+        Self {
+            namespace: pod.namespace.to_string(),
+            name: pod.name.to_string(),
+            uid: pod.uid.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether a pod is in the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// Its traffic goes through the proxy.
+    Enrolled(Enrolled),
+    /// It is left alone.
+    Outside(Outside),
+}
+
+/// What the agent needs to know of a pod in the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// Whose identity it has.
+    pub service_account: ServiceAccount,
+    /// What happens to connections older than its enrolment.
+    #[serde(default)]
+    pub older_flows: OlderFlows,
+}
+
+/// Why a pod is outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outside {
+    /// Neither its namespace nor itself asks for the mesh.
+    NotLabelled,
+    /// The pod itself says no.
+    Disabled,
+    /// It is part of the mesh's own machinery, or a gateway, which terminates its traffic itself.
+    Infrastructure,
+}
+
+impl fmt::Display for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotLabelled => "neither the pod nor its namespace is labelled weftmesh.io/mesh=enabled",
+            Self::Disabled => "the pod is labelled weftmesh.io/mesh=disabled",
+            Self::Infrastructure => "the pod belongs to the mesh's own machinery",
+        })
+    }
+}
+
+/// Why there is no decision. The pod's ADD fails, and the runtime tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecided {
+    /// The source doesn't know the pod, yet.
+    #[error("pod {0} is not known yet")]
+    UnknownPod(PodRef),
+    /// The source hasn't got its data.
+    #[error("enrolment is not known yet: {0}")]
+    NotReady(String),
+}
+
+/// Knows who is in the mesh.
+pub trait EnrolmentSource: Send + Sync + 'static {
+    /// Decides one pod. May wait a little for news of a pod that is only just being made; the agent has a deadline.
+    fn decide<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<Decision, Undecided>>;
+
+    /// Changes whenever a decision may have changed; the agent then asks again for each of its pods.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// The namespaces that are known to be wholly outside: what the plugin lets pass when the agent is down. A
+    /// namespace that isn't listed, such as a new one, waits for the agent.
+    fn namespaces_outside(&self) -> Vec<Namespace>;
+}
