@@ -32,7 +32,7 @@ impl Drop for FakeProxy {
 impl FakeProxy {
     /// Connects once the agent listens. Refuses pods with `refuse` when it is given.
     pub async fn connect(socket: &Path, refuse: Option<&'static str>) -> Result<Self> {
-        let link = super::soon("the agent listens", async {
+        let link = crate::support::soon("the agent listens", async {
             loop {
                 match SeqPacket::connect(socket) {
                     Ok(link) => return anyhow::Ok(link),
@@ -53,7 +53,7 @@ impl FakeProxy {
     pub async fn until(&mut self, what: &str, condition: impl Fn(&Pods) -> bool) -> Result<()> {
         let pods = self.pods.clone();
         let wait = self.changed.wait_for(|_| condition(&pods.lock().expect("not poisoned")));
-        super::soon(what, wait).await.map(drop)
+        crate::support::soon(what, wait).await.map(drop)
     }
 
     /// The sandboxes it holds.

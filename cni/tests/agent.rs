@@ -1,0 +1,497 @@
+//! The plugin's binary, the agent and a proxy, around real pods.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "test code: a panic is how a test fails"
+)]
+
+#[path = "support/proxy.rs"]
+mod fake;
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use fake::FakeProxy;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use support::{SOON, app, block_on, dial, refused, soon, sys};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
+use weft_cni::agent::{
+    Agent, AgentOptions, Counts, Decision, Enrolled, EnrolmentSource, LocalPod, Outside, PodRef, Protection, Undecided,
+};
+use weft_cni::rules::OlderFlows;
+use weft_core::ids::Namespace;
+use weft_testkit::{Netns, Pod, World, netns_tests};
+
+netns_tests! {
+    add_check_del,
+    without_a_proxy_a_pod_stays_closed_until_one_comes,
+    a_proxy_that_refuses_fails_the_add,
+    an_undecided_pod_is_tried_again,
+    a_pod_outside_is_untouched_and_can_join_and_leave,
+    the_agent_restarts,
+    what_passed_without_the_agent_is_taken_over,
+    one_proxy_replaces_another,
+    garbage_is_collected,
+    a_pod_that_vanishes_is_dropped,
+    the_nodes_own_namespace_is_refused,
+}
+
+/// Decides by namespace; a namespace it doesn't know is undecided.
+struct Source {
+    namespaces: Mutex<BTreeMap<Namespace, bool>>,
+    version: watch::Sender<u64>,
+}
+
+impl Source {
+    fn new(namespaces: &[(&str, bool)]) -> Arc<Self> {
+        let namespaces = namespaces.iter().map(|(name, enrolled)| ((*name).into(), *enrolled)).collect();
+        Arc::new(Self { namespaces: Mutex::new(namespaces), version: watch::Sender::new(0) })
+    }
+
+    fn set(&self, namespace: &str, enrolled: bool) {
+        self.namespaces.lock().unwrap().insert(namespace.into(), enrolled);
+        self.version.send_modify(|v| *v += 1);
+    }
+}
+
+impl EnrolmentSource for Source {
+    fn decide<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<Decision, Undecided>> {
+        let known = self.namespaces.lock().unwrap().get(&pod.namespace).copied();
+        let decision = match known {
+            Some(true) => {
+                Ok(Decision::Enrolled(Enrolled { service_account: "cart".into(), older_flows: OlderFlows::Keep }))
+            }
+            Some(false) => Ok(Decision::Outside(Outside::NotLabelled)),
+            None => Err(Undecided::UnknownPod(pod.clone())),
+        };
+        std::future::ready(decision).boxed()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn namespaces_outside(&self) -> Vec<Namespace> {
+        let namespaces = self.namespaces.lock().unwrap();
+        namespaces.iter().filter(|(_, enrolled)| !**enrolled).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// A node with two pods, an agent's files, and a source.
+struct Bench {
+    world: World,
+    dir: tempfile::TempDir,
+    source: Arc<Source>,
+}
+
+/// An agent at work, until dropped.
+struct Running {
+    agent: Arc<Agent>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Running {
+    async fn until(&self, what: &str, condition: impl Fn(&[LocalPod]) -> bool) -> Result<Arc<[LocalPod]>> {
+        let mut pods = self.agent.pods();
+        let seen = soon(what, pods.wait_for(|pods| condition(pods))).await;
+        let seen = seen.with_context(|| format!("{:?}", self.agent.pods().borrow()))?;
+        Ok(seen.clone())
+    }
+
+    async fn protected(&self, count: usize) -> Result<()> {
+        self.until("protected pods", |pods| Counts::of(pods).protected == count).await.map(drop)
+    }
+
+    /// Stops it and waits until its sockets are free.
+    async fn stop(self, bench: &Bench) -> Result<()> {
+        self.task.abort();
+        let path = bench.proxy_socket();
+        soon("the agent stops", async {
+            while path.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await
+    }
+}
+
+/// What the plugin answered.
+struct Answer {
+    status: Option<i32>,
+    json: Value,
+}
+
+impl Answer {
+    fn code(&self) -> Option<u64> {
+        self.json.get("code").and_then(Value::as_u64)
+    }
+
+    fn ok(&self) -> Result<&Value> {
+        ensure!(self.status == Some(0), "{:?} {}", self.status, self.json);
+        Ok(&self.json)
+    }
+
+    /// A failure with this code; its text.
+    fn failed(&self, code: u64) -> Result<String> {
+        ensure!(self.status == Some(1) && self.code() == Some(code), "{:?} {}", self.status, self.json);
+        Ok(format!("{} | {}", self.json["msg"], self.json["details"]))
+    }
+}
+
+impl Bench {
+    fn new(namespaces: &[(&str, bool)]) -> Result<Self> {
+        let world = World::builder().node("n").pod("n", "a").pod("n", "b").build()?;
+        Ok(Self { world, dir: tempfile::tempdir()?, source: Source::new(namespaces) })
+    }
+
+    fn proxy_socket(&self) -> PathBuf {
+        self.dir.path().join("proxy.sock")
+    }
+
+    async fn agent(&self) -> Result<Running> {
+        let mut options = AgentOptions::new("n".into(), self.dir.path().join("state")).in_directory(self.dir.path());
+        options.ack_deadline = Duration::from_millis(500);
+        options.verify_every = Duration::from_millis(300);
+        let agent = Agent::open(options, self.source.clone())?;
+        let task = tokio::spawn(agent.clone().run()).abort_handle();
+        let socket = self.dir.path().join("agent.sock");
+        soon("the agent listens", async {
+            while weft_sys::SeqPacket::connect(&socket).is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+        Ok(Running { agent, task })
+    }
+
+    fn result(pod: &Pod) -> Value {
+        json!({
+            "cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": pod.path()}], "dns": {}, "more": [1.5],
+            "ips": [{"address": format!("{}/24", pod.ipv4())}, {"address": format!("{}/64", pod.ipv6())}],
+        })
+    }
+
+    /// Calls the plugin's binary for a pod, which is named after its namespace in the world.
+    async fn plugin(&self, command: &str, namespace: &str, pod: &Pod) -> Result<Answer> {
+        self.call(command, namespace, pod, json!({ "prevResult": Self::result(pod) })).await
+    }
+
+    async fn call(&self, command: &str, namespace: &str, pod: &Netns, more: Value) -> Result<Answer> {
+        let path = |name: &str| self.dir.path().join(name);
+        let mut config = json!({
+            "cniVersion": "1.0.0", "name": "net", "type": "weft-cni", "agentSocket": path("agent.sock"),
+            "enrolmentFile": path("enrolment.json"), "missedDir": path("missed"),
+        });
+        for (key, value) in more.as_object().context("an object")? {
+            config[key] = value.clone();
+        }
+        let mut plugin = tokio::process::Command::new(env!("CARGO_BIN_EXE_weft-cni"));
+        plugin.env_clear().env("CNI_COMMAND", command).env("CNI_CONTAINERID", pod.name()).env("CNI_IFNAME", "eth0");
+        plugin.env("CNI_NETNS", pod.path());
+        plugin.env("CNI_ARGS", format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={};K8S_POD_UID=u", pod.name()));
+        let mut child = plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        child.stdin.take().context("stdin")?.write_all(config.to_string().as_bytes()).await?;
+        let out = tokio::time::timeout(SOON, child.wait_with_output()).await.context("the plugin hangs")??;
+        let json = if out.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&out.stdout)? };
+        Ok(Answer { status: out.status.code(), json })
+    }
+}
+
+fn ruleset(pod: &Pod) -> Result<String> {
+    pod.exec("nft list ruleset")
+}
+
+fn add_check_del() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    block_on(async {
+        let running = bench.agent().await?;
+        let mut proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        let rules_before = a.exec("ip rule")?;
+        let added = bench.plugin("ADD", "shop", &a).await?;
+        ensure!(*added.ok()? == Bench::result(&a), "the result of the plugins before is passed on: {}", added.json);
+        {
+            let pods = proxy.pods.lock().unwrap();
+            let (workload, netns, _) = pods.get(a.name()).context("the proxy has the pod when ADD returns")?;
+            ensure!(*netns == sys(&a)?);
+            ensure!(workload.uid == format!("Kubernetes//Pod/shop/{}", a.name()), "{workload:?}");
+            ensure!(
+                workload.service_account == "cart" && workload.ips.len() == 2 && workload.node == "n",
+                "{workload:?}"
+            );
+        }
+        dial(&sys(&b)?, a.addr(8080)).await.context("redirected to the proxy's listener")?;
+        dial(&sys(&a)?, b.addr(8080)).await.context("redirected to the proxy's listener")?;
+        running.protected(1).await?;
+        bench.plugin("ADD", "shop", &a).await?.ok().context("the same call again")?;
+        bench.plugin("CHECK", "shop", &a).await?.ok()?;
+        bench.plugin("STATUS", "shop", &a).await?.ok()?;
+
+        a.exec("nft flush chain inet weft outbound")?;
+        bench.plugin("CHECK", "shop", &a).await?.failed(100)?;
+        soon("the agent repairs it", async {
+            while bench.plugin("CHECK", "shop", &a).await?.status != Some(0) {}
+            anyhow::Ok(())
+        })
+        .await?;
+
+        bench.plugin("DEL", "shop", &a).await?.ok()?;
+        ensure!(ruleset(&a)?.is_empty() && a.exec("ip rule")? == rules_before, "nothing is left in the pod");
+        proxy.until("the proxy lets go", |pods| pods.is_empty()).await?;
+        ensure!(running.agent.pods().borrow().is_empty());
+        ensure!(std::fs::read_dir(bench.dir.path().join("state"))?.next().is_none(), "no record is left");
+        bench.plugin("DEL", "shop", &a).await?.ok().context("DEL of what is gone")?;
+        bench.plugin("CHECK", "shop", &a).await?.failed(3)?;
+        Ok(())
+    })
+}
+
+fn without_a_proxy_a_pod_stays_closed_until_one_comes() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    block_on(async {
+        let running = bench.agent().await?;
+        let text = bench.plugin("ADD", "shop", &a).await?.failed(11)?;
+        ensure!(text.contains("no node proxy is connected"), "{text}");
+        let server = app(&sys(&a)?, a.addr(8080))?;
+        let knock = tokio::time::timeout(support::A_WHILE, dial(&sys(&b)?, a.addr(8080))).await;
+        ensure!(knock.is_err(), "closed: {knock:?}");
+        support::nobody_comes(&server).await?;
+        ensure!(running.agent.counts() == Counts { closed: 1, ..Counts::default() }, "{:?}", running.agent.counts());
+
+        let _proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        running.protected(1).await?;
+        dial(&sys(&b)?, a.addr(8080)).await?;
+        support::nobody_comes(&server).await?;
+        drop(_proxy);
+        running.until("the pod isn't served", |pods| Counts::of(pods).closed == 1).await?;
+        refused(&sys(&b)?, a.addr(8080)).await.context("never in the clear")
+    })
+}
+
+fn a_proxy_that_refuses_fails_the_add() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let a = bench.world.pod("a");
+    block_on(async {
+        let running = bench.agent().await?;
+        let _proxy = FakeProxy::connect(&bench.proxy_socket(), Some("out of descriptors")).await?;
+        let text = bench.plugin("ADD", "shop", &a).await?.failed(11)?;
+        ensure!(text.contains("out of descriptors"), "{text}");
+        ensure!(ruleset(&a)?.contains("closed-in"), "closed");
+        let _better = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        running.protected(1).await
+    })
+}
+
+fn an_undecided_pod_is_tried_again() -> Result<()> {
+    let bench = Bench::new(&[])?;
+    let a = bench.world.pod("a");
+    block_on(async {
+        let running = bench.agent().await?;
+        let _proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        let text = bench.plugin("ADD", "new", &a).await?.failed(11)?;
+        ensure!(text.contains("is not known yet"), "{text}");
+        bench.source.set("new", true);
+        bench.plugin("ADD", "new", &a).await?.ok()?;
+        running.protected(1).await
+    })
+}
+
+fn a_pod_outside_is_untouched_and_can_join_and_leave() -> Result<()> {
+    let bench = Bench::new(&[("plain", false)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    block_on(async {
+        let running = bench.agent().await?;
+        let mut proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        ensure!(*bench.plugin("ADD", "plain", &a).await?.ok()? == Bench::result(&a));
+        bench.plugin("CHECK", "plain", &a).await?.ok()?;
+        ensure!(ruleset(&a)?.is_empty() && proxy.held().is_empty());
+        let pods = running.until("it is known", |pods| pods.len() == 1).await?;
+        ensure!(pods[0].protection == Protection::Outside(Outside::NotLabelled) && pods[0].ips == a.ips(), "{pods:?}");
+
+        let server = app(&sys(&a)?, a.addr(8080))?;
+        let mut older = dial(&sys(&b)?, a.addr(8080)).await?;
+        let mut accepted = soon("accept", server.accept()).await?.0;
+        bench.source.set("plain", true);
+        running.protected(1).await?;
+        ensure!(proxy.held() == [a.name()]);
+        let pods = running.agent.pods().borrow().clone();
+        ensure!(pods[0].service_account.as_ref().is_some_and(|s| s.as_str() == "cart"), "{pods:?}");
+        dial(&sys(&b)?, a.addr(8080)).await?;
+        support::nobody_comes(&server).await?;
+        support::carries(&mut older, &mut accepted).await.context("connections older than the enrolment go on")?;
+
+        bench.source.set("plain", false);
+        running.until("it left", |pods| Counts::of(pods).outside == 1).await?;
+        ensure!(ruleset(&a)?.is_empty());
+        proxy.until("the proxy lets go", |pods| pods.is_empty()).await?;
+        dial(&sys(&b)?, a.addr(8080)).await?;
+        soon("in the clear again", server.accept()).await?;
+        Ok(())
+    })
+}
+
+fn the_agent_restarts() -> Result<()> {
+    let bench = Bench::new(&[("shop", true), ("plain", false)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    let c = bench.world.add_pod("n", "c")?;
+    block_on(async {
+        let running = bench.agent().await?;
+        let proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        bench.plugin("ADD", "shop", &a).await?.ok()?;
+        bench.plugin("ADD", "plain", &b).await?.ok()?;
+        bench.plugin("ADD", "shop", &c).await?.ok()?;
+        running.stop(&bench).await?;
+        drop(proxy);
+
+        // Meanwhile: one pod's rules are broken, another is gone, and the source has nothing yet.
+        a.exec("nft flush ruleset")?;
+        a.exec("ip rule del priority 20574")?;
+        nix::mount::umount2(&c.path(), nix::mount::MntFlags::MNT_DETACH)?;
+        bench.source.namespaces.lock().unwrap().clear();
+
+        let running = bench.agent().await?;
+        let mut names: Vec<_> = running.agent.pods().borrow().iter().map(|p| p.sandbox.to_string()).collect();
+        names.sort();
+        ensure!(names == [a.name(), b.name()], "{names:?}");
+        // Still protected by the former decision, and repaired even before a proxy is there: refused, not in the clear.
+        soon("repaired", async {
+            while !ruleset(&a)?.contains("redirect to :15001") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+        refused(&sys(&b)?, a.addr(8080)).await?;
+        let proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        running.protected(1).await?;
+        ensure!(proxy.held() == [a.name()]);
+        ensure!(running.agent.counts() == Counts { protected: 1, outside: 1, ..Counts::default() });
+        bench.plugin("DEL", "shop", &a).await?.ok()?;
+        ensure!(ruleset(&a)?.is_empty());
+        Ok(())
+    })
+}
+
+fn what_passed_without_the_agent_is_taken_over() -> Result<()> {
+    let bench = Bench::new(&[("plain", false), ("shop", true)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    block_on(async {
+        bench.plugin("ADD", "plain", &a).await?.failed(11).context("no agent ever ran")?;
+        bench.agent().await?.stop(&bench).await?;
+        bench.plugin("ADD", "shop", &b).await?.failed(11).context("in the mesh: waits for the agent")?;
+        bench.plugin("ADD", "unknown", &b).await?.failed(11).context("may be in the mesh: waits too")?;
+        bench.plugin("ADD", "plain", &a).await?.ok().context("known to be outside")?;
+        bench.plugin("DEL", "shop", &b).await?.ok().context("DEL never fails")?;
+
+        // The label came while the agent was down.
+        bench.source.set("plain", true);
+        let running = bench.agent().await?;
+        let pods = running.until("taken over", |pods| Counts::of(pods).unprotected == 1).await?;
+        ensure!(pods[0].pod.namespace.as_str() == "plain" && pods[0].ips == a.ips(), "{pods:?}");
+        let _proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        running.protected(1).await?;
+        ensure!(std::fs::read_dir(bench.dir.path().join("missed"))?.next().is_none(), "the note is gone");
+        bench.plugin("CHECK", "plain", &a).await?.ok().map(drop)
+    })
+}
+
+fn one_proxy_replaces_another() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    let c = bench.world.add_pod("n", "c")?;
+    block_on(async {
+        let running = bench.agent().await?;
+        let mut old = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        bench.plugin("ADD", "shop", &a).await?.ok()?;
+        let mut new = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        new.until("the new one gets the snapshot", |pods| pods.len() == 1).await?;
+        running.protected(1).await?;
+        bench.plugin("ADD", "shop", &b).await?.ok()?;
+        ensure!(old.held() == [a.name()], "new pods go to the newest only: {:?}", old.held());
+        ensure!(new.held() == [a.name(), b.name()]);
+        bench.plugin("DEL", "shop", &a).await?.ok()?;
+        old.until("the old one hears of removals", |pods| pods.is_empty()).await?;
+        new.until("so does the new one", |pods| pods.len() == 1).await?;
+        // The new one crashes: the old one is the newest again, and gets what it wasn't told.
+        drop(new);
+        old.until("it takes over", |pods| pods.contains_key(b.name())).await?;
+        running.protected(1).await?;
+        bench.plugin("ADD", "shop", &c).await?.ok()?;
+        ensure!(old.held() == [b.name(), c.name()]);
+        running.protected(2).await
+    })
+}
+
+fn garbage_is_collected() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    block_on(async {
+        let running = bench.agent().await?;
+        let proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        for pod in [&a, &b] {
+            bench.plugin("ADD", "shop", pod).await?.ok()?;
+        }
+        let valid = json!({ "cniVersion": "1.1.0", "cni.dev/valid-attachments": [{"containerID": b.name(), "ifname": "eth0"}] });
+        bench.call("GC", "shop", &a, valid).await?.ok()?;
+        running.until("one is left", |pods| pods.len() == 1).await?;
+        ensure!(ruleset(&a)?.is_empty() && !ruleset(&b)?.is_empty());
+        bench.plugin("CHECK", "shop", &b).await?.ok()?;
+        drop(proxy);
+        Ok(())
+    })
+}
+
+fn a_pod_that_vanishes_is_dropped() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let a = bench.world.pod("a");
+    block_on(async {
+        let running = bench.agent().await?;
+        let mut proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        bench.plugin("ADD", "shop", &a).await?.ok()?;
+        nix::mount::umount2(&a.path(), nix::mount::MntFlags::MNT_DETACH)?;
+        running.until("dropped", |pods| pods.is_empty()).await?;
+        proxy.until("the proxy lets go", |pods| pods.is_empty()).await
+    })
+}
+
+fn the_nodes_own_namespace_is_refused() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    block_on(async {
+        let _running = bench.agent().await?;
+        let here = Netns::here();
+        let mut config = json!({"prevResult": {"ips": []}});
+        config["agentSocket"] = json!(bench.dir.path().join("agent.sock"));
+        let own = std::fs::canonicalize("/proc/self")?.join("ns/net");
+        let mut plugin = tokio::process::Command::new(env!("CARGO_BIN_EXE_weft-cni"));
+        plugin.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", "c").env("CNI_IFNAME", "eth0").env("CNI_NETNS", own);
+        plugin.env("CNI_ARGS", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=x");
+        config["cniVersion"] = json!("1.0.0");
+        let mut child = plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        child.stdin.take().context("stdin")?.write_all(config.to_string().as_bytes()).await?;
+        let out = child.wait_with_output().await?;
+        let error: Value = serde_json::from_slice(&out.stdout)?;
+        ensure!(error["code"] == 4 && error["msg"].to_string().contains("node's own"), "{error}");
+        ensure!(here.exec("nft list ruleset")?.is_empty(), "nothing was set on the node");
+        Ok(())
+    })
+}
