@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod admin;
 pub mod authorize;
 pub mod balance;
 pub mod budget;
@@ -19,9 +20,11 @@ pub mod identify;
 pub mod inpod;
 pub mod observe;
 mod pipeline;
+pub mod plain;
 pub mod relay;
 mod route;
 pub mod store;
+pub mod telemetry;
 mod util;
 pub mod worker;
 

@@ -56,8 +56,7 @@ impl Nft {
         // The child inherits the namespace of the thread that starts it.
         let child = netns.run(|| command.spawn()).map_err(RulesError::Enter)?;
         let child = child.map_err(|e| match e.kind() {
-            // PermissionDenied stands for "not found", too, when a folder of PATH can't be searched (execvp(3)).
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+            std::io::ErrorKind::NotFound => {
                 RulesError::MissingProgram { program: self.program.clone(), package: "nftables" }
             }
             _ => RulesError::Program(e),

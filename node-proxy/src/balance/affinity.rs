@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -23,6 +24,15 @@ struct Sticky {
     until: Instant,
 }
 
+/// When a client used its endpoint, and how long that holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// The time.
+    pub now: Instant,
+    /// The Service's timeout.
+    pub timeout: Duration,
+}
+
 impl AffinityTable {
     /// Where the client was sent last, if that was not longer ago than the Service's timeout.
     pub fn get(&self, service: &ServicePortKey, client: IpAddr, now: Instant) -> Option<SocketAddr> {
@@ -32,7 +42,8 @@ impl AffinityTable {
     }
 
     /// Remembers where the client was sent; each use starts the timeout anew.
-    pub fn set(&self, service: &ServicePortKey, client: IpAddr, endpoint: SocketAddr, until: Instant, now: Instant) {
+    pub fn set(&self, service: &ServicePortKey, client: IpAddr, endpoint: SocketAddr, used: Use) {
+        let now = used.now;
         let mut table = self.0.lock();
         if !table.contains_key(service) {
             table.insert(service.clone(), HashMap::new());
@@ -44,7 +55,7 @@ impl AffinityTable {
                 clients.clear();
             }
         }
-        clients.insert(client, Sticky { endpoint, until });
+        clients.insert(client, Sticky { endpoint, until: now + used.timeout });
     }
 
     /// Drops what has expired and the Services that `keep` refuses.

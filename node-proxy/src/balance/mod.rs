@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use weft_core::service::{Balancing, HashKey};
 use weft_core::snapshot::{EndpointEntry, Frontend};
 
-pub use affinity::AffinityTable;
+pub use affinity::{AffinityTable, Use};
 pub use hash::{hash_bytes, hash_ip};
 pub use registry::Balancers;
 pub use slot::Outcome;
@@ -130,7 +130,7 @@ impl Balancer {
             state.hashed(hash_ip(ask.client), ask)
         })?;
         let address = state.slots.get(index as usize)?.address;
-        self.affinity.set(&key, ask.client, address, ask.now + timeout, ask.now);
+        self.affinity.set(&key, ask.client, address, Use { now: ask.now, timeout });
         Some(index)
     }
 
@@ -242,7 +242,7 @@ impl State {
 /// Two different members, or the only one twice.
 fn two_of(tier: &[u32], random: u64) -> Option<(u32, u32)> {
     let n = tier.len() as u64;
-    let first = (u128::from(random) * u128::from(n) >> 64) as usize;
+    let first = ((u128::from(random) * u128::from(n)) >> 64) as usize;
     let step = if n > 1 { 1 + (random & 0xffff_ffff) % (n - 1) } else { 0 };
     let second = (first as u64 + step) % n.max(1);
     Some((*tier.get(first)?, *tier.get(second as usize)?))

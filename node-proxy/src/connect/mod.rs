@@ -3,6 +3,7 @@
 mod application;
 mod connector;
 mod error;
+pub(crate) mod http_pool;
 mod local;
 mod resolve;
 mod stream;
@@ -22,6 +23,7 @@ use crate::identify::LocalWorkload;
 pub use application::{Application, connect as connect_application};
 pub use connector::Connector;
 pub use error::{ConnectError, Retry};
+pub use http_pool::PoolSettings;
 pub use local::LocalStream;
 pub use resolve::resolve;
 pub(crate) use resolve::to_workload;

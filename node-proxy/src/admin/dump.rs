@@ -1,0 +1,54 @@
+//! A summary of a snapshot as JSON. It names identities and holds no key.
+
+use serde_json::{Value, json};
+use weft_core::route::{HttpAction, RouteRule};
+use weft_core::snapshot::Snapshot;
+
+/// Workloads, Services with their endpoints, rules and policies.
+pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
+    let mut workloads: Vec<_> = snapshot.workloads().map(|workload| json!(workload)).collect();
+    let mut services: Vec<_> = snapshot.services().map(|service| self::service(snapshot, service)).collect();
+    let mut rules: Vec<_> = snapshot.rules().map(|rule| self::rule(rule)).collect();
+    // The order of a snapshot is nobody's; a dump is compared.
+    for list in [&mut workloads, &mut services, &mut rules] {
+        list.sort_by_key(ToString::to_string);
+    }
+    json!({
+        "mesh": snapshot.mesh().as_ref(),
+        "workloads": workloads,
+        "services": services,
+        "rules": rules,
+        "authorizationPolicies": snapshot.authorization_policies().collect::<Vec<_>>(),
+        "meshPolicies": snapshot.mesh_policies().collect::<Vec<_>>(),
+    })
+}
+
+fn service(snapshot: &Snapshot, service: &weft_core::service::Service) -> Value {
+    let ports: Vec<_> = service
+        .ports
+        .iter()
+        .map(|port| {
+            let key = weft_core::ids::ServicePortKey { service: service.key.clone(), port: port.port };
+            let endpoints: Vec<_> = snapshot
+                .frontend(&key)
+                .iter()
+                .flat_map(|frontend| &frontend.endpoints.entries)
+                .map(|entry| json!({ "address": entry.address, "health": entry.health, "node": entry.node, "zone": entry.zone }))
+                .collect();
+            json!({ "port": port.port, "protocol": port.protocol, "endpoints": endpoints })
+        })
+        .collect();
+    json!({ "service": service.key.to_string(), "addresses": service.addresses, "ports": ports })
+}
+
+fn rule(rule: &RouteRule) -> Value {
+    let parents: Vec<_> = rule.parents().iter().map(|parent| format!("{parent:?}")).collect();
+    let invalid = match rule {
+        RouteRule::Http(http) => match &http.action {
+            HttpAction::Invalid(why) => Some(why.as_str()),
+            HttpAction::Forward(_) | HttpAction::Redirect(_) => None,
+        },
+        RouteRule::L4(_) => None,
+    };
+    json!({ "rule": rule.key().to_string(), "parents": parents, "invalid": invalid })
+}

@@ -1,0 +1,152 @@
+//! What an operator asks a node proxy: metrics, health, its configuration, its log level, and to leave.
+//!
+//! Serves plain HTTP/1 and must be bound to loopback; on a runtime of its own, so that it answers while workers are
+//! busy. Nothing it shows holds a key. What changes something is a POST.
+
+mod dump;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Store;
+use crate::telemetry::Registry;
+
+/// Sets a log filter, or says what is wrong with it.
+pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// What the server shows and does.
+pub struct Admin {
+    /// Metrics of the workers.
+    pub registry: Arc<Registry>,
+    /// Metrics of the process, in the text format.
+    pub process_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// The configuration.
+    pub store: Arc<Store>,
+    /// What is missing for traffic; empty when ready.
+    pub missing: Box<dyn Fn() -> Vec<&'static str> + Send + Sync>,
+    /// Connections per worker, as JSON.
+    pub connections: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Sets the log filter; what is wrong with it otherwise.
+    pub set_log_filter: SetLogFilter,
+    /// Cancelled by `POST /quitquitquit`: the process drains and ends.
+    pub quit: CancellationToken,
+}
+
+impl Admin {
+    /// Serves until the token is cancelled.
+    ///
+    /// # Errors
+    /// When the address is not loopback or cannot be bound.
+    pub async fn serve(self: Arc<Self>, address: SocketAddr, stop: CancellationToken) -> io::Result<()> {
+        if !address.ip().is_loopback() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the admin address must be loopback"));
+        }
+        let listener = TcpListener::bind(address).await?;
+        self.accept(listener, stop).await;
+        Ok(())
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!("admin: accept failed: {error}");
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let admin = Arc::clone(&self);
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let admin = Arc::clone(&admin);
+                    async move { Ok::<_, Infallible>(admin.answer(&request)) }
+                });
+                let mut builder = http1::Builder::new();
+                builder.timer(TokioTimer::new());
+                if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                    tracing::debug!("admin connection ended: {error}");
+                }
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        self.route(request.method(), request.uri().path(), request.uri().query())
+    }
+
+    fn route(&self, method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+        match (method, path) {
+            (&Method::GET, "/metrics") => {
+                let text = self.registry.render() + &(self.process_metrics)();
+                reply(StatusCode::OK, "text/plain; version=0.0.4", text)
+            }
+            (&Method::GET, "/healthz") => reply(StatusCode::OK, "text/plain", "ok\n"),
+            (&Method::GET, "/readyz") => self.ready(),
+            (&Method::GET, "/config_dump") => json(&dump::snapshot(&self.store.load())),
+            (&Method::GET, "/connections") => json(&(self.connections)()),
+            (&Method::POST, "/logging") => self.logging(query.and_then(|query| query.strip_prefix("level="))),
+            (&Method::POST, "/quitquitquit") => {
+                self.quit.cancel();
+                reply(StatusCode::OK, "text/plain", "draining\n")
+            }
+            (
+                _,
+                "/metrics" | "/healthz" | "/readyz" | "/config_dump" | "/connections" | "/logging" | "/quitquitquit",
+            ) => reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "another method is needed\n"),
+            _ => reply(StatusCode::NOT_FOUND, "text/plain", INDEX),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let missing = (self.missing)();
+        if missing.is_empty() {
+            return reply(StatusCode::OK, "text/plain", "ready\n");
+        }
+        reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("waiting for: {}\n", missing.join(", ")))
+    }
+
+    fn logging(&self, filter: Option<&str>) -> Response<Full<Bytes>> {
+        let Some(filter) = filter else {
+            return reply(
+                StatusCode::BAD_REQUEST,
+                "text/plain",
+                "use /logging?level=info or level=weft_node_proxy=debug\n",
+            );
+        };
+        match (self.set_log_filter)(filter) {
+            Ok(()) => reply(StatusCode::OK, "text/plain", "set\n"),
+            Err(why) => reply(StatusCode::BAD_REQUEST, "text/plain", format!("{why}\n")),
+        }
+    }
+}
+
+const INDEX: &str = "GET /metrics /healthz /readyz /config_dump /connections\nPOST /logging?level=... /quitquitquit\n";
+
+fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
+    reply(StatusCode::OK, "application/json", serde_json::to_string_pretty(value).unwrap_or_default() + "\n")
+}
+
+fn reply(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

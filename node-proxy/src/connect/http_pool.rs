@@ -1,0 +1,258 @@
+//! HTTP connections to endpoints, kept for the next request. One pool per worker.
+//!
+//! A connection belongs to the pod it was dialled for and to one endpoint with one transport: another pod never gets
+//! it, and neither does a workload that took over an address with another identity. HTTP/1 connections carry one
+//! request at a time and the one used last is used next; HTTP/2 connections carry many.
+
+mod h1;
+mod h2;
+mod key;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{ConnectError, Dial, Target, UpstreamStream};
+use crate::identify::LocalWorkload;
+use crate::relay::http::RequestBody;
+use crate::util::FastHash;
+
+pub(crate) use h1::Parts;
+use h1::{H1, Idle};
+use h2::{H2, Shared};
+pub(crate) use key::{PoolKey, Protocol};
+
+/// Limits of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings {
+    /// An HTTP/1 connection that nobody used for so long is closed; shorter than what servers commonly allow.
+    pub idle_timeout: Duration,
+    /// Idle HTTP/1 connections kept for one pod and endpoint.
+    pub max_idle: usize,
+    /// Requests at once on one HTTP/2 connection; more open another.
+    pub max_streams: u32,
+    /// Bytes of the head of an answer.
+    pub max_header_bytes: usize,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self { idle_timeout: Duration::from_secs(60), max_idle: 256, max_streams: 100, max_header_bytes: 60 * 1024 }
+    }
+}
+
+/// The pool; see the module.
+pub(crate) struct Pool {
+    dial: Rc<dyn Dial>,
+    settings: PoolSettings,
+    h1: RefCell<HashMap<PoolKey, Vec<Idle>, FastHash>>,
+    h2: RefCell<HashMap<PoolKey, Rc<Shared>, FastHash>>,
+}
+
+/// The right to send one request on a connection.
+pub(crate) struct Lease {
+    home: Home,
+    conn: Conn,
+    reused: bool,
+}
+
+/// Where a connection goes back to.
+enum Home {
+    Pool(Rc<Pool>, PoolKey),
+    App(Rc<AppConnections>),
+}
+
+/// Connections to the application of one inbound connection: they carry its client's address, so nobody shares them.
+pub(crate) struct AppConnections {
+    settings: PoolSettings,
+    h1: RefCell<Vec<H1>>,
+    h2: Rc<Shared>,
+}
+
+impl AppConnections {
+    pub(crate) fn new(settings: PoolSettings) -> Rc<Self> {
+        Rc::new(Self { settings, h1: RefCell::default(), h2: Rc::default() })
+    }
+
+    /// A connection that is open already.
+    pub(crate) fn kept(self: &Rc<Self>, protocol: Protocol) -> Option<Lease> {
+        let conn = match protocol {
+            Protocol::H2 => Conn::H2(self.h2.usable(self.settings.max_streams)?),
+            Protocol::H1 => {
+                let mut idle = self.h1.borrow_mut();
+                idle.retain(|conn| !conn.is_closed());
+                let ready = idle.iter().rposition(H1::is_ready)?;
+                Conn::H1(idle.swap_remove(ready))
+            }
+        };
+        Some(Lease { home: Home::App(Rc::clone(self)), conn, reused: true })
+    }
+
+    /// A connection on a new stream.
+    pub(crate) async fn open(
+        self: &Rc<Self>,
+        stream: UpstreamStream,
+        protocol: Protocol,
+        to: SocketAddr,
+    ) -> Result<Lease, ConnectError> {
+        let conn = match protocol {
+            Protocol::H1 => Conn::H1(h1::open(stream, &self.settings, to).await?),
+            Protocol::H2 => {
+                let conn = h2::open(stream, &self.settings, to).await?;
+                self.h2.add(&conn);
+                Conn::H2(conn)
+            }
+        };
+        Ok(Lease { home: Home::App(Rc::clone(self)), conn, reused: false })
+    }
+}
+
+enum Conn {
+    H1(H1),
+    H2(H2),
+}
+
+/// Why a request got no answer.
+pub(crate) enum SendError {
+    /// Not a byte of it was sent: here it is again.
+    Unsent(Box<Request<RequestBody>>),
+    /// It may have been sent.
+    Sent(hyper::Error),
+}
+
+impl Pool {
+    pub(crate) fn new(dial: Rc<dyn Dial>, settings: PoolSettings) -> Rc<Self> {
+        Rc::new(Self { dial, settings, h1: RefCell::default(), h2: RefCell::default() })
+    }
+
+    /// A connection for one request; `fresh` takes none that was used before.
+    pub(crate) async fn acquire(
+        self: &Rc<Self>,
+        source: &Rc<LocalWorkload>,
+        target: &Rc<Target>,
+        protocol: Protocol,
+        fresh: bool,
+    ) -> Result<Lease, ConnectError> {
+        let key = PoolKey::new(source, target, protocol);
+        if protocol == Protocol::H2 {
+            return self.acquire_h2(key, fresh).await;
+        }
+        if !fresh && let Some(conn) = self.pop(&key) {
+            return Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H1(conn), reused: true });
+        }
+        let stream = self.dial.dial(source, target).await?;
+        let conn = h1::open(stream, &self.settings, target.address).await?;
+        Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H1(conn), reused: false })
+    }
+
+    async fn acquire_h2(self: &Rc<Self>, key: PoolKey, fresh: bool) -> Result<Lease, ConnectError> {
+        let shared = Rc::clone(self.h2.borrow_mut().entry(key.clone()).or_default());
+        if let Some(conn) = shared.usable(self.settings.max_streams).filter(|_| !fresh) {
+            return Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H2(conn), reused: true });
+        }
+        // One dials, the others wait for what it gets.
+        let _turn = shared.dialling.lock().await;
+        if let Some(conn) = shared.usable(self.settings.max_streams).filter(|_| !fresh) {
+            return Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H2(conn), reused: true });
+        }
+        let stream = self.dial.dial(key.source(), key.target()).await?;
+        let conn = h2::open(stream, &self.settings, key.target().address).await?;
+        shared.add(&conn);
+        Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H2(conn), reused: false })
+    }
+
+    /// The idle connection that was used last, if there is a live one.
+    fn pop(&self, key: &PoolKey) -> Option<H1> {
+        let mut h1 = self.h1.borrow_mut();
+        let idle = h1.get_mut(key)?;
+        for back in (0..idle.len()).rev() {
+            match idle.get(back).map(|it| (it.conn.is_ready(), it.conn.is_closed())) {
+                Some((true, false)) => return Some(idle.swap_remove(back).conn),
+                Some((_, true)) => drop(idle.swap_remove(back)),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn push(&self, key: PoolKey, conn: H1) {
+        if conn.is_closed() {
+            return;
+        }
+        let idle = Idle { conn, since: Instant::now() };
+        let mut h1 = self.h1.borrow_mut();
+        match h1.get_mut(&key) {
+            Some(list) if list.len() < self.settings.max_idle => list.push(idle),
+            Some(_) => {}
+            None => drop(h1.insert(key, vec![idle])),
+        }
+    }
+
+    /// Closes what was idle for too long and forgets what is closed.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let stale = |idle: &Idle| now.saturating_duration_since(idle.since) > self.settings.idle_timeout;
+        self.h1.borrow_mut().retain(|_, list| {
+            list.retain(|idle| !idle.conn.is_closed() && !stale(idle));
+            !list.is_empty()
+        });
+        self.h2.borrow_mut().retain(|_, shared| shared.sweep(now, self.settings.idle_timeout));
+    }
+
+    /// Forgets the connections of a pod that left.
+    pub(crate) fn forget(&self, source: &Rc<LocalWorkload>) {
+        self.h1.borrow_mut().retain(|key, _| !Rc::ptr_eq(key.source(), source));
+        self.h2.borrow_mut().retain(|key, _| !Rc::ptr_eq(key.source(), source));
+    }
+
+    /// Idle HTTP/1 connections and open HTTP/2 connections.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let h1 = self.h1.borrow().values().map(Vec::len).sum();
+        let h2 = self.h2.borrow().values().map(|shared| shared.len()).sum();
+        (h1, h2)
+    }
+}
+
+impl Lease {
+    /// Whether the connection carried a request before, and so may have been closed by the endpoint meanwhile.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Sends the request and waits for the head of the answer.
+    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        match &mut self.conn {
+            Conn::H1(conn) => conn.send(request).await,
+            Conn::H2(conn) => conn.send(request).await,
+        }
+    }
+
+    /// Announces that the request asks for another protocol, so that the stream is kept if it is granted.
+    pub(crate) fn expect_upgrade(&self) {
+        if let Conn::H1(conn) = &self.conn {
+            conn.expect_upgrade();
+        }
+    }
+
+    /// The stream, after the endpoint answered 101.
+    pub(crate) async fn upgraded(self) -> Option<Parts> {
+        match self.conn {
+            Conn::H1(conn) => conn.upgraded().await,
+            Conn::H2(_) => None,
+        }
+    }
+
+    /// The answer is complete: the connection may carry the next request.
+    pub(crate) fn release(self) {
+        match (self.conn, self.home) {
+            (Conn::H1(conn), Home::Pool(pool, key)) => pool.push(key, conn),
+            (Conn::H1(conn), Home::App(app)) => app.h1.borrow_mut().push(conn),
+            (Conn::H2(_), _) => {}
+        }
+    }
+}

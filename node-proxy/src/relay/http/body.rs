@@ -1,0 +1,193 @@
+//! Bodies on their way through: never collected, never boxed on the common path.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::finish::Finish;
+use super::mirror::Copy;
+use super::replay::{Replay, Source};
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The codec's word.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// Its time ran out.
+    #[error("the request ran out of time")]
+    Timeout,
+    /// The original of a mirrored request broke off.
+    #[error("the original broke off")]
+    Broken,
+}
+
+/// Bytes of a request's body that went upstream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counter(Rc<Cell<u64>>);
+
+impl Counter {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.get()
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.set(self.0.get() + bytes as u64);
+    }
+}
+
+/// A request's body towards the endpoint.
+pub(crate) enum RequestBody {
+    /// None.
+    Empty,
+    /// As it comes.
+    Stream(Source),
+    /// As it comes, kept for another try as far as it fits.
+    Replay(Replay),
+    /// What a mirror gets.
+    Copy(Copy),
+}
+
+impl RequestBody {
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream(source) => source.poll_frame(cx),
+            Self::Replay(replay) => replay.poll_frame(cx),
+            Self::Copy(copy) => copy.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(body) => body.is_end_stream(),
+            Self::Replay(replay) => replay.is_end_stream(),
+            Self::Copy(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(body) => body.size_hint(),
+            Self::Replay(replay) => replay.size_hint(),
+            Self::Copy(copy) => copy.size_hint(),
+        }
+    }
+}
+
+/// An answer's body towards the client; when it ends or is dropped, the exchange is over.
+pub(crate) struct ResponseBody {
+    kind: ResponseKind,
+    finish: Option<Finish>,
+}
+
+enum ResponseKind {
+    Local(Bytes),
+    Stream(Incoming),
+}
+
+impl ResponseBody {
+    /// A text of our own.
+    pub(crate) fn local(text: Bytes, finish: Option<Finish>) -> Self {
+        Self { kind: ResponseKind::Local(text), finish }
+    }
+
+    /// The endpoint's answer. One without a body is over at once.
+    pub(crate) fn upstream(body: Incoming, mut finish: Finish) -> Self {
+        let finish = if body.is_end_stream() {
+            finish.complete(true);
+            None
+        } else {
+            Some(finish)
+        };
+        Self { kind: ResponseKind::Stream(body), finish }
+    }
+
+    fn over(&mut self, whole: bool) {
+        if let Some(mut finish) = self.finish.take() {
+            finish.complete(whole);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let body = match &mut this.kind {
+            ResponseKind::Local(text) => {
+                let text = std::mem::take(text);
+                this.over(true);
+                return Poll::Ready((!text.is_empty()).then(|| Ok(Frame::data(text))));
+            }
+            ResponseKind::Stream(body) => body,
+        };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        let frame = match polled {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                if this.finish.as_mut().is_some_and(|finish| finish.poll_deadline(cx)) {
+                    this.over(false);
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+                return Poll::Pending;
+            }
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                let ended = body.is_end_stream();
+                if let Some(finish) = &mut this.finish {
+                    finish.frame(frame);
+                }
+                if ended {
+                    this.over(true);
+                }
+            }
+            Some(Err(_)) => this.over(false),
+            None => this.over(true),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            ResponseKind::Local(text) => text.is_empty(),
+            ResponseKind::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            ResponseKind::Local(text) => SizeHint::with_exact(text.len() as u64),
+            ResponseKind::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_moves_cheaply() {
+        assert!(size_of::<RequestBody>() <= 96, "{}", size_of::<RequestBody>());
+    }
+}

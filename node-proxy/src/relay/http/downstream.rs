@@ -1,0 +1,212 @@
+//! What the requests of one downstream connection share.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use weft_core::identity::SpiffeId;
+use weft_core::ids::{RuleKey, ServicePortKey};
+use weft_core::reason::Reason;
+use weft_core::workload::Workload;
+
+use super::engine::Engine;
+use super::finish::Finish;
+use super::wire::{End, Watched};
+use crate::authorize::{HttpPermit, Inbound};
+use crate::connect::http_pool::{AppConnections, Lease};
+use crate::connect::{Target, Transport};
+use crate::identify::LocalWorkload;
+use crate::telemetry::{RequestLabels, RequestSeries, Security, WorkloadLabel};
+
+/// Series of one connection kept at hand.
+const KEPT_SERIES: usize = 8;
+
+/// One downstream connection.
+pub(super) struct Downstream {
+    pub(super) engine: Rc<Engine>,
+    pub(super) watched: Rc<Watched>,
+    pub(super) side: Side,
+    /// The bytes of both ends, once a request switched protocols.
+    pub(super) upgrade: RefCell<Option<(Lease, Finish)>>,
+    /// Why the last exchange ended, for the connection's own end.
+    pub(super) last: Cell<Reason>,
+    labelled: RefCell<Vec<(Seen, Rc<Labelled>)>>,
+}
+
+/// Which way the connection goes.
+pub(super) enum Side {
+    /// A local pod dialled a Service.
+    Outbound(Caller),
+    /// A local pod was dialled.
+    Inbound(Called),
+}
+
+/// A local pod that was dialled, as far as that was permitted.
+pub(super) struct Called {
+    pub(super) permit: HttpPermit,
+    pub(super) app: Rc<AppConnections>,
+}
+
+/// A local pod that dialled a Service.
+pub(super) struct Caller {
+    pub(super) source: Rc<LocalWorkload>,
+    pub(super) workload: Arc<Workload>,
+    pub(super) client: SocketAddr,
+    pub(super) service: ServicePortKey,
+}
+
+/// What tells two series of one connection apart. What it points to is kept alive by it.
+#[derive(Clone)]
+struct Seen {
+    rule: Option<RuleKey>,
+    target: Option<Rc<Target>>,
+    protocol: &'static str,
+}
+
+/// A series with its labels.
+pub(super) struct Labelled {
+    pub(super) labels: RequestLabels,
+    pub(super) series: Arc<RequestSeries>,
+    pub(super) target: Option<Rc<Target>>,
+}
+
+/// Both ends as the access log names them.
+#[derive(Default)]
+pub(super) struct LogEnds {
+    pub(super) source: String,
+    pub(super) source_identity: String,
+    pub(super) source_address: String,
+    pub(super) destination: String,
+    pub(super) destination_identity: String,
+    pub(super) endpoint: String,
+}
+
+impl Downstream {
+    pub(super) fn new(engine: &Rc<Engine>, watched: Rc<Watched>, side: Side) -> Rc<Self> {
+        Rc::new(Self {
+            engine: Rc::clone(engine),
+            watched,
+            side,
+            upgrade: RefCell::default(),
+            last: Cell::new(Reason::Ok),
+            labelled: RefCell::default(),
+        })
+    }
+
+    /// Whether the connection has to end, and how.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Option<End> {
+        if let Side::Inbound(called) = &self.side
+            && let Poll::Ready(reason) = called.permit.registration().poll_revoked(cx)
+        {
+            return Some(End::Now(reason));
+        }
+        self.watched.poll_end(cx)
+    }
+
+    /// The series of a request.
+    pub(super) fn labelled(
+        &self,
+        rule: Option<&RuleKey>,
+        target: Option<&Rc<Target>>,
+        protocol: &'static str,
+    ) -> Rc<Labelled> {
+        let is_it = |(seen, labelled): &&(Seen, Rc<Labelled>)| {
+            let same_target = match (&seen.target, target) {
+                (Some(a), Some(b)) => Rc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            };
+            same_target && seen.protocol == protocol && seen.rule.as_ref() == rule && !labelled.series.is_retired()
+        };
+        if let Some((_, labelled)) = self.labelled.borrow().iter().find(is_it) {
+            return Rc::clone(labelled);
+        }
+        let labels = self.labels(rule, target.map(|it| &**it), protocol);
+        let series = self.engine.recorder.requests(&labels);
+        let labelled = Rc::new(Labelled { labels, series, target: target.cloned() });
+        let mut kept = self.labelled.borrow_mut();
+        if kept.len() >= KEPT_SERIES {
+            kept.remove(0);
+        }
+        kept.push((Seen { rule: rule.cloned(), target: target.cloned(), protocol }, Rc::clone(&labelled)));
+        labelled
+    }
+
+    fn labels(&self, rule: Option<&RuleKey>, target: Option<&Target>, protocol: &'static str) -> RequestLabels {
+        let workload = |w: Option<&Arc<Workload>>| w.map_or_else(WorkloadLabel::unknown, |w| WorkloadLabel::of(w));
+        match &self.side {
+            Side::Outbound(caller) => RequestLabels {
+                reporter: "source",
+                source: WorkloadLabel::of(&caller.workload),
+                destination: workload(target.and_then(|target| target.workload.as_ref())),
+                service: Some(caller.service.clone()),
+                rule: rule.cloned(),
+                security: target.map_or(Security::None, security),
+                protocol,
+            },
+            Side::Inbound(called) => {
+                let (view, inbound) = (self.engine.view(), called.permit.inbound());
+                RequestLabels {
+                    reporter: "destination",
+                    source: workload(view.workload_at(inbound.peer.address.ip().to_canonical())),
+                    destination: WorkloadLabel::of(&inbound.workload.workload(&view)),
+                    service: None,
+                    rule: None,
+                    security: peer_security(inbound),
+                    protocol,
+                }
+            }
+        }
+    }
+
+    /// Both ends, for the log.
+    pub(super) fn log_ends(&self, target: Option<&Target>) -> LogEnds {
+        let name = |w: &Workload| format!("{}/{}", w.namespace, w.name);
+        let identity = |id: Option<&SpiffeId>| id.map(ToString::to_string).unwrap_or_default();
+        match &self.side {
+            Side::Outbound(caller) => {
+                let to = target.and_then(|target| target.workload.as_deref());
+                LogEnds {
+                    source: name(&caller.workload),
+                    source_identity: caller.source.identity().to_string(),
+                    source_address: caller.client.to_string(),
+                    destination: to.map(name).unwrap_or_default(),
+                    destination_identity: identity(to.map(|w| &w.identity)),
+                    endpoint: target.map(|target| target.address.to_string()).unwrap_or_default(),
+                }
+            }
+            Side::Inbound(called) => {
+                let (view, inbound) = (self.engine.view(), called.permit.inbound());
+                let from = view.workload_at(inbound.peer.address.ip().to_canonical());
+                let to = inbound.workload.workload(&view);
+                LogEnds {
+                    source: from.map(|w| name(w)).unwrap_or_default(),
+                    source_identity: identity(inbound.peer.identity.spiffe()),
+                    source_address: inbound.peer.address.to_string(),
+                    destination: name(&to),
+                    destination_identity: to.identity.to_string(),
+                    endpoint: inbound.destination.to_string(),
+                }
+            }
+        }
+    }
+}
+
+fn security(target: &Target) -> Security {
+    match &target.transport {
+        Transport::Hbone { .. } => Security::Mtls,
+        Transport::Local { .. } => Security::Local,
+        _ => Security::Plaintext,
+    }
+}
+
+pub(super) fn peer_security(inbound: &Inbound) -> Security {
+    use crate::identify::PeerIdentity;
+    match inbound.peer.identity {
+        PeerIdentity::Certificate(_) => Security::Mtls,
+        PeerIdentity::FirstHand(_) => Security::Local,
+        PeerIdentity::Unidentified => Security::Plaintext,
+    }
+}

@@ -1,0 +1,208 @@
+//! What the HTTP exchanges of one worker share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weft_core::ids::NodeName;
+use weft_core::snapshot::{EndpointEntry, Snapshot};
+
+use super::wire::{End, Watched};
+use crate::balance::Balancers;
+use crate::connect::http_pool::{Pool, PoolSettings};
+use crate::connect::{Dial, Target};
+use crate::identify::LocalWorkload;
+use crate::observe::Observer;
+use crate::store::Store;
+use crate::telemetry::{AccessLog, Recorder};
+use crate::util::FastHash;
+
+/// How to get to an endpoint from this node: a pure function.
+pub type Resolve = fn(&Snapshot, &EndpointEntry, &NodeName) -> Target;
+
+/// Limits of HTTP connections.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    /// Bytes of a request's head; over it: 431.
+    pub max_header_bytes: usize,
+    /// Headers of a request; over it: 431.
+    pub max_headers: usize,
+    /// From the first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// A connection without a request for so long is closed.
+    pub idle_timeout: Duration,
+    /// How long connecting to an application may take.
+    pub connect_timeout: Duration,
+    /// HTTP/2 streams at once on one connection.
+    pub max_streams: u32,
+    /// Upstream connections.
+    pub pool: PoolSettings,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            max_header_bytes: 60 * 1024,
+            max_headers: 100,
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(3600),
+            connect_timeout: Duration::from_secs(10),
+            max_streams: 250,
+            pool: PoolSettings::default(),
+        }
+    }
+}
+
+/// What an engine is made of.
+pub struct EngineParts {
+    /// The configuration.
+    pub store: Arc<Store>,
+    /// Streams to endpoints.
+    pub dial: Rc<dyn Dial>,
+    /// How to get to an endpoint.
+    pub resolve: Resolve,
+    /// Endpoint choice.
+    pub balancers: Balancers,
+    /// Metrics of this worker.
+    pub recorder: Rc<Recorder>,
+    /// Told of connections.
+    pub observer: Rc<dyn Observer>,
+    /// The access log.
+    pub log: AccessLog,
+    /// Limits.
+    pub settings: HttpSettings,
+}
+
+/// The HTTP engine of one worker.
+pub struct Engine {
+    pub(super) store: Arc<Store>,
+    view: RefCell<View>,
+    resolve: Resolve,
+    pub(super) balancers: Balancers,
+    pub(super) pool: Rc<Pool>,
+    pub(super) recorder: Rc<Recorder>,
+    pub(super) observer: Rc<dyn Observer>,
+    pub(super) log: AccessLog,
+    pub(super) settings: HttpSettings,
+    targets: RefCell<Targets>,
+    clock: Rc<Cell<Instant>>,
+    watched: RefCell<Vec<Weak<Watched>>>,
+    draining: Cell<bool>,
+}
+
+/// By the address of the entry's allocation, which the map keeps alive.
+type Targets = HashMap<usize, (Rc<EndpointEntry>, Rc<Target>), FastHash>;
+
+/// A snapshot that this worker holds: cloning it touches no counter of another core.
+pub(super) type View = Rc<Arc<Snapshot>>;
+
+impl Engine {
+    /// An engine; [`Engine::watch`] must run beside it.
+    pub fn new(parts: EngineParts) -> Rc<Self> {
+        let view = Rc::new(Arc::clone(&parts.store.load()));
+        Rc::new(Self {
+            view: RefCell::new(view),
+            store: parts.store,
+            resolve: parts.resolve,
+            balancers: parts.balancers,
+            pool: Pool::new(parts.dial, parts.settings.pool),
+            recorder: parts.recorder,
+            observer: parts.observer,
+            log: parts.log,
+            settings: parts.settings,
+            targets: RefCell::default(),
+            clock: Rc::new(Cell::new(Instant::now())),
+            watched: RefCell::default(),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// The latest snapshot.
+    pub(super) fn view(&self) -> View {
+        let latest = self.store.load();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(&latest, &view) {
+            *view = Rc::new(Arc::clone(&latest));
+            self.targets.borrow_mut().clear();
+        }
+        Rc::clone(&view)
+    }
+
+    /// How to get to an endpoint, worked out once for each snapshot.
+    pub(super) fn target(&self, view: &View, entry: &Rc<EndpointEntry>) -> Rc<Target> {
+        let pointer = Rc::as_ptr(entry).addr();
+        // The view may be older than the map by now: then it is worked out anew, and not kept.
+        let current = Rc::ptr_eq(view, &self.view.borrow());
+        if current && let Some((_, target)) = self.targets.borrow().get(&pointer) {
+            return Rc::clone(target);
+        }
+        let target = Rc::new((self.resolve)(view, entry, &self.balancers.place().node));
+        if current {
+            self.targets.borrow_mut().insert(pointer, (Rc::clone(entry), Rc::clone(&target)));
+        }
+        target
+    }
+
+    /// Registers a connection, so that its limits are watched and a drain reaches it.
+    pub(super) fn register(&self) -> Rc<Watched> {
+        self.clock.set(Instant::now());
+        let watched = Rc::new(Watched::new(&self.clock));
+        if self.draining.get() {
+            watched.end(End::Gracefully);
+        }
+        self.watched.borrow_mut().push(Rc::downgrade(&watched));
+        watched
+    }
+
+    /// Ends every connection after what is under way on it: HTTP/1 by `Connection: close`, HTTP/2 by GOAWAY.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for watched in self.watched.borrow().iter().filter_map(Weak::upgrade) {
+            watched.end(End::Gracefully);
+        }
+    }
+
+    /// Connections open downstream.
+    pub fn connections(&self) -> usize {
+        self.watched.borrow().iter().filter(|watched| watched.strong_count() > 0).count()
+    }
+
+    /// Idle HTTP/1 and open HTTP/2 connections upstream.
+    pub fn pooled(&self) -> (usize, usize) {
+        self.pool.sizes()
+    }
+
+    /// Forgets a pod that left.
+    pub fn forget(&self, source: &Rc<LocalWorkload>) {
+        self.pool.forget(source);
+    }
+
+    /// Watches limits once a second, for ever.
+    pub async fn watch(self: Rc<Self>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0_u32;
+        loop {
+            let now = tick.tick().await;
+            self.clock.set(now);
+            self.watched.borrow_mut().retain(|watched| {
+                let Some(watched) = watched.upgrade() else { return false };
+                if let Some(why) = watched.expired(now, self.settings.header_timeout, self.settings.idle_timeout) {
+                    watched.end(End::Now(why));
+                }
+                true
+            });
+            ticks = ticks.wrapping_add(1);
+            if ticks.is_multiple_of(5) {
+                self.pool.sweep(now);
+            }
+            if ticks.is_multiple_of(60) {
+                let view = self.view();
+                self.balancers.sweep(&view, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The end of an exchange: told once, whatever way it ends.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+use weft_core::reason::Reason;
+
+use super::body::Counter;
+use super::downstream::{Downstream, Labelled};
+use crate::balance::InFlight;
+use crate::connect::http_pool::Lease;
+use crate::telemetry::{Entry, RequestMeasure, RequestOutcome, milliseconds};
+
+/// What is known of a request from its start.
+pub(super) struct Asked {
+    pub(super) conn: Rc<Downstream>,
+    pub(super) started: Instant,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) authority: Option<http::HeaderValue>,
+    pub(super) request_id: Option<http::HeaderValue>,
+    pub(super) grpc: bool,
+    pub(super) counter: Counter,
+}
+
+/// How it was answered.
+pub(super) struct Answered {
+    pub(super) labelled: Rc<Labelled>,
+    pub(super) status: u16,
+    pub(super) reason: Reason,
+    pub(super) detail: String,
+    pub(super) grpc_status: Option<u8>,
+    pub(super) tries: u32,
+    pub(super) upstream: Duration,
+}
+
+/// Reports an exchange when it is over. Boxed once, so that bodies stay small.
+pub(crate) struct Finish(Box<Inner>);
+
+struct Inner {
+    asked: Asked,
+    answered: Answered,
+    sent: u64,
+    flight: Option<InFlight>,
+    lease: Option<Lease>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    timed_out: bool,
+    done: bool,
+}
+
+impl Finish {
+    pub(super) fn new(asked: Asked, answered: Answered) -> Self {
+        let (flight, lease, deadline) = (None, None, None);
+        Self(Box::new(Inner { asked, answered, sent: 0, flight, lease, deadline, timed_out: false, done: false }))
+    }
+
+    /// Takes along what must be given back when the answer has passed.
+    pub(super) fn holding(mut self, flight: InFlight, lease: Option<Lease>, deadline: Option<Instant>) -> Self {
+        self.0.flight = Some(flight);
+        self.0.lease = lease;
+        self.0.deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        self
+    }
+
+    /// Takes the connection along, to give it back when the answer has passed.
+    pub(super) fn with_lease(mut self, lease: Lease) -> Self {
+        self.0.lease = Some(lease);
+        self
+    }
+
+    /// Whether the request's time is up.
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        let up = self.0.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        self.0.timed_out |= up;
+        up
+    }
+
+    /// Looks at a frame of the answer.
+    pub(super) fn frame(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.0.sent += data.len() as u64;
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.0.answered.grpc_status = grpc_status(trailers).or(self.0.answered.grpc_status);
+        }
+    }
+
+    /// Bytes that passed outside of frames.
+    pub(super) fn add_sent(&mut self, bytes: u64) {
+        self.0.sent += bytes;
+    }
+
+    /// The answer is over; not whole when the endpoint broke it off or its time was up.
+    pub(super) fn complete(&mut self, whole: bool) {
+        let timed_out = self.0.timed_out;
+        self.0.end(match (whole, timed_out) {
+            (true, _) => None,
+            (false, true) => Some(Reason::RequestTimeout),
+            (false, false) => Some(Reason::UpstreamReset),
+        });
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        // Nobody took the answer to its end: the client went away.
+        self.0.end(Some(Reason::DownstreamReset));
+    }
+}
+
+impl Inner {
+    fn end(&mut self, broken: Option<Reason>) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        if let Some(flight) = self.flight.take() {
+            flight.finish();
+        }
+        match (self.lease.take(), broken) {
+            (Some(lease), None) => lease.release(),
+            (lease, _) => drop(lease),
+        }
+        if let Some(reason) = broken.filter(|_| self.answered.reason == Reason::Ok) {
+            self.answered.reason = reason;
+        }
+        self.asked.conn.watched.request_ended();
+        self.record();
+    }
+
+    fn record(&self) {
+        let (asked, answered) = (&self.asked, &self.answered);
+        let took = asked.started.elapsed();
+        let measure = RequestMeasure {
+            took,
+            request_bytes: asked.counter.get(),
+            response_bytes: self.sent,
+            retries: answered.tries.saturating_sub(1),
+        };
+        let class = u8::try_from(answered.status / 100).unwrap_or(0);
+        let grpc_status = answered.grpc_status.filter(|_| asked.grpc);
+        answered.labelled.series.record(RequestOutcome { class, reason: answered.reason, grpc_status }, &measure);
+        let log = &asked.conn.engine.log;
+        if log.policy().wants(answered.status, answered.reason, fastrand::u64(..)) {
+            log.write(Box::new(self.entry(&measure)));
+        }
+    }
+
+    fn entry(&self, measure: &RequestMeasure) -> Entry {
+        let (asked, answered) = (&self.asked, &self.answered);
+        let labels = &answered.labelled.labels;
+        let ends = asked.conn.log_ends(answered.labelled.target.as_deref());
+        let text = |value: &Option<http::HeaderValue>| {
+            value.as_ref().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).unwrap_or_default()
+        };
+        Entry {
+            reporter: labels.reporter,
+            source: ends.source,
+            source_identity: ends.source_identity,
+            source_address: ends.source_address,
+            destination: ends.destination,
+            destination_identity: ends.destination_identity,
+            endpoint: ends.endpoint,
+            service: labels.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+            route: labels.rule.as_ref().map(|rule| rule.route.to_string()).unwrap_or_default(),
+            rule: labels.rule.as_ref().map(|rule| rule.index.to_string()).unwrap_or_default(),
+            protocol: labels.protocol,
+            method: asked.method.to_string(),
+            authority: asked.uri.authority().map_or_else(|| text(&asked.authority), ToString::to_string),
+            path: asked.uri.path().to_owned(),
+            status: answered.status,
+            grpc_status: answered.grpc_status.map(|code| code.to_string()).unwrap_or_default(),
+            reason: answered.reason.as_str(),
+            detail: answered.detail.clone(),
+            request_bytes: measure.request_bytes,
+            response_bytes: measure.response_bytes,
+            duration_ms: milliseconds(measure.took),
+            upstream_ms: milliseconds(answered.upstream),
+            tries: answered.tries,
+            connection_security: labels.security.as_str(),
+            request_id: text(&asked.request_id),
+            ..Entry::default()
+        }
+    }
+}
+
+/// The gRPC status in headers or trailers.
+pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// What to keep of a request for its end.
+impl Asked {
+    pub(super) fn new(conn: &Rc<Downstream>, parts: &http::request::Parts, started: Instant) -> Self {
+        let logs = conn.engine.log.policy() != crate::telemetry::LogPolicy::Off;
+        let header = |name: &str| parts.headers.get(name).filter(|_| logs).cloned();
+        Self {
+            conn: Rc::clone(conn),
+            started,
+            method: parts.method.clone(),
+            uri: if logs { parts.uri.clone() } else { Uri::default() },
+            authority: header("host"),
+            request_id: header("x-request-id"),
+            grpc: weft_core::matching::is_grpc(&parts.headers),
+            counter: Counter::default(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A request to a local pod whose policy looks at HTTP: check, authorize, forward to the application.
+//!
+//! Each request is authorized on the latest policy, in the form in which it is forwarded; a request that is denied
+//! never reaches the application, also on a connection on which others did.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use weft_core::authorize::HttpFacts;
+use weft_core::normalize;
+use weft_core::reason::Reason;
+
+use super::body::ResponseBody;
+use super::downstream::{Called, Downstream};
+use super::finish::{Answered, Asked, Finish, grpc_status};
+use super::outbound::{close, message, protocol_label};
+use super::{check, hop, reply};
+use crate::authorize::Permit;
+use crate::connect::http_pool::{Lease, Protocol, SendError};
+use crate::connect::{UpstreamStream, connect_application};
+
+/// Serves one request; every failure is an answer.
+pub(super) async fn serve(
+    conn: Rc<Downstream>,
+    called: &Called,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let started = Instant::now();
+    conn.watched.request_began();
+    let (mut parts, body) = request.into_parts();
+    let checked = check::check(&mut parts);
+    let asked = Asked::new(&conn, &parts, started);
+    let protocol = protocol_label(parts.version, asked.grpc);
+    let refuse = |asked, reason, detail: String| {
+        reply::respond(reply::failure(reason, detail), asked, conn.labelled(None, None, protocol), 0)
+    };
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(bad) => return Ok(close(refuse(asked, Reason::BadRequest, bad.to_string()))),
+    };
+    let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    let permit = match authorize(&conn, called, &parts, checked.ambiguous_path) {
+        Ok(permit) => permit,
+        Err(reason) => return Ok(refuse(asked, reason, String::new())),
+    };
+    restore_upgrade(&mut parts, upgrade.as_ref());
+    match forward(&conn, called, permit, (parts, body, upgrade.is_some()), &asked).await {
+        Ok((response, lease)) => Ok(answer(&conn, asked, response, (lease, upgrade))),
+        Err((reason, detail)) => Ok(refuse(asked, reason, detail)),
+    }
+}
+
+fn authorize(conn: &Downstream, called: &Called, parts: &Parts, ambiguous_path: bool) -> Result<Permit, Reason> {
+    let host = normalize::host(check::authority(parts)).unwrap_or_default();
+    let facts = HttpFacts {
+        method: &parts.method,
+        host: &host,
+        path: parts.uri.path(),
+        ambiguous_path,
+        headers: &parts.headers,
+    };
+    called.permit.authorize(&conn.engine.store, facts)
+}
+
+fn restore_upgrade(parts: &mut Parts, upgrade: Option<&HeaderValue>) {
+    if let Some(upgrade) = upgrade {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, upgrade.clone());
+    }
+}
+
+/// Sends the request to the application. One that was not sent, because the application had closed a kept connection, is
+/// sent once more.
+async fn forward(
+    conn: &Downstream,
+    called: &Called,
+    permit: Permit,
+    (mut parts, body, upgrade): (Parts, Incoming, bool),
+    asked: &Asked,
+) -> Result<(Response<Incoming>, Lease), (Reason, String)> {
+    let protocol = if parts.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 };
+    if protocol == Protocol::H1 {
+        parts.version = Version::HTTP_11;
+    }
+    let message = message(parts, body, asked, false, Vec::new());
+    let mut request = Request::from_parts(message.head, message.body);
+    let mut permit = Some(permit);
+    loop {
+        let mut lease = match called.app.kept(protocol).filter(|_| permit.is_some()) {
+            Some(lease) => lease,
+            None => connect(conn, called, permit.take(), protocol).await?,
+        };
+        if upgrade {
+            lease.expect_upgrade();
+        }
+        let was_kept = lease.is_reused();
+        match lease.send(request).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(SendError::Unsent(again)) if was_kept => request = *again,
+            Err(SendError::Unsent(_)) => return Err((Reason::UpstreamReset, "closed before the request".into())),
+            Err(SendError::Sent(error)) if error.is_parse() => {
+                return Err((Reason::UpstreamProtocol, error.to_string()));
+            }
+            Err(SendError::Sent(error)) => return Err((Reason::UpstreamReset, error.to_string())),
+        }
+    }
+}
+
+async fn connect(
+    conn: &Downstream,
+    called: &Called,
+    permit: Option<Permit>,
+    protocol: Protocol,
+) -> Result<Lease, (Reason, String)> {
+    let Some(permit) = permit else {
+        return Err((Reason::UpstreamReset, "closed before the request".into()));
+    };
+    let to = permit.inbound().destination;
+    let failed = |reason| (reason, format!("no connection to the application at {to}"));
+    let application = connect_application(permit, conn.engine.settings.connect_timeout).await.map_err(failed)?;
+    // The permission ends with the downstream connection, which holds the registration itself.
+    drop(application.permission);
+    let stream = UpstreamStream::Tcp(application.stream);
+    called.app.open(stream, protocol, to).await.map_err(|error| (error.reason(), error.to_string()))
+}
+
+fn answer(
+    conn: &Rc<Downstream>,
+    asked: Asked,
+    response: Response<Incoming>,
+    (lease, upgrade): (Lease, Option<HeaderValue>),
+) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    let switched = hop::strip(&mut parts.headers);
+    let labelled = conn.labelled(None, None, protocol_label(parts.version, asked.grpc));
+    let answered = Answered {
+        labelled,
+        status: parts.status.as_u16(),
+        reason: Reason::Ok,
+        detail: String::new(),
+        grpc_status: grpc_status(&parts.headers).filter(|_| asked.grpc),
+        tries: 1,
+        upstream: asked.started.elapsed(),
+    };
+    conn.last.set(Reason::Ok);
+    let finish = Finish::new(asked, answered);
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Response::from_parts(parts, ResponseBody::upstream(body, finish.with_lease(lease)));
+    }
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = switched.or(upgrade) {
+        parts.headers.insert(header::UPGRADE, protocol);
+    }
+    *conn.upgrade.borrow_mut() = Some((lease, finish));
+    Response::from_parts(parts, ResponseBody::local(bytes::Bytes::new(), None))
+}

@@ -1,0 +1,115 @@
+//! The task of one copy: it goes its own way, and nobody waits for it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Version};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use weft_core::filter::ForwardPlan;
+use weft_core::route::Timeouts;
+use weft_core::snapshot::Frontend;
+
+use super::body::RequestBody;
+use super::downstream::{Caller, Downstream};
+use super::engine::Engine;
+use super::forward::{Forward, Message};
+use super::mirror::{self, Tee};
+use crate::connect::http_pool::Protocol;
+use crate::identify::LocalWorkload;
+use crate::telemetry::{EventLabels, WorkloadLabel};
+
+/// The longest a copy may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Who mirrors, and where to.
+pub(super) struct Order {
+    engine: Rc<Engine>,
+    source: Rc<LocalWorkload>,
+    workload: WorkloadLabel,
+    client: std::net::IpAddr,
+    backend: Arc<Frontend>,
+}
+
+impl Order {
+    pub(super) fn new(conn: &Downstream, caller: &Caller, backend: &Arc<Frontend>) -> Self {
+        Self {
+            engine: Rc::clone(&conn.engine),
+            source: Rc::clone(&caller.source),
+            workload: WorkloadLabel::of(&caller.workload),
+            client: caller.client.ip(),
+            backend: Arc::clone(backend),
+        }
+    }
+
+    fn count(&self, result: &'static str) {
+        let more = vec![("destination_service", self.backend.key.to_string().into()), ("result", result.into())];
+        self.engine
+            .recorder
+            .event(&EventLabels { name: "http_mirrored_requests", workload: Some(self.workload.clone()), more }, 1);
+    }
+}
+
+/// Starts a copy; the tee, if there is a body to copy.
+pub(super) fn start(order: Order, plan: &ForwardPlan<'_>, parts: &Parts, body: &Incoming) -> Option<Tee> {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = parts.method.clone();
+    head.uri = parts.uri.clone();
+    head.headers = parts.headers.clone();
+    head.version = parts.version;
+    plan.apply_mirror_request(&mut head.headers);
+    let protocol = super::outbound::upstream_protocol(order.backend.protocol, parts.version);
+    if protocol == Protocol::H2 && parts.version != Version::HTTP_2 {
+        super::outbound::h2_form(&mut head, None, None).ok()?;
+    }
+    let (tee, body) = if body.is_end_stream() {
+        (None, RequestBody::Empty)
+    } else {
+        let (tee, copy) = mirror::tee(body.size_hint());
+        (Some(tee), RequestBody::Copy(copy))
+    };
+    tokio::task::spawn_local(run(order, Message { head, body, replays: None }, protocol));
+    tee
+}
+
+async fn run(order: Order, message: Message, protocol: Protocol) {
+    let view = order.engine.view();
+    let now = Instant::now();
+    let forward = Forward {
+        engine: &order.engine,
+        view: &view,
+        source: &order.source,
+        client: order.client,
+        balancer: order.engine.balancers.get(&order.backend, now),
+        hash: None,
+        protocol,
+        timeouts: Timeouts::default(),
+        retry: None,
+        deadline: Some(now + LIMIT),
+        upgrade: false,
+    };
+    let Ok(answer) = forward.run(message).await else {
+        order.count("failed");
+        return;
+    };
+    let mut body = answer.response.into_body();
+    let drain = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    if tokio::time::timeout_at(now + LIMIT, drain).await == Ok(true) {
+        answer.lease.release();
+        order.count("answered");
+    } else {
+        order.count("failed");
+    }
+    answer.flight.finish();
+}

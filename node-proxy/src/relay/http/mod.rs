@@ -1,0 +1,137 @@
+//! HTTP between two ends: outbound for routes and HTTP ports, inbound where a policy looks at requests.
+//!
+//! ```text
+//!  downstream: wire -> codec -> check -> route / authorize -> forward -> upstream: pool -> codec
+//!                       (serve)         (outbound / inbound)  (tries)
+//! ```
+//!
+//! Invariants: a request is checked and brought into one form before anything looks at it, and forwarded in that form;
+//! bodies stream and are never collected; each request ends in exactly one record (metrics and access log), whatever
+//! way it ends; nothing here is shared with another worker.
+
+mod body;
+mod check;
+mod downstream;
+mod engine;
+mod finish;
+mod forward;
+mod hop;
+mod inbound;
+mod mirror;
+mod mirrored;
+mod outbound;
+mod replay;
+mod reply;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::future::LocalBoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+pub(crate) use body::RequestBody;
+pub use engine::{Engine, EngineParts, HttpSettings, Resolve};
+
+use crate::authorize::HttpPermit;
+use crate::connect::http_pool::AppConnections;
+use crate::observe::{Connection, Direction, Ended};
+use crate::relay::front::{ByteStream, HttpRelay, OutboundConnection};
+use downstream::{Called, Caller, Downstream, Side};
+
+/// Runs the codec's tasks on this worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExec;
+
+impl<F> hyper::rt::Executor<F> for LocalExec
+where
+    F: Future + 'static,
+{
+    fn execute(&self, task: F) {
+        // The codec's own tasks report through what they serve.
+        drop(tokio::task::spawn_local(async move { drop(task.await) }));
+    }
+}
+
+/// The engine as the connection pipelines call it.
+#[derive(Clone)]
+pub struct HttpFront(pub Rc<Engine>);
+
+impl HttpFront {
+    /// Serves a connection to a Service, over any stream.
+    pub async fn serve_outbound<T>(&self, io: T, connection: OutboundConnection) -> Ended
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let OutboundConnection { source, client, destination, frontend } = connection;
+        let workload = source.workload(&self.0.view());
+        let told = Connection {
+            direction: Direction::Outbound,
+            workload: Arc::clone(&workload),
+            remote: None,
+            identity: None,
+            service: Some(frontend.key.clone()),
+            client,
+            destination,
+            endpoint: None,
+            transport: "http",
+        };
+        let caller = Caller { source, workload, client, service: frontend.key.clone() };
+        drop(frontend);
+        self.serve(io, Side::Outbound(caller), told).await
+    }
+
+    async fn serve_inbound(&self, io: Box<dyn ByteStream>, permit: HttpPermit) -> Ended {
+        let inbound = permit.inbound();
+        let view = self.0.view();
+        let told = Connection {
+            direction: Direction::Inbound,
+            workload: inbound.workload.workload(&view),
+            remote: view.workload_at(inbound.peer.address.ip().to_canonical()).cloned(),
+            identity: inbound.peer.identity.spiffe().cloned(),
+            service: None,
+            client: inbound.peer.address,
+            destination: inbound.destination,
+            endpoint: Some(inbound.destination),
+            transport: downstream::peer_security(inbound).transport(),
+        };
+        drop(view);
+        let app = AppConnections::new(self.0.settings.pool);
+        self.serve(io, Side::Inbound(Called { permit, app }), told).await
+    }
+
+    async fn serve<T>(&self, io: T, side: Side, told: Connection) -> Ended
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let started = Instant::now();
+        let conn = Downstream::new(&self.0, self.0.register(), side);
+        self.0.observer.opened(&told);
+        let ended = serve::serve(io, conn).await;
+        self.0.observer.closed(&told, &ended, started.elapsed());
+        ended
+    }
+}
+
+impl HttpRelay for HttpFront {
+    fn inbound(&self, io: Box<dyn ByteStream>, permit: HttpPermit) -> LocalBoxFuture<'static, ()> {
+        let front = self.clone();
+        Box::pin(async move {
+            let _reported: Ended = front.serve_inbound(io, permit).await;
+        })
+    }
+
+    fn outbound(&self, io: TcpStream, connection: OutboundConnection) -> LocalBoxFuture<'static, ()> {
+        let front = self.clone();
+        Box::pin(async move {
+            // Answers are small and latency counts; a socket that refuses works all the same.
+            drop(io.set_nodelay(true));
+            let _reported: Ended = front.serve_outbound(io, connection).await;
+        })
+    }
+}

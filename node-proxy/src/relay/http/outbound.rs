@@ -1,0 +1,320 @@
+//! A request of a local pod to a Service: check, route, filter, forward.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use weft_core::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http};
+use weft_core::ids::RuleKey;
+use weft_core::matching::RequestFacts;
+use weft_core::normalize;
+use weft_core::reason::Reason;
+use weft_core::route::{RedirectScheme, Timeouts};
+use weft_core::service::{AppProtocol, HashKey};
+use weft_core::snapshot::{Frontend, RouteSet, Snapshot};
+
+use super::body::{RequestBody, ResponseBody};
+use super::downstream::{Caller, Downstream};
+use super::engine::View;
+use super::finish::{Answered, Asked, Finish, grpc_status};
+use super::forward::{Answer, Failed, Forward, Message, deadline};
+use super::mirror;
+use super::mirrored;
+use super::replay::{Replays, Source};
+use super::{check, hop, reply};
+use crate::balance::{Balancer, hash_bytes, hash_ip};
+use crate::connect::http_pool::Protocol;
+
+/// Serves one request; every failure is an answer.
+pub(super) async fn serve(
+    conn: Rc<Downstream>,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let started = Instant::now();
+    conn.watched.request_began();
+    let (mut parts, body) = request.into_parts();
+    let checked = check::check(&mut parts);
+    let asked = Asked::new(&conn, &parts, started);
+    let protocol = protocol_label(parts.version, asked.grpc);
+    if let Err(bad) = checked {
+        let refused = reply::failure(Reason::BadRequest, bad.to_string());
+        return Ok(close(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0)));
+    }
+    let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    let view = conn.engine.view();
+    let exchange = Exchange { conn: &conn, caller, view: &view, protocol, upgrade };
+    let routed = route(&view, caller, &parts);
+    Ok(match routed {
+        Routed::Reply(local, rule) => reply::respond(local, asked, conn.labelled(rule, None, protocol), 0),
+        Routed::Forward { backend, plan } => exchange.forward(asked, (parts, body), backend, plan).await,
+    })
+}
+
+pub(super) fn protocol_label(version: Version, grpc: bool) -> &'static str {
+    match version {
+        _ if grpc => "grpc",
+        Version::HTTP_2 => "http2",
+        _ => "http1",
+    }
+}
+
+/// After a request that could be read in two ways nothing more is read from its connection.
+pub(super) fn close(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Where a request goes.
+enum Routed<'a> {
+    Reply(LocalReply<'a>, Option<&'a RuleKey>),
+    Forward { backend: &'a Arc<Frontend>, plan: Option<ForwardPlan<'a>> },
+}
+
+fn route<'a>(snapshot: &'a Snapshot, caller: &Caller, parts: &Parts) -> Routed<'a> {
+    let Some(frontend) = snapshot.frontend(&caller.service) else {
+        return Routed::Reply(reply::failure(Reason::NoEndpoint, "the Service is gone"), None);
+    };
+    let RouteSet::Http(table) = frontend.routes_for(&caller.workload.namespace) else {
+        return Routed::Forward { backend: frontend, plan: None };
+    };
+    let host = normalize::host(check::authority(parts)).unwrap_or_default();
+    let facts = RequestFacts {
+        method: &parts.method,
+        host: &host,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    };
+    let front = FrontFacts { scheme: RedirectScheme::Http, port: caller.service.port };
+    let matched = table.find(&facts);
+    let rule = matched.map(|matched| &matched.rule.key);
+    match plan_http(matched, &facts, &front, fastrand::u64(..)) {
+        HttpPlan::Reply(local) => Routed::Reply(local, rule),
+        HttpPlan::Forward(plan) => match snapshot.frontend(plan.target) {
+            Some(backend) => Routed::Forward { backend, plan: Some(plan) },
+            None => Routed::Reply(reply::failure(Reason::InvalidBackend, format!("no Service {}", plan.target)), rule),
+        },
+    }
+}
+
+/// One request on its way.
+struct Exchange<'a> {
+    conn: &'a Rc<Downstream>,
+    caller: &'a Caller,
+    view: &'a View,
+    protocol: &'static str,
+    upgrade: Option<HeaderValue>,
+}
+
+impl Exchange<'_> {
+    async fn forward(
+        self,
+        asked: Asked,
+        (mut parts, body): (Parts, Incoming),
+        backend: &Arc<Frontend>,
+        plan: Option<ForwardPlan<'_>>,
+    ) -> Response<ResponseBody> {
+        let rule = plan.as_ref().map(|plan| &plan.rule.key);
+        let mirrored = plan.as_ref().filter(|plan| !plan.mirrors.is_empty());
+        let tees = mirrored.map(|plan| self.mirror(plan, &parts, &body)).unwrap_or_default();
+        let upstream = upstream_protocol(backend.protocol, parts.version);
+        if let Err(Unwritable) = prepare(&mut parts, plan.as_ref(), upstream, self.upgrade.as_ref()) {
+            let failed = reply::failure(Reason::BadRequest, "the target cannot be written");
+            return reply::respond(failed, asked, self.conn.labelled(rule, None, self.protocol), 0);
+        }
+        let engine = &self.conn.engine;
+        let balancer = engine.balancers.get(backend, asked.started);
+        let timeouts = plan.as_ref().map_or(Timeouts::default(), |plan| plan.timeouts);
+        let retry = plan.as_ref().and_then(|plan| plan.retry);
+        let client = self.caller.client.ip();
+        let forward = Forward {
+            engine,
+            view: self.view,
+            source: &self.caller.source,
+            client,
+            hash: hash_of(&balancer, &parts, client),
+            balancer,
+            protocol: upstream,
+            timeouts,
+            retry,
+            deadline: deadline(asked.started, timeouts.request),
+            upgrade: self.upgrade.is_some(),
+        };
+        let message = message(parts, body, &asked, retry.is_some(), tees);
+        match forward.run(message).await {
+            Ok(answer) => self.answer(asked, *answer, plan.as_ref(), forward.deadline),
+            Err(failed) => self.fail(asked, failed, plan.as_ref()),
+        }
+    }
+
+    fn mirror(&self, plan: &ForwardPlan<'_>, parts: &Parts, body: &Incoming) -> Vec<mirror::Tee> {
+        let mut tees = Vec::new();
+        for key in &plan.mirrors {
+            let Some(backend) = self.view.frontend(key) else { continue };
+            let order = mirrored::Order::new(self.conn, self.caller, backend);
+            tees.extend(mirrored::start(order, plan, parts, body));
+        }
+        tees
+    }
+
+    fn answer(
+        self,
+        asked: Asked,
+        answer: Answer,
+        plan: Option<&ForwardPlan<'_>>,
+        deadline: Option<Instant>,
+    ) -> Response<ResponseBody> {
+        let Answer { response, lease, flight, target, tries } = answer;
+        let (mut parts, body) = response.into_parts();
+        let upgrade = hop::strip(&mut parts.headers);
+        if let Some(plan) = plan {
+            plan.apply_response(&mut parts.headers);
+        }
+        let grpc = if asked.grpc { grpc_status(&parts.headers) } else { None };
+        let labelled = self.conn.labelled(plan.map(|plan| &plan.rule.key), Some(&target), self.protocol);
+        let upstream = asked.started.elapsed();
+        self.conn.last.set(Reason::Ok);
+        let status = parts.status.as_u16();
+        let detail = String::new();
+        let answered = Answered { labelled, status, reason: Reason::Ok, detail, grpc_status: grpc, tries, upstream };
+        let finish = Finish::new(asked, answered);
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(parts, upgrade, finish.holding(flight, None, None), lease);
+        }
+        Response::from_parts(parts, ResponseBody::upstream(body, finish.holding(flight, Some(lease), deadline)))
+    }
+
+    /// The endpoint switched protocols: after the head of the answer only bytes pass.
+    fn switch(
+        self,
+        mut parts: http::response::Parts,
+        upgrade: Option<HeaderValue>,
+        finish: Finish,
+        lease: crate::connect::http_pool::Lease,
+    ) -> Response<ResponseBody> {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = upgrade.or(self.upgrade) {
+            parts.headers.insert(header::UPGRADE, protocol);
+        }
+        *self.conn.upgrade.borrow_mut() = Some((lease, finish));
+        Response::from_parts(parts, ResponseBody::local(bytes::Bytes::new(), None))
+    }
+
+    fn fail(self, asked: Asked, failed: Failed, plan: Option<&ForwardPlan<'_>>) -> Response<ResponseBody> {
+        let Failed { reason, detail, target, tries } = failed;
+        let labelled = self.conn.labelled(plan.map(|plan| &plan.rule.key), target.as_ref(), self.protocol);
+        let mut response = reply::respond(reply::failure(reason, detail), asked, labelled, tries);
+        if let Some(plan) = plan {
+            plan.cors.apply(response.headers_mut());
+        }
+        response
+    }
+}
+
+/// The client's version is kept, unless the backend speaks only HTTP/2.
+pub(super) fn upstream_protocol(declared: AppProtocol, version: Version) -> Protocol {
+    match declared {
+        AppProtocol::H2c | AppProtocol::Grpc => Protocol::H2,
+        _ if version == Version::HTTP_2 => Protocol::H2,
+        _ => Protocol::H1,
+    }
+}
+
+/// The target of the request cannot be written in the form of the upstream protocol.
+struct Unwritable;
+
+/// Applies the filters and brings the head into the form of the upstream protocol.
+fn prepare(
+    parts: &mut Parts,
+    plan: Option<&ForwardPlan<'_>>,
+    protocol: Protocol,
+    upgrade: Option<&HeaderValue>,
+) -> Result<(), Unwritable> {
+    if let Some(plan) = plan {
+        plan.apply_request(&mut parts.headers);
+    }
+    let authority = plan.and_then(|plan| plan.authority);
+    let path = plan.and_then(|plan| plan.path_and_query.clone());
+    let form = match protocol {
+        Protocol::H1 => h1_form(parts, authority, path),
+        Protocol::H2 => h2_form(parts, authority, path),
+    };
+    form.map_err(|_| Unwritable)?;
+    match (protocol, upgrade) {
+        (_, None) => Ok(()),
+        (Protocol::H1, Some(upgrade)) => {
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(header::UPGRADE, upgrade.clone());
+            Ok(())
+        }
+        // An HTTP/2 endpoint has no such switch: the request goes on without it, as RFC 9110, section 7.8, allows.
+        (Protocol::H2, Some(_)) => Ok(()),
+    }
+}
+
+fn h1_form(parts: &mut Parts, authority: Option<&HeaderValue>, path: Option<PathAndQuery>) -> Result<(), http::Error> {
+    if let Some(authority) = authority {
+        parts.headers.insert(header::HOST, authority.clone());
+    } else if parts.version == Version::HTTP_10 && !parts.headers.contains_key(header::HOST) {
+        parts.headers.insert(header::HOST, HeaderValue::from_static(""));
+    }
+    if let Some(path) = path {
+        parts.uri = Uri::from(path);
+    }
+    parts.version = Version::HTTP_11;
+    Ok(())
+}
+
+pub(super) fn h2_form(
+    parts: &mut Parts,
+    authority: Option<&HeaderValue>,
+    path: Option<PathAndQuery>,
+) -> Result<(), http::Error> {
+    let host = parts.headers.remove(header::HOST);
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    if let Some(authority) = authority.or(host.as_ref().filter(|_| uri.authority.is_none())) {
+        uri.authority = Some(Authority::try_from(authority.as_bytes())?);
+    }
+    uri.scheme = uri.scheme.or(Some(Scheme::HTTP));
+    uri.path_and_query = path.or(uri.path_and_query).or(Some(PathAndQuery::from_static("/")));
+    parts.uri = Uri::from_parts(uri)?;
+    parts.version = Version::HTTP_2;
+    Ok(())
+}
+
+/// What a consistent hash is taken of; a request without it is balanced as others.
+fn hash_of(balancer: &Balancer, parts: &Parts, client: std::net::IpAddr) -> Option<u64> {
+    match balancer.hash_key()? {
+        HashKey::ClientIp => Some(hash_ip(client)),
+        HashKey::Header(name) => parts.headers.get(name.as_str()).map(|value| hash_bytes(value.as_bytes())),
+        HashKey::Cookie(name) => parts
+            .headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .find_map(|pair| pair.trim().split_once('=').filter(|(key, _)| *key == name))
+            .map(|(_, value)| hash_bytes(value.as_bytes())),
+    }
+}
+
+pub(super) fn message(parts: Parts, body: Incoming, asked: &Asked, keep: bool, tees: Vec<mirror::Tee>) -> Message {
+    use http_body::Body;
+    if body.is_end_stream() {
+        tees.into_iter().for_each(mirror::Tee::end);
+        return Message { head: parts, body: RequestBody::Empty, replays: None };
+    }
+    let source = Source::new(body, &asked.counter, tees);
+    if keep {
+        let replays = Replays::new(source);
+        return Message { head: parts, body: RequestBody::Replay(replays.next()), replays: Some(replays) };
+    }
+    Message { head: parts, body: RequestBody::Stream(source), replays: None }
+}

@@ -1,0 +1,212 @@
+//! One downstream connection from its first byte to its last: HTTP/1 or HTTP/2, its limits, its end.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use weft_core::reason::Reason;
+
+use super::LocalExec;
+use super::body::ResponseBody;
+use super::downstream::{Downstream, Side};
+use super::engine::HttpSettings;
+use super::wire::{End, Wire};
+use super::{inbound, outbound};
+use crate::observe::Ended;
+
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The window of a stream towards us.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// The window of a connection towards us.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Streams reset by the peer before we took them (CVE-2023-44487, "rapid reset").
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that we reset for the peer's errors (CVE-2025-8671, "MadeYouReset").
+const MAX_LOCAL_RESETS: usize = 100;
+
+/// Serves a connection.
+pub(super) async fn serve<T>(io: T, conn: Rc<Downstream>) -> Ended
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let reason = match sniff(io, &conn).await {
+        Ok((wire, true)) => serve_h2(wire, &conn).await,
+        Ok((wire, false)) => serve_h1(wire, &conn).await,
+        Err(reason) => reason,
+    };
+    Ended { received: conn.watched.received.get(), sent: conn.watched.sent.get(), reason }
+}
+
+/// Whether the client speaks HTTP/2. It waits only while what came is a part of the preface.
+async fn sniff<T>(mut io: T, conn: &Rc<Downstream>) -> Result<(Wire<T>, bool), Reason>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut read = BytesMut::with_capacity(PREFACE.len());
+    loop {
+        let got = {
+            let mut reading = pin!(io.read_buf(&mut read));
+            poll_fn(|cx| match conn.poll_end(cx) {
+                Some(End::Now(reason)) => Poll::Ready(Err(reason)),
+                Some(End::Gracefully) => Poll::Ready(Err(Reason::Draining)),
+                None => reading.as_mut().poll(cx).map(|got| got.map_err(|_| Reason::DownstreamReset)),
+            })
+            .await?
+        };
+        let is_part = PREFACE.starts_with(&read);
+        if got == 0 || !is_part || read.len() >= PREFACE.len() {
+            let h2 = is_part && read.len() >= PREFACE.len();
+            return Ok((Wire::new(io, read.freeze(), Rc::clone(&conn.watched)), h2));
+        }
+    }
+}
+
+async fn respond(
+    conn: Rc<Downstream>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, std::convert::Infallible> {
+    match &conn.side {
+        Side::Outbound(caller) => outbound::serve(Rc::clone(&conn), caller, request).await,
+        Side::Inbound(called) => inbound::serve(Rc::clone(&conn), called, request).await,
+    }
+}
+
+async fn serve_h1<T>(wire: Wire<T>, conn: &Rc<Downstream>) -> Reason
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn({
+        let conn = Rc::clone(conn);
+        move |request| respond(Rc::clone(&conn), request)
+    });
+    let mut connection = h1_builder(&conn.engine.settings).serve_connection(TokioIo::new(wire), service);
+    let mut leaving = false;
+    let ended = poll_fn(|cx| {
+        match conn.poll_end(cx) {
+            Some(End::Now(reason)) => return Poll::Ready(Err(reason)),
+            Some(End::Gracefully) if !leaving => {
+                leaving = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+            _ => {}
+        }
+        // Not `poll_without_shutdown`, which would need a box for each request. A switched connection is left open.
+        std::pin::Pin::new(&mut connection).poll(cx).map(|result| result.map_err(|error| reason_of(&error)))
+    })
+    .await;
+    if let Err(reason) = ended {
+        return reason;
+    }
+    let parts = connection.into_parts();
+    let io = parts.io.into_inner();
+    let Some((lease, finish)) = conn.upgrade.borrow_mut().take() else { return conn.last.get() };
+    match lease.upgraded().await {
+        Some(upstream) => tunnel(io, parts.read_buf, upstream, (conn, finish)).await,
+        None => Reason::UpstreamReset,
+    }
+}
+
+/// Bytes both ways after a protocol switch.
+async fn tunnel<T>(
+    mut io: T,
+    early: Bytes,
+    upstream: crate::connect::http_pool::Parts,
+    (conn, mut finish): (&Rc<Downstream>, super::finish::Finish),
+) -> Reason
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    use tokio::io::AsyncWriteExt;
+    let crate::connect::http_pool::Parts { mut stream, read } = upstream;
+    let before = conn.watched.sent.get();
+    let relay = async {
+        stream.write_all(&early).await?;
+        io.write_all(&read).await?;
+        tokio::io::copy_bidirectional(&mut io, &mut stream).await
+    };
+    let mut relay = pin!(relay);
+    let ended = poll_fn(|cx| match conn.poll_end(cx) {
+        Some(End::Now(reason)) => Poll::Ready(Err(reason)),
+        // A drain lets it go on: it ends with the application, or when the process does.
+        _ => relay.as_mut().poll(cx).map(|result| result.map(drop).map_err(|_| Reason::DownstreamReset)),
+    })
+    .await;
+    finish.add_sent(conn.watched.sent.get() - before);
+    finish.complete(true);
+    ended.err().unwrap_or(Reason::Ok)
+}
+
+async fn serve_h2<T>(wire: Wire<T>, conn: &Rc<Downstream>) -> Reason
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn({
+        let conn = Rc::clone(conn);
+        move |request| respond(Rc::clone(&conn), request)
+    });
+    let connection = h2_builder(&conn.engine.settings).serve_connection(TokioIo::new(wire), service);
+    let mut connection = pin!(connection);
+    let mut leaving = false;
+    let ended = poll_fn(|cx| {
+        match conn.poll_end(cx) {
+            Some(End::Now(reason)) => return Poll::Ready(Err(reason)),
+            Some(End::Gracefully) if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ => {}
+        }
+        connection.as_mut().poll(cx).map(|result| result.map_err(|error| reason_of(&error)))
+    })
+    .await;
+    ended.err().unwrap_or_else(|| conn.last.get())
+}
+
+fn h1_builder(settings: &HttpSettings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_headers(settings.max_headers)
+        .max_header_size(settings.max_header_bytes)
+        // Our clock ends slow heads and idle connections (wire); a date is the application's to give.
+        .header_read_timeout(None)
+        .auto_date_header(false)
+        .half_close(false);
+    builder
+}
+
+fn h2_builder(settings: &HttpSettings) -> http2::Builder<LocalExec> {
+    let mut builder = http2::Builder::new(LocalExec);
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(settings.max_streams)
+        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(std::time::Duration::from_secs(60))
+        .keep_alive_timeout(std::time::Duration::from_secs(20));
+    builder
+}
+
+fn reason_of(error: &hyper::Error) -> Reason {
+    if error.is_parse_too_large() {
+        Reason::HeadersTooLarge
+    } else if error.is_parse() {
+        Reason::BadRequest
+    } else if error.is_timeout() {
+        Reason::HeaderTimeout
+    } else {
+        Reason::DownstreamReset
+    }
+}

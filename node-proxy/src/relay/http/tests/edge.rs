@@ -1,0 +1,185 @@
+//! Bytes that a client may send to confuse one of two parsers, and limits.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Response, Version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::world::*;
+
+/// Sends bytes and reads until the proxy closes, or for ten (paused) seconds.
+async fn exchange(world: &World, bytes: &[u8]) -> String {
+    let mut client = world.connect_raw();
+    client.write_all(bytes).await.unwrap();
+    let mut all = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut all)).await;
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[test]
+fn what_can_be_read_in_two_ways_is_refused() {
+    for (name, request, expected) in [
+        ("no host", "GET / HTTP/1.1\r\n\r\n", "400"),
+        ("two hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", "400"),
+        ("bad host", "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", "400"),
+        ("user info", "GET / HTTP/1.1\r\nhost: u@a\r\n\r\n", "400"),
+        ("absolute form, other host", "GET http://a/ HTTP/1.1\r\nhost: b\r\n\r\n", "400"),
+        ("two lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc", "400"),
+        ("a list of lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 3\r\n\r\nabc", "400"),
+        ("a signed length", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +3\r\n\r\nabc", "400"),
+        ("chunked in 1.0", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+        ("another coding", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"),
+        (
+            "chunked twice",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
+        ("unknown coding", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", "400"),
+        ("space before colon", "GET / HTTP/1.1\r\nhost : a\r\n\r\n", "400"),
+        ("folded line", "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n 2\r\n\r\n", "400"),
+        ("nul in a value", "GET / HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n", "400"),
+        ("escaped control", "GET /%00 HTTP/1.1\r\nhost: a\r\n\r\n", "400"),
+        ("above the root", "GET /a/../../b HTTP/1.1\r\nhost: a\r\n\r\n", "400"),
+        ("connect", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", "400"),
+    ] {
+        on_worker(async {
+            let world = World::new(vec![]);
+            let answer = exchange(&world, request.as_bytes()).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {expected}")) || answer.starts_with("HTTP/1.0 400"),
+                "{name}: {answer}"
+            );
+            assert_eq!(answer.matches("HTTP/1.").count(), 1, "{name}: nothing after it is read: {answer}");
+            assert_eq!(world.net.dials.get(), 0, "{name}: nothing was forwarded");
+        });
+    }
+}
+
+#[test]
+fn what_the_codec_reads_in_one_way_is_forwarded_framed_anew() {
+    on_worker(async {
+        let world = World::new(vec![]);
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        for last in [1, 2] {
+            let seen = Rc::clone(&seen);
+            world.app(
+                last,
+                Rc::new(move |request, _| {
+                    seen.borrow_mut().push((request.uri().path().to_owned(), request.headers().clone()));
+                    Box::pin(async move {
+                        use http_body_util::BodyExt;
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        Response::new(full(body))
+                    })
+                }),
+            );
+        }
+        let twice = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nhi";
+        assert!(exchange(&world, twice.as_bytes()).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(seen.borrow_mut().remove(0).1.get_all("content-length").iter().count(), 1);
+        let smuggled = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
+                        2\r\nhi\r\n0\r\n\r\n";
+        let answer = exchange(&world, smuggled.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hi"), "{answer}");
+        assert_eq!(seen.borrow().len(), 1);
+        for (path, headers) in seen.borrow().iter() {
+            assert_eq!(path, "/a");
+            assert!(!headers.contains_key("content-length"), "{headers:?}");
+        }
+    });
+}
+
+#[test]
+fn pipelined_requests_and_http_1_0_are_answered_in_order() {
+    on_worker(async {
+        let world = World::new(service_one());
+        world.app(1, echo());
+        let two = "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let answer = exchange(&world, two.as_bytes()).await;
+        assert!(answer.find("x-path: /1").unwrap() < answer.find("x-path: /2").unwrap(), "{answer}");
+        let answer = exchange(&world, b"GET /old HTTP/1.0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("x-path: /old"), "{answer}");
+        let answer = exchange(&world, b"HEAD /h HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
+        let expect =
+            "POST /e HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\nconnection: close\r\n\r\nhi";
+        let answer = exchange(&world, expect.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 100"), "{answer}");
+        assert!(answer.contains("HTTP/1.1 200") && answer.ends_with("hi"), "{answer}");
+    });
+}
+
+fn service_one() -> Vec<weft_core::change::Change> {
+    service("web", weft_core::service::AppProtocol::Http, &[1])
+}
+
+#[test]
+fn heads_over_the_limit_get_431() {
+    on_worker(async {
+        let world = World::new(vec![]);
+        let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(61 * 1024));
+        assert!(exchange(&world, large.as_bytes()).await.starts_with("HTTP/1.1 431"));
+        let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: 1\r\n".repeat(101));
+        assert!(exchange(&world, many.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    });
+}
+
+#[test]
+fn a_slow_head_and_an_idle_connection_end_but_a_slow_answer_does_not() {
+    on_worker(async {
+        let world = World::new(service_one());
+        world.app(
+            1,
+            Rc::new(|_, _| {
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_secs(3000)).await;
+                    Response::new(full("late"))
+                })
+            }),
+        );
+        let started = Instant::now();
+        let mut slow = world.connect_raw();
+        slow.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+        assert_eq!(slow.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        let took = started.elapsed().as_secs();
+        assert!((30..40).contains(&took), "{took}");
+
+        let mut client = world.connect(Version::HTTP_11).await;
+        assert_eq!(&client.get("/").await.2[..], b"late");
+
+        let started = Instant::now();
+        let mut idle = world.connect_raw();
+        assert_eq!(idle.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        let took = started.elapsed().as_secs();
+        assert!((3600..3610).contains(&took), "{took}");
+    });
+}
+
+#[test]
+fn a_drain_finishes_what_is_under_way_and_takes_no_more() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        on_worker(async {
+            let world = World::new(service_one());
+            world.app(
+                1,
+                Rc::new(|_, _| {
+                    Box::pin(async {
+                        tokio::time::sleep(Duration::from_secs(5)).await;
+                        Response::new(full("done"))
+                    })
+                }),
+            );
+            let mut client = world.connect(version).await;
+            let (answer, ()) = tokio::join!(client.get("/"), async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                world.engine.drain();
+            });
+            assert_eq!(&answer.2[..], b"done");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(world.engine.connections(), 0, "{version:?}");
+        });
+    }
+}

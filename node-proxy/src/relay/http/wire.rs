@@ -1,0 +1,186 @@
+//! The downstream byte stream under the HTTP codec: counts bytes, keeps time, and can be ended from outside.
+//!
+//! Timers per request would cost more than parsing it. Instead reading marks the time at which a request head began,
+//! and the worker looks at all its connections once a second.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use weft_core::reason::Reason;
+
+/// What a worker knows of one downstream connection. Shared by the stream, its task and the worker's watch.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// Bytes from the client.
+    pub(crate) received: Cell<u64>,
+    /// Bytes to the client.
+    pub(crate) sent: Cell<u64>,
+    /// Requests under way.
+    pub(crate) busy: Cell<u32>,
+    /// Requests so far.
+    pub(crate) requests: Cell<u64>,
+    /// The worker's clock when an unfinished request head began.
+    head_since: Cell<Option<Instant>>,
+    /// When something last happened, to the second.
+    active: Cell<Instant>,
+    /// The worker's clock, a second or so coarse.
+    clock: Rc<Cell<Instant>>,
+    end: Cell<Option<End>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Why the connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Finish what is under way, take no more.
+    Gracefully,
+    /// At once.
+    Now(Reason),
+}
+
+impl Watched {
+    pub(crate) fn new(clock: &Rc<Cell<Instant>>) -> Self {
+        Self {
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            busy: Cell::new(0),
+            requests: Cell::new(0),
+            head_since: Cell::new(None),
+            active: Cell::new(clock.get()),
+            clock: Rc::clone(clock),
+            end: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// A request head is complete.
+    pub(crate) fn request_began(&self) {
+        self.head_since.set(None);
+        self.busy.set(self.busy.get() + 1);
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// Its answer is complete, or nobody waits for it any more.
+    pub(crate) fn request_ended(&self) {
+        self.busy.set(self.busy.get().saturating_sub(1));
+        self.active.set(self.clock.get());
+    }
+
+    /// Asks the connection's task to end it.
+    pub(crate) fn end(&self, how: End) {
+        self.end.set(Some(how));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// What the task was asked to do; it is woken when that changes.
+    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Option<End> {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.end.get()
+    }
+
+    /// Whether the connection outlived one of its limits.
+    pub(crate) fn expired(&self, now: Instant, head: std::time::Duration, idle: std::time::Duration) -> Option<Reason> {
+        if self.busy.get() > 0 {
+            return None;
+        }
+        match self.head_since.get() {
+            Some(since) if now.saturating_duration_since(since) > head => Some(Reason::HeaderTimeout),
+            Some(_) => None,
+            None if now.saturating_duration_since(self.active.get()) > idle => Some(Reason::IdleTimeout),
+            None => None,
+        }
+    }
+
+    fn read(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
+        let now = self.clock.get();
+        self.active.set(now);
+        if self.busy.get() == 0 && self.head_since.get().is_none() {
+            self.head_since.set(Some(now));
+        }
+    }
+
+    fn wrote(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+    }
+}
+
+/// The stream; see the module.
+#[derive(Debug)]
+pub(crate) struct Wire<T> {
+    inner: T,
+    /// Read already, to find out what is spoken.
+    prefix: Bytes,
+    watched: Rc<Watched>,
+}
+
+impl<T> Wire<T> {
+    pub(crate) fn new(inner: T, prefix: Bytes, watched: Rc<Watched>) -> Self {
+        if !prefix.is_empty() {
+            watched.read(prefix.len());
+        }
+        Self { inner, prefix, watched }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            let n = self.prefix.len().min(buf.remaining());
+            let chunk = self.prefix.split_to(n);
+            buf.put_slice(chunk.chunk());
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.watched.read(buf.filled().len() - before);
+        }
+        result
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = &result {
+            self.watched.wrote(*n);
+        }
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(n)) = &result {
+            self.watched.wrote(*n);
+        }
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
