@@ -20,6 +20,8 @@ use weft_core::snapshot::{Frontend, Snapshot};
 
 pub use config::{InvalidPlain, PlainConfig};
 pub(crate) use source::fixed_pod;
+#[cfg(test)]
+pub(crate) use source::pod_of;
 
 use crate::balance::{Balancers, Place};
 use crate::connect::{ConnectError, Dial, Target, UpstreamStream, resolve};

@@ -18,10 +18,6 @@ use crate::inpod::{ListenerRole, Outgoing, PodNet};
 
 /// Whoever connects to a plain listener. Must be called inside a runtime.
 pub(crate) fn fixed_pod() -> Arc<Pod> {
-    let trust = TrustStore::new(TrustBundle::default());
-    let store = CertStore::new(trust, Clock::system(), TlsSettings::default());
-    let manager =
-        CertManager::new(store, Arc::new(NoAuthority), ManagerSettings::default(), tokio::runtime::Handle::current());
     let workload = Workload {
         uid: "Kubernetes//Pod/plain/client".into(),
         namespace: "plain".into(),
@@ -34,10 +30,19 @@ pub(crate) fn fixed_pod() -> Arc<Pod> {
         owner: Owner { kind: "Pod".into(), name: "client".into(), app: "client".into(), version: String::new() },
         policies: Vec::new(),
     };
+    pod_of(workload, Arc::new(HostNet))
+}
+
+/// A pod that no node agent announced, without a certificate.
+pub(crate) fn pod_of(workload: Workload, net: Arc<dyn PodNet>) -> Arc<Pod> {
+    let trust = TrustStore::new(TrustBundle::default());
+    let store = CertStore::new(trust, Clock::system(), TlsSettings::default());
+    let runtime = tokio::runtime::Handle::current();
+    let manager = CertManager::new(store, Arc::new(NoAuthority), ManagerSettings::default(), runtime);
     let most = u32::MAX >> 1;
     let defaults = Defaults { connections: most, handshakes: 1, buffer_bytes: u64::MAX >> 1 };
     let budget = Budget::new(NodeBudget::new(most, defaults));
-    Arc::new(Pod::new("plain".into(), Arc::new(workload), Arc::new(HostNet), &manager, budget))
+    Arc::new(Pod::new("plain".into(), Arc::new(workload), net, &manager, budget))
 }
 
 /// Nobody issues certificates here.

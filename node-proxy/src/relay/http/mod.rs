@@ -13,6 +13,7 @@ mod body;
 mod check;
 mod downstream;
 mod engine;
+mod factory;
 mod finish;
 mod forward;
 mod hop;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 
 pub(crate) use body::RequestBody;
 pub use engine::{Engine, EngineParts, HttpSettings, Resolve};
+pub use factory::Telemetered;
 
 use crate::authorize::HttpPermit;
 use crate::connect::http_pool::AppConnections;

@@ -2,5 +2,6 @@
 
 mod edge;
 mod flow;
+mod inbound;
 mod policy;
 mod world;

@@ -218,7 +218,10 @@ impl World {
     }
 }
 
-async fn serve_app(stream: DuplexStream, address: SocketAddr, app: App) {
+pub(super) async fn serve_app<T>(stream: T, address: SocketAddr, app: App)
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+{
     use tokio::io::AsyncReadExt;
     let mut stream = stream;
     let mut first = [0; 3];
@@ -245,7 +248,7 @@ pub(super) enum Client {
 }
 
 impl Client {
-    async fn new(stream: DuplexStream, version: Version) -> Self {
+    pub(super) async fn new(stream: DuplexStream, version: Version) -> Self {
         if version == Version::HTTP_2 {
             let (sender, conn) = hyper::client::conn::http2::handshake(LocalExec, TokioIo::new(stream)).await.unwrap();
             spawn_local(conn);

@@ -1,0 +1,59 @@
+//! What workers are built with: telemetry that adds up in one registry, and the HTTP engine.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::task::spawn_local;
+use weft_core::ids::Zone;
+
+use super::HttpFront;
+use super::engine::{Engine, EngineParts, HttpSettings};
+use crate::balance::{AffinityTable, Balancers, Place};
+use crate::connect::resolve;
+use crate::observe::Observer;
+use crate::relay::front::HttpRelay;
+use crate::telemetry::{AccessLog, Registry, WorkerTelemetry};
+use crate::worker;
+
+/// Builds the telemetry and the HTTP engine of each worker.
+#[derive(Debug)]
+pub struct Telemetered {
+    /// Sums the workers' metrics.
+    pub registry: Arc<Registry>,
+    /// The access log.
+    pub log: AccessLog,
+    /// Which endpoint a client was sent to, where a Service wants it to stay.
+    pub affinity: Arc<AffinityTable>,
+    /// The node's zone, if known.
+    pub zone: Option<Zone>,
+    /// Limits.
+    pub settings: HttpSettings,
+}
+
+impl worker::Engine for Telemetered {
+    fn observer(&self, _worker: usize) -> Rc<dyn Observer> {
+        Rc::new(WorkerTelemetry::new(Rc::new(self.registry.recorder()), self.log.clone()))
+    }
+
+    fn http(&self, parts: worker::EngineParts) -> Rc<dyn HttpRelay> {
+        let worker::EngineParts { node, dial, observer, drain, .. } = parts;
+        let place = Place { node: node.name.clone(), zone: self.zone.clone() };
+        let engine = Engine::new(EngineParts {
+            store: Arc::clone(&node.store),
+            dial,
+            resolve,
+            balancers: Balancers::new(place, Arc::clone(&self.affinity)),
+            recorder: Rc::new(self.registry.recorder()),
+            observer,
+            log: self.log.clone(),
+            settings: self.settings,
+        });
+        spawn_local(Rc::clone(&engine).watch());
+        let draining = Rc::clone(&engine);
+        spawn_local(async move {
+            drain.cancelled().await;
+            draining.drain();
+        });
+        Rc::new(HttpFront(engine))
+    }
+}

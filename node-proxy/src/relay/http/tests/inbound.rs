@@ -1,0 +1,133 @@
+//! Requests to a local pod whose policy looks at HTTP, up to a real socket of the application.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Version};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use weft_core::change::{Change, Resource};
+use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::ids::PolicyKey;
+use weft_core::policy::*;
+use weft_core::workload::{Enrolment, Owner, Workload};
+
+use super::world::*;
+use crate::authorize::{Granted, Inbound, Registry, inbound};
+use crate::identify::{LocalWorkload, Peer, PeerIdentity};
+use crate::inpod::{ListenerRole, Outgoing, PodNet};
+use crate::relay::front::HttpRelay;
+use crate::relay::http::HttpFront;
+
+/// The test's own namespace: an application on loopback.
+#[derive(Debug)]
+struct Loopback;
+
+impl PodNet for Loopback {
+    fn listen(&self, _role: ListenerRole) -> io::Result<Vec<std::net::TcpListener>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn original_destination(&self, _stream: &TcpStream) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn outgoing(&self, _source: Option<IpAddr>, to: SocketAddr) -> io::Result<Outgoing> {
+        Ok(Outgoing { socket: TcpSocket::new_v4()?, to })
+    }
+}
+
+fn workload() -> Workload {
+    Workload {
+        uid: "Kubernetes//Pod/shop/cart-1".into(),
+        namespace: "shop".into(),
+        name: "cart-1".into(),
+        identity: SpiffeId::new(TrustDomain::default(), "shop", "cart"),
+        addresses: vec![IpAddr::from([127, 0, 0, 1])],
+        node: "n1".into(),
+        zone: None,
+        enrolment: Enrolment::Enrolled,
+        owner: Owner { kind: "Deployment".into(), name: "cart".into(), app: "cart".into(), version: String::new() },
+        policies: Vec::new(),
+    }
+}
+
+/// Allows one method on `/ok`.
+fn policy(method: &str) -> Change {
+    let operation =
+        Operation { methods: vec![GlobMatch::new(method)], paths: vec![GlobMatch::new("/ok")], ..Operation::default() };
+    Change::Upsert(Resource::Authorization(Arc::new(AuthorizationPolicy {
+        key: PolicyKey::new("shop", "ok"),
+        scope: Scope::Namespace("shop".into()),
+        action: Action::Allow,
+        dry_run: false,
+        rules: vec![AuthorizationRule { from: Vec::new(), to: vec![operation] }],
+    })))
+}
+
+/// A client's connection to the pod, as the in-memory path brings it.
+async fn connect(world: &World, registry: &Registry, app: SocketAddr, version: Version) -> Client {
+    let pod = crate::plain::pod_of(workload(), Arc::new(Loopback));
+    let peer = Peer {
+        identity: PeerIdentity::FirstHand(SpiffeId::new(TrustDomain::default(), "shop", "web")),
+        address: "127.0.0.1:4000".parse().unwrap(),
+    };
+    let asked = Inbound { workload: Rc::new(LocalWorkload::new(pod)), peer, destination: app };
+    let Ok(Granted::Http(permit)) = inbound(&world.store, registry, asked).await else {
+        panic!("the policy looks at requests")
+    };
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let front = HttpFront(Rc::clone(&world.engine));
+    tokio::task::spawn_local(front.inbound(Box::new(theirs), permit));
+    Client::new(ours, version).await
+}
+
+#[test]
+fn each_request_is_authorized_as_it_will_be_forwarded_on_the_latest_policy() {
+    // Real sockets, so a real clock.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let test = async {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let world = World::new(vec![Change::Upsert(Resource::Workload(Arc::new(workload()))), policy("GET")]);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let app = listener.local_addr().unwrap();
+            tokio::task::spawn_local(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::task::spawn_local(serve_app(stream, app, echo()));
+                }
+            });
+            let registry = Registry::default();
+            let mut client = connect(&world, &registry, app, version).await;
+            assert_eq!(client.get("/ok").await.1["x-path"], "/ok");
+            assert_eq!(client.get("/x/..//ok").await.1["x-path"], "/ok", "as forwarded");
+            assert_eq!(client.get("/ok/../secret").await.0, 403);
+            let post = || Request::post("/ok").body(full("x")).unwrap();
+            let (status, _, body) = client.ask(post()).await;
+            assert_eq!((status, &body[..]), (403, &b"policy_denied"[..]));
+            let mut call = post();
+            call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            assert_eq!(client.ask(call).await.1["grpc-status"], "7", "PERMISSION_DENIED");
+
+            world.apply(&[policy("POST")]);
+            assert_eq!(client.get("/ok").await.0, 403, "the open connection sees the new policy");
+            assert_eq!(client.ask(post()).await.0, 200);
+
+            let denied = [
+                "reporter=\"destination\"",
+                "connection_security=\"local\"",
+                "reason=\"policy_denied\"",
+                "4xx",
+                "grpc_status=\"\"",
+            ];
+            assert_eq!(world.metric("weft_http_requests_total", &denied), Some(3.0));
+            let log = world.logged();
+            assert_eq!(log.len(), 7);
+            assert_eq!(log[2]["source_identity"], "spiffe://cluster.local/ns/shop/sa/web");
+            assert_eq!((log[2]["path"].as_str(), log[2]["status"].as_u64()), (Some("/secret"), Some(403)));
+        }
+    };
+    let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs") };
+    tokio::task::LocalSet::new().block_on(&runtime, limited);
+}
