@@ -2,14 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
+use weft_core::change::{Change, Resource};
 use weft_core::route::*;
-use weft_core::service::AppProtocol;
+use weft_core::service::{AppProtocol, Balancing, HashKey, Service};
 
 use super::world::*;
 
@@ -97,6 +99,41 @@ fn a_retry_goes_elsewhere_with_the_same_body() {
             assert!(world.metric("weft_http_retries_total", &[]).unwrap() >= 4.0);
         });
     }
+}
+
+#[test]
+fn a_retry_avoids_the_endpoint_that_failed_even_if_the_hash_says_it() {
+    on_worker(async {
+        let mut changes = web(Timeouts::default(), retry(1, &[503]));
+        for change in service("web", AppProtocol::Http, &[1, 2]) {
+            changes.push(match change {
+                Change::Upsert(Resource::Service(plain)) => {
+                    let balancing = Balancing::ConsistentHash(HashKey::ClientIp);
+                    Change::Upsert(Resource::Service(Arc::new(Service { balancing, ..(*plain).clone() })))
+                }
+                other => other,
+            });
+        }
+        let world = World::new(changes);
+        let failed = Rc::new(RefCell::new(None));
+        for last in [1, 2] {
+            let failed = Rc::clone(&failed);
+            world.app(
+                last,
+                Rc::new(move |request, address| {
+                    // Only the first request of all fails, so that asking the same endpoint again would work.
+                    if failed.borrow().is_none() {
+                        *failed.borrow_mut() = Some(address.ip().to_string());
+                        return status(503)(request, address);
+                    }
+                    echo()(request, address)
+                }),
+            );
+        }
+        let (code, headers, _) = world.connect(Version::HTTP_11).await.get("/").await;
+        assert_eq!(code, 200);
+        assert_ne!(headers["x-endpoint"].to_str().ok(), failed.borrow().as_deref());
+    });
 }
 
 #[test]
