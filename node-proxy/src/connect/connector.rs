@@ -34,11 +34,6 @@ impl Connector {
         self.tunnels.renew_all();
     }
 
-    /// Opens no more tunnel streams.
-    pub fn drain(&self) {
-        self.tunnels.drain();
-    }
-
     /// Ends the tunnels of a pod that is gone.
     pub fn forget_pod(&self, sandbox: &SandboxId) {
         self.tunnels.forget_pod(sandbox);

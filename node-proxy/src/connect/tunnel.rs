@@ -63,11 +63,6 @@ impl Tunnels {
         self.0.stats()
     }
 
-    /// Opens no more; open streams go on.
-    pub fn drain(&self) {
-        self.0.drain();
-    }
-
     /// No new streams on tunnels that stand now: their peers' certificates were verified with older roots.
     pub fn renew_all(&self) {
         self.0.evict(|_| true);

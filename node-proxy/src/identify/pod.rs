@@ -60,6 +60,11 @@ impl Pod {
         Arc::clone(self.configured(snapshot).unwrap_or(&self.announced))
     }
 
+    /// What the node agent said of it.
+    pub fn announced(&self) -> &Arc<Workload> {
+        &self.announced
+    }
+
     /// Whether an address is the pod's own, by the node agent's word: first-hand, unlike the configuration.
     pub fn has_address(&self, ip: IpAddr) -> bool {
         self.announced.addresses.contains(&ip)

@@ -40,6 +40,15 @@ pub struct AddError {
 /// A listening socket of a pod.
 pub type Listener = (ListenerRole, TcpListener);
 
+/// A pod with its listening sockets.
+#[derive(Debug)]
+pub struct Served {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Its sockets.
+    pub listeners: Vec<Listener>,
+}
+
 struct Held {
     pod: Arc<Pod>,
     worker: usize,
@@ -132,6 +141,30 @@ impl Manager {
     /// The pods that are served.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         self.pods.lock().values().map(|held| Arc::clone(&held.pod)).collect()
+    }
+
+    /// The pods with copies of their listening sockets, for a successor.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn served(&self) -> io::Result<Vec<Served>> {
+        let copy = |(role, listener): &Listener| Ok((*role, listener.try_clone()?));
+        let pods = self.pods.lock();
+        let served = pods.values().map(|held| {
+            let listeners = held.listeners.iter().map(copy).collect::<io::Result<_>>()?;
+            Ok(Served { pod: Arc::clone(&held.pod), listeners })
+        });
+        served.collect()
+    }
+
+    /// Accepts nothing any more: the sockets are another's, or the process ends. What is open goes on.
+    pub async fn stop_listening(&self) {
+        let _turn = self.turn.lock().await;
+        let sandboxes: Vec<_> = self.pods.lock().keys().cloned().collect();
+        for sandbox in sandboxes {
+            tell_all(&self.workers, |done| Command::StopListening(sandbox.clone(), done)).await;
+        }
+        self.pods.lock().values_mut().for_each(|held| held.listeners.clear());
     }
 
     /// Keeps the pods' budgets as the configuration says; ends with the store.

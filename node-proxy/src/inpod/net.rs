@@ -60,6 +60,9 @@ pub trait PodNet: Send + Sync + fmt::Debug {
     /// What the kernel says; when neither family can be bound.
     fn listen(&self, role: ListenerRole) -> io::Result<Vec<std::net::TcpListener>>;
 
+    /// The namespace, to hand it to a successor; `None` if there is none of its own.
+    fn netns(&self) -> Option<&weft_sys::Netns>;
+
     /// Where a connection that was redirected to us was going.
     ///
     /// # Errors

@@ -22,14 +22,13 @@ impl PodSockets {
     pub fn new(netns: Netns, addresses: Vec<IpAddr>) -> Self {
         Self { netns, addresses }
     }
-
-    /// The namespace.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
-    }
 }
 
 impl PodNet for PodSockets {
+    fn netns(&self) -> Option<&Netns> {
+        Some(&self.netns)
+    }
+
     fn listen(&self, role: ListenerRole) -> io::Result<Vec<std::net::TcpListener>> {
         let families: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let mut open = Vec::with_capacity(families.len());

@@ -1,11 +1,15 @@
 //! The node's configuration: one writer, any number of readers that never wait.
 
+mod disk;
+
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{mpsc, oneshot, watch};
 use weft_core::change::Change;
 use weft_core::snapshot::Snapshot;
+
+pub use disk::{InvalidFile, SavedFile};
 
 /// The current snapshot, and a signal when there is a newer one.
 #[derive(Debug)]

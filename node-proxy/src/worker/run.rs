@@ -137,7 +137,6 @@ async fn run(mut start: Start) {
             Command::Drain => {
                 listeners.close_all();
                 worker.drain.cancel();
-                worker.connector.drain();
             }
             Command::Stop => break,
         }

@@ -1,0 +1,193 @@
+//! One node proxy: everything put together, from start to drain.
+//!
+//! ```text
+//!   control runtime: agent link, manager, configuration, certificates, handover, saved configuration
+//!   workers:         connections
+//! ```
+
+mod settings;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use weft_core::identity::TrustDomain;
+use weft_sys::SeqPacketListener;
+use weft_tls::{CertManager, CertStore, Clock, ManagerSettings, SvidSource, TlsSettings, TrustStore};
+
+use crate::budget::NodeBudget;
+use crate::handover::{give_up_to_successor, take_over};
+use crate::inpod::{InpodClient, Manager, follow_agent};
+use crate::store::{SavedFile, Store};
+use crate::worker::{Command, Engine, Node, Workers};
+
+pub use settings::{InvalidSettings, Settings, Sizing};
+
+/// How often a drain looks whether it is over.
+const LOOK: Duration = Duration::from_millis(50);
+/// Events of the agent that may wait: it sends one pod after the other.
+const AGENT_QUEUE: usize = 8;
+
+/// What a proxy needs from outside.
+pub struct Sources {
+    /// Where certificates come from.
+    pub authority: Arc<dyn SvidSource>,
+    /// Roots of the mesh; whoever made the authority keeps them up to date.
+    pub trust: TrustStore,
+    /// The trust domain of the pods' identities.
+    pub trust_domain: TrustDomain,
+    /// Configuration; whoever made it applies changes to it.
+    pub store: Arc<Store>,
+    /// Telemetry and HTTP.
+    pub engine: Arc<dyn Engine>,
+}
+
+/// Why a proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Threads, sockets or files.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running node proxy.
+pub struct Proxy {
+    /// What workers share.
+    pub node: Arc<Node>,
+    /// The pods.
+    pub manager: Arc<Manager>,
+    workers: Workers,
+    handover: Option<SeqPacketListener>,
+    agent: JoinHandle<()>,
+    saving: Option<JoinHandle<()>>,
+    limits: JoinHandle<()>,
+    settings: Settings,
+}
+
+/// Why a proxy ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A successor accepts on its sockets; its own connections may go on for long.
+    Replaced,
+    /// It was told to.
+    Stopped,
+}
+
+impl Proxy {
+    /// Starts, as the successor of a process that runs already or from nothing. Must be called on the control runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(settings: Settings, sources: Sources) -> Result<Self, StartError> {
+        let certificates = CertStore::new(sources.trust.clone(), Clock::system(), TlsSettings::default());
+        let control = Handle::current();
+        let identities = CertManager::new(certificates.clone(), sources.authority, ManagerSettings::default(), control);
+        let sizing = settings.sizing();
+        let node = Arc::new(Node {
+            name: settings.node.clone(),
+            store: sources.store,
+            certificates,
+            budget: NodeBudget::new(sizing.max_connections, sizing.defaults),
+            limits: settings.limits(),
+        });
+        let workers = Workers::start(&node, &sources.engine, settings.workers())?;
+        let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities));
+        inherit(&settings.handover_socket, &node, &manager).await;
+        let handover = settings.handover_socket.as_ref().map(|path| SeqPacketListener::bind(path, 0o600));
+        let limits = tokio::spawn({
+            let manager = Arc::clone(&manager);
+            async move { manager.follow_limits().await }
+        });
+        let saved = settings.saved_config.clone().map(SavedFile::new);
+        let saving = saved.map(|file| tokio::spawn(file.follow(Arc::clone(&node.store))));
+        let agent = tokio::spawn(serve_agent(settings.clone(), Arc::clone(&manager), sources.trust_domain));
+        Ok(Self { node, manager, workers, handover: handover.transpose()?, agent, saving, limits, settings })
+    }
+
+    /// Runs until `stop` resolves or a successor has taken over, then until its connections have ended or the deadline
+    /// for that has passed.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ending {
+        let replaced = async {
+            match &self.handover {
+                Some(listener) => {
+                    give_up_to_successor(listener, &self.manager, &self.node.certificates).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(stop);
+        let ending = tokio::select! {
+            () = replaced => Ending::Replaced,
+            () = &mut stop => Ending::Stopped,
+        };
+        // A successor has its own conversation with the agent, its own socket for whoever comes after it, and saves the
+        // configuration itself. Policy and certificates stay alive here too, for the connections that are open.
+        self.agent.abort();
+        self.handover = None;
+        self.saving.iter().for_each(JoinHandle::abort);
+        let deadline = match ending {
+            Ending::Replaced => self.settings.replaced_deadline,
+            Ending::Stopped => self.settings.drain_deadline,
+        };
+        self.manager.stop_listening().await;
+        for worker in self.workers.handles().iter() {
+            worker.tell(Command::Drain);
+        }
+        tracing::info!(?ending, connections = self.workers.connections(), "draining for at most {deadline:?}");
+        let drained = wait_until_idle(&self.workers, deadline);
+        match ending {
+            // The second signal ends it at once.
+            Ending::Stopped => drained.await,
+            Ending::Replaced => tokio::select! { () = drained => {}, () = &mut stop => {} },
+        }
+        self.limits.abort();
+        let left = self.workers.connections();
+        if left > 0 {
+            tracing::warn!(connections = left, "ended under open connections");
+        }
+        self.workers.stop();
+        ending
+    }
+}
+
+/// Takes over from a process that runs, if there is one.
+async fn inherit(socket: &Option<PathBuf>, node: &Node, manager: &Manager) {
+    let Some(path) = socket else { return };
+    let pending = match take_over(path, env!("CARGO_PKG_VERSION")).await {
+        Ok(Some(pending)) => pending,
+        Ok(None) => return,
+        Err(error) => return tracing::error!("nothing taken over from the process that runs: {error}"),
+    };
+    let mut pending = pending;
+    let inheritance = std::mem::take(&mut pending.inheritance);
+    for svid in inheritance.certificates {
+        node.certificates.install(svid);
+    }
+    let pods = inheritance.pods.len();
+    for (announced, listeners) in inheritance.pods {
+        let workload = announced.workload.uid.clone();
+        if let Err(error) = manager.add_with(announced, listeners).await {
+            tracing::error!(%workload, "inherited pod can't be served: {error}");
+        }
+    }
+    match pending.taken().await {
+        Ok(()) => tracing::info!(pods, "taken over"),
+        Err(error) => tracing::warn!("the predecessor is gone: {error}"),
+    }
+}
+
+async fn serve_agent(settings: Settings, manager: Arc<Manager>, trust_domain: TrustDomain) {
+    let (client, _state) = InpodClient::new(settings.agent_socket, env!("CARGO_PKG_VERSION"));
+    let (events, received) = tokio::sync::mpsc::channel(AGENT_QUEUE);
+    tokio::join!(client.run(events), follow_agent(&manager, received, &trust_domain, &settings.node));
+}
+
+async fn wait_until_idle(workers: &Workers, deadline: Duration) {
+    let end = Instant::now() + deadline;
+    while workers.connections() > 0 && Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,190 @@
+//! The one door for settings: from the command line and the environment, all mistakes reported together.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use weft_core::ids::NodeName;
+
+use crate::budget::Defaults;
+use crate::worker::Limits;
+
+/// File descriptors kept for everything that is not a connection: listeners, namespaces, control channels, files.
+const RESERVED_DESCRIPTORS: u64 = 512;
+/// Descriptors of one connection: the client's socket and the endpoint's.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// Memory that a connection may take while it is busy, for sizing; an idle one takes a few KiB.
+const BYTES_PER_CONNECTION: u64 = 64 << 10;
+/// Handshakes of one workload under way at once: enough to keep a core busy, few enough that its turn stays short.
+const HANDSHAKES: u32 = 64;
+
+/// Settings of a node proxy.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Name of the node, as Kubernetes (or the standalone primary) knows it
+    #[arg(long, env = "WEFT_NODE_NAME", value_parser = node_name)]
+    pub node: NodeName,
+    /// Unix socket of the node agent
+    #[arg(long, env = "WEFT_AGENT_SOCKET", default_value = "/run/weft/agent/proxy.sock")]
+    pub agent_socket: PathBuf,
+    /// Unix socket where a successor takes over from this process; none: it can't be replaced without a gap
+    #[arg(long, env = "WEFT_HANDOVER_SOCKET")]
+    pub handover_socket: Option<PathBuf>,
+    /// File that keeps the configuration for a start without a controller
+    #[arg(long, env = "WEFT_SAVED_CONFIG")]
+    pub saved_config: Option<PathBuf>,
+    /// Threads that carry connections; 0: as many as the CPU limit gives
+    #[arg(long, env = "WEFT_WORKERS", default_value_t = 0)]
+    pub workers: usize,
+    /// How long open connections may go on after SIGTERM
+    #[arg(long, env = "WEFT_DRAIN_DEADLINE", default_value = "25s", value_parser = duration)]
+    pub drain_deadline: Duration,
+    /// How long open connections may go on after a successor has taken over
+    #[arg(long, env = "WEFT_REPLACED_DEADLINE", default_value = "24h", value_parser = duration)]
+    pub replaced_deadline: Duration,
+    /// How long connecting may take
+    #[arg(long, env = "WEFT_CONNECT_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub connect_timeout: Duration,
+    /// Closes connections without a byte for so long; none: never
+    #[arg(long, env = "WEFT_IDLE_TIMEOUT", value_parser = duration)]
+    pub idle_timeout: Option<Duration>,
+    /// Most connections on the node; 0: from the limits of descriptors and memory
+    #[arg(long, env = "WEFT_MAX_CONNECTIONS", default_value_t = 0)]
+    pub max_connections: u32,
+}
+
+/// Mistakes in settings that are well-formed one by one.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct InvalidSettings(Vec<String>);
+
+/// What the node can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizing {
+    /// Connections open at once.
+    pub max_connections: u32,
+    /// What one workload may use.
+    pub defaults: Defaults,
+}
+
+impl Settings {
+    /// Looks for mistakes, all of them.
+    ///
+    /// # Errors
+    /// The list.
+    pub fn validate(&self) -> Result<(), InvalidSettings> {
+        let mut mistakes = Vec::new();
+        if self.connect_timeout.is_zero() {
+            mistakes.push("--connect-timeout must be more than 0".to_owned());
+        }
+        if self.idle_timeout.is_some_and(|idle| idle < Duration::from_secs(1)) {
+            mistakes.push("--idle-timeout must be 1s or more; leave it out for never".to_owned());
+        }
+        if self.replaced_deadline < self.drain_deadline {
+            mistakes.push("--replaced-deadline must not be shorter than --drain-deadline".to_owned());
+        }
+        for (name, path) in [("--handover-socket", &self.handover_socket), ("--saved-config", &self.saved_config)] {
+            if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+                mistakes.push(format!("{name} must be an absolute path"));
+            }
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(InvalidSettings(mistakes)) }
+    }
+
+    /// How many workers to start.
+    pub fn workers(&self) -> usize {
+        // The standard library takes the affinity mask and the cgroup's CPU quota into account.
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        }
+    }
+
+    /// Times of connections.
+    pub fn limits(&self) -> Limits {
+        let mut limits = Limits { connect: self.connect_timeout, idle: self.idle_timeout, ..Limits::default() };
+        // The process watches over its deadline itself; a tunnel must not end before.
+        limits.server.drain_deadline = self.replaced_deadline.max(self.drain_deadline);
+        limits
+    }
+
+    /// What the node can carry.
+    pub fn sizing(&self) -> Sizing {
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _hard)| soft);
+        size(self.max_connections, descriptors, memory_limit())
+    }
+}
+
+fn size(wanted: u32, descriptors: u64, memory: Option<u64>) -> Sizing {
+    let by_descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+    let by_memory = memory.map_or(u64::MAX, |bytes| bytes / 2 / BYTES_PER_CONNECTION);
+    let can = u32::try_from(by_descriptors.min(by_memory)).unwrap_or(u32::MAX).max(64);
+    let max_connections = if wanted == 0 { can } else { wanted.min(can) };
+    let buffer_bytes = memory.unwrap_or(4 << 30) / 4;
+    Sizing {
+        max_connections,
+        defaults: Defaults { connections: max_connections, handshakes: HANDSHAKES, buffer_bytes },
+    }
+}
+
+/// The memory limit of our cgroup, if it has one.
+fn memory_limit() -> Option<u64> {
+    std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
+}
+
+fn node_name(text: &str) -> Result<NodeName, String> {
+    if text.is_empty() { Err("must not be empty".into()) } else { Ok(NodeName::new(text)) }
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn parse(arguments: &[&str]) -> Settings {
+        Cli::try_parse_from([&["proxy", "--node", "n1"], arguments].concat()).unwrap().settings
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let settings = parse(&[]);
+        settings.validate().unwrap();
+        assert!(settings.workers() >= 1);
+        assert_eq!(settings.limits().server.drain_deadline, Duration::from_secs(24 * 3600));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let settings = parse(&[
+            "--connect-timeout=0s",
+            "--idle-timeout=10ms",
+            "--drain-deadline=2days",
+            "--handover-socket=here",
+            "--saved-config=there",
+        ]);
+        let text = settings.validate().unwrap_err().to_string();
+        for part in
+            ["--connect-timeout", "--idle-timeout", "--replaced-deadline", "--handover-socket", "--saved-config"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn the_scarcer_of_descriptors_and_memory_sizes_the_node() {
+        assert_eq!(size(0, 65_536, None).max_connections, 32_512);
+        assert_eq!(size(0, 65_536, Some(128 << 20)).max_connections, 1024);
+        assert_eq!(size(100, 65_536, None).max_connections, 100);
+        assert_eq!(size(0, 100, None).max_connections, 64, "never nothing");
+    }
+}

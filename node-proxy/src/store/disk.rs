@@ -1,0 +1,170 @@
+//! The configuration on the node's disk, so that a proxy can start while no controller answers. No secret is in it.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use weft_api::weft::proxy::v1::{SavedConfig, SavedResource};
+use weft_core::change::Change;
+use weft_core::snapshot::Snapshot;
+use weft_core::wire;
+
+use super::Store;
+
+/// First bytes of the file, with the version of its form.
+const MAGIC: &[u8; 8] = b"WEFTCFG1";
+/// The largest file read.
+const MAX_FILE: u64 = 1 << 30;
+/// Changes are gathered for so long before they are written.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Why a saved configuration is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidFile {
+    /// It can't be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It isn't one, or was cut off.
+    #[error("not a saved configuration, or a damaged one")]
+    Damaged,
+}
+
+/// The file.
+#[derive(Clone, Debug)]
+pub struct SavedFile(PathBuf);
+
+impl SavedFile {
+    /// The file at a path. Its folder must exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What was saved; `None` if nothing was. A resource that this version can't read is left out and logged: the
+    /// controller sends it again.
+    ///
+    /// # Errors
+    /// See [`InvalidFile`]; start without it then.
+    pub fn read(&self) -> Result<Option<Snapshot>, InvalidFile> {
+        let file = match File::open(&self.0) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        let rest = bytes.strip_prefix(MAGIC).ok_or(InvalidFile::Damaged)?;
+        let (sum, body) = rest.split_first_chunk::<32>().ok_or(InvalidFile::Damaged)?;
+        if Sha256::digest(body).as_slice() != sum {
+            return Err(InvalidFile::Damaged);
+        }
+        let saved = SavedConfig::decode(body).map_err(|_| InvalidFile::Damaged)?;
+        let read = |resource: &SavedResource| match wire::decode(&resource.type_url, &resource.name, &resource.body) {
+            Ok(resource) => Some(Change::Upsert(resource)),
+            Err(error) => {
+                tracing::warn!(name = resource.name, "a saved resource can't be used: {error}");
+                None
+            }
+        };
+        let changes: Vec<_> = saved.resources.iter().filter_map(read).collect();
+        Ok(Some(Snapshot::default().apply(&changes)))
+    }
+
+    /// Saves a snapshot: a reader finds the old one or the new one whole.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let saved = |resource: weft_core::change::Resource| {
+            let key = resource.key();
+            SavedResource {
+                type_url: wire::type_url(&key).to_owned(),
+                name: wire::name(&key),
+                body: wire::encode(&resource),
+            }
+        };
+        let config = SavedConfig { resources: snapshot.resources().into_iter().map(saved).collect() };
+        let body = config.encode_to_vec();
+        let mut temporary = self.0.clone().into_os_string();
+        temporary.push(".new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(MAGIC)?;
+        file.write_all(Sha256::digest(&body).as_slice())?;
+        file.write_all(&body)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &self.0)
+    }
+
+    /// Saves the store's snapshot after changes, not more often than every few seconds; for ever.
+    pub async fn follow(self, store: Arc<Store>) {
+        let mut versions = store.subscribe();
+        while versions.changed().await.is_ok() {
+            tokio::time::sleep(QUIET).await;
+            versions.borrow_and_update();
+            let (file, snapshot) = (self.clone(), store.load_full());
+            let written = tokio::task::spawn_blocking(move || file.write(&snapshot)).await;
+            if let Ok(Err(error)) = written {
+                tracing::warn!(path = %self.0.display(), "the configuration can't be saved: {error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_core::change::{MeshConfig, Resource};
+
+    fn snapshot() -> Snapshot {
+        let mesh = MeshConfig { force_wire: true, ..MeshConfig::default() };
+        Snapshot::default().apply(&[Change::Upsert(Resource::Mesh(Arc::new(mesh)))])
+    }
+
+    #[test]
+    fn what_is_saved_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SavedFile::new(folder.path().join("config"));
+        assert!(file.read().unwrap().is_none());
+        file.write(&snapshot()).unwrap();
+        assert_eq!(file.read().unwrap().unwrap().resources(), snapshot().resources());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SavedFile::new(folder.path().join("config"));
+        file.write(&snapshot()).unwrap();
+        let whole = std::fs::read(file.path()).unwrap();
+        for cut in [0, 4, 20, whole.len() - 1] {
+            std::fs::write(file.path(), &whole[..cut]).unwrap();
+            assert!(matches!(file.read(), Err(InvalidFile::Damaged)), "cut at {cut}");
+        }
+        let mut flipped = whole;
+        *flipped.last_mut().unwrap() ^= 1;
+        std::fs::write(file.path(), flipped).unwrap();
+        assert!(matches!(file.read(), Err(InvalidFile::Damaged)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_saved_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SavedFile::new(folder.path().join("config"));
+        let store = Arc::new(Store::default());
+        let task = tokio::spawn(file.clone().follow(Arc::clone(&store)));
+        tokio::task::yield_now().await;
+        store.apply(&[Change::Upsert(Resource::Mesh(Arc::new(MeshConfig::default())))]);
+        while file.read().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        task.abort();
+    }
+}

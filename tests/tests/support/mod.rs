@@ -1,0 +1,313 @@
+//! A mesh in one process: a node proxy per node with real sockets in the pods' namespaces, certificates from a small
+//! authority, configuration applied directly.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures::future::LocalBoxFuture;
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use tokio::net::TcpStream;
+use weft_cni::rules::{OlderFlows, RuleSet, Rules};
+use weft_core::change::{Change, MeshConfig, Resource};
+use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::ids::{NodeName, SandboxId, WorkloadUid};
+use weft_core::reason::Reason;
+use weft_core::workload::{Enrolment, Owner, Workload};
+use weft_node_proxy::authorize::HttpPermit;
+use weft_node_proxy::budget::{Defaults, NodeBudget};
+use weft_node_proxy::inpod::{Announcement, ListenerRole, Manager, PodSockets};
+use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, Observer};
+use weft_node_proxy::relay::front::{ByteStream, HttpRelay, OutboundConnection};
+use weft_node_proxy::store::Store;
+use weft_node_proxy::worker::{Engine, EngineParts, Limits, Node, Workers};
+use weft_testkit::{Pod, World};
+use weft_tls::{
+    CertManager, CertStore, CertificateDer, Clock, FetchError, FetchFuture, ManagerSettings, SvidRequest, SvidSource,
+    TlsSettings, TrustBundle, TrustStore,
+};
+
+/// Longer than anything here takes.
+pub const SOON: Duration = Duration::from_secs(5);
+
+/// What a node proxy told its telemetry.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Closed(Connection, Ended),
+    Refused(Connection, Reason),
+    /// By the accepting loop, with the workload.
+    Shed(WorkloadUid, Reason),
+    /// The task of a connection, with the workload.
+    Panicked(WorkloadUid),
+}
+
+#[derive(Clone, Default)]
+pub struct Events(Arc<parking_lot::Mutex<Vec<Event>>>);
+
+impl Events {
+    /// Waits for an event.
+    pub fn wait(&self, what: &str, seen: impl Fn(&Event) -> bool) -> Result<Event> {
+        let end = Instant::now() + SOON;
+        loop {
+            if let Some(event) = self.0.lock().iter().find(|event| seen(event)) {
+                return Ok(event.clone());
+            }
+            if Instant::now() > end {
+                bail!("no event: {what}; seen: {:#?}", self.0.lock());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Events {
+    /// Waits for a condition.
+    pub fn until(&self, what: &str, holds: impl Fn() -> bool) -> Result<()> {
+        let end = Instant::now() + SOON;
+        while !holds() {
+            if Instant::now() > end {
+                bail!("not within {SOON:?}: {what}; seen: {:#?}", self.0.lock());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+struct Recorder(Events);
+
+impl Observer for Recorder {
+    fn opened(&self, _connection: &Connection) {}
+    fn closed(&self, connection: &Connection, ended: &Ended, _lasted: Duration) {
+        self.0.0.lock().push(Event::Closed(connection.clone(), *ended));
+    }
+    fn refused(&self, connection: &Connection, reason: Reason) {
+        self.0.0.lock().push(Event::Refused(connection.clone(), reason));
+    }
+    fn shed(&self, workload: &Workload, _role: ListenerRole, reason: Reason) {
+        self.0.0.lock().push(Event::Shed(workload.uid.clone(), reason));
+    }
+    fn accept_failed(&self, _workload: &Workload, _role: ListenerRole, _class: AcceptFailure) {}
+    fn panicked(&self, workload: &Workload) {
+        self.0.0.lock().push(Event::Panicked(workload.uid.clone()));
+    }
+    fn strict_audit(&self, _connection: &Connection) {}
+    fn source_not_kept(&self, _connection: &Connection) {}
+}
+
+/// Rigged: nothing in these tests may look at HTTP.
+struct NoHttp;
+
+impl HttpRelay for NoHttp {
+    fn inbound(&self, _io: Box<dyn ByteStream>, _permit: HttpPermit) -> LocalBoxFuture<'static, ()> {
+        Box::pin(async { panic!("HTTP was parsed inbound") })
+    }
+    fn outbound(&self, _io: TcpStream, _connection: OutboundConnection) -> LocalBoxFuture<'static, ()> {
+        Box::pin(async { panic!("HTTP was parsed outbound") })
+    }
+}
+
+struct TestEngine(Events);
+
+impl Engine for TestEngine {
+    fn observer(&self, _worker: usize) -> Rc<dyn Observer> {
+        Rc::new(Recorder(self.0.clone()))
+    }
+    fn http(&self, _parts: EngineParts) -> Rc<dyn HttpRelay> {
+        Rc::new(NoHttp)
+    }
+}
+
+/// An authority that signs whatever it is asked for.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub fn new() -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate()?;
+        let root = params.self_signed(&key)?.der().clone();
+        Ok(Self { issuer: Issuer::new(params, key), root })
+    }
+
+    pub fn bundle(&self) -> Result<TrustBundle> {
+        Ok(TrustBundle::new(TrustDomain::default(), [self.root.clone()])?)
+    }
+
+    fn sign(&self, request: &SvidRequest) -> Result<Vec<CertificateDer<'static>>> {
+        let csr = rcgen::CertificateSigningRequestParams::from_der(&request.csr.as_slice().into())?;
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(request.identity.to_string())?)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        Ok(vec![params.signed_by(&csr.public_key, &self.issuer)?.der().clone()])
+    }
+}
+
+struct Source(Arc<Authority>);
+
+impl SvidSource for Source {
+    fn fetch(&self, request: SvidRequest) -> FetchFuture<'_> {
+        Box::pin(async move { self.0.sign(&request).map_err(|e| FetchError::Refused(e.to_string())) })
+    }
+}
+
+/// The proxy of one node.
+pub struct Proxy {
+    pub node: Arc<Node>,
+    pub events: Events,
+    pub trust: TrustStore,
+    pub manager: Arc<Manager>,
+    pub control: tokio::runtime::Runtime,
+    workers: Option<Workers>,
+}
+
+impl Proxy {
+    fn start(name: &str, authority: &Arc<Authority>) -> Result<Self> {
+        let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let trust = TrustStore::new(authority.bundle()?);
+        let certificates = CertStore::new(trust.clone(), Clock::system(), TlsSettings::default());
+        let source = Arc::new(Source(Arc::clone(authority)));
+        let identities =
+            CertManager::new(certificates.clone(), source, ManagerSettings::default(), control.handle().clone());
+        let defaults = Defaults { connections: 1000, handshakes: 64, buffer_bytes: 64 << 20 };
+        let node = Arc::new(Node {
+            name: NodeName::new(name),
+            store: Arc::new(Store::default()),
+            certificates,
+            budget: NodeBudget::new(1000, defaults),
+            limits: Limits::default(),
+        });
+        let events = Events::default();
+        let engine: Arc<dyn Engine> = Arc::new(TestEngine(events.clone()));
+        let workers = Workers::start(&node, &engine, 2)?;
+        let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities));
+        control.spawn({
+            let manager = Arc::clone(&manager);
+            async move { manager.follow_limits().await }
+        });
+        Ok(Self { node, events, trust, manager, control, workers: Some(workers) })
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(workers) = self.workers.take() {
+            workers.stop();
+        }
+    }
+}
+
+/// A world with a proxy on each node.
+pub struct Mesh {
+    pub world: World,
+    pub proxies: BTreeMap<String, Proxy>,
+    rules: Rules,
+}
+
+impl Mesh {
+    /// The usual two nodes and four pods, all configured; `enrolled` of them in the mesh.
+    pub fn of(enrolled: &[&str]) -> Result<Self> {
+        let world = World::two_nodes()?;
+        let authority = Arc::new(Authority::new()?);
+        let mut proxies = BTreeMap::new();
+        for name in ["n1", "n2"] {
+            proxies.insert(name.to_owned(), Proxy::start(name, &authority)?);
+        }
+        let mesh = Self { world, proxies, rules: Rules::default() };
+        let config = MeshConfig {
+            cluster_ranges: vec!["10.244.0.0/16".parse()?, "10.96.0.0/16".parse()?, "fd00:10::/32".parse()?],
+            ..MeshConfig::default()
+        };
+        let mut changes = vec![upsert(Resource::Mesh(Arc::new(config)))];
+        for name in ["a", "b", "c", "d"] {
+            let workload = mesh.workload(name, enrolled.contains(&name));
+            changes.push(upsert(Resource::Workload(Arc::new(workload))));
+        }
+        mesh.apply(&changes);
+        for name in enrolled {
+            mesh.enrol(name)?;
+        }
+        Ok(mesh)
+    }
+
+    pub fn pod(&self, name: &str) -> Pod {
+        self.world.pod(name)
+    }
+
+    pub fn proxy_of(&self, pod: &str) -> &Proxy {
+        &self.proxies[self.pod(pod).node_name()]
+    }
+
+    pub fn uid(name: &str) -> WorkloadUid {
+        WorkloadUid::new(format!("Kubernetes//Pod/shop/{name}"))
+    }
+
+    pub fn identity(name: &str) -> SpiffeId {
+        SpiffeId::new(TrustDomain::default(), "shop", name)
+    }
+
+    /// The workload of a pod.
+    pub fn workload(&self, name: &str, enrolled: bool) -> Workload {
+        let pod = self.pod(name);
+        Workload {
+            uid: Self::uid(name),
+            namespace: "shop".into(),
+            name: name.into(),
+            identity: Self::identity(name),
+            addresses: pod.ips().to_vec(),
+            node: pod.node_name().into(),
+            zone: None,
+            enrolment: if enrolled { Enrolment::Enrolled } else { Enrolment::Outside },
+            owner: Owner { kind: "Pod".into(), name: name.into(), app: name.into(), version: String::new() },
+            policies: Vec::new(),
+        }
+    }
+
+    /// Configures every node.
+    pub fn apply(&self, changes: &[Change]) {
+        self.proxies.values().for_each(|proxy| proxy.node.store.apply(changes));
+    }
+
+    /// What the node agent does: redirect and hand the namespace to the proxy.
+    fn enrol(&self, name: &str) -> Result<()> {
+        let (pod, proxy) = (self.pod(name), self.proxy_of(name));
+        let fd = pod.fd().context("a pod has a namespace of its own")?.try_clone_to_owned()?;
+        let netns = weft_sys::Netns::from_fd(fd)?;
+        let announced = Announcement {
+            sandbox: SandboxId::new(format!("sandbox-{name}")),
+            workload: Arc::new(self.workload(name, true)),
+            net: Arc::new(PodSockets::new(netns.clone(), pod.ips().to_vec())),
+        };
+        proxy.control.block_on(async {
+            proxy.manager.add(announced).await?;
+            let set = RuleSet::Redirecting { older_flows: OlderFlows::Keep };
+            self.rules.apply(&netns, set).await?;
+            anyhow::Ok(())
+        })
+    }
+
+    /// Ends the proxy of a node at once, as a crash does: nothing is drained.
+    pub fn kill(&mut self, node: &str) -> Result<()> {
+        self.proxies.remove(node).map(drop).ok_or_else(|| anyhow!("no proxy on {node}"))
+    }
+}
+
+pub fn upsert(resource: Resource) -> Change {
+    Change::Upsert(resource)
+}
+
+/// Where a client's address shows: at the server.
+pub fn ips(peers: &[SocketAddr]) -> Vec<IpAddr> {
+    peers.iter().map(SocketAddr::ip).collect()
+}
