@@ -11,11 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod accept;
-<<<<<<< HEAD
 pub mod admin;
-=======
 pub mod app;
->>>>>>> e2313ec (Node proxy: L4 between two nodes proven by a packet capture; start, drain, handover and saved configuration)
 pub mod authorize;
 pub mod balance;
 pub mod budget;

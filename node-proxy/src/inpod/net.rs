@@ -61,7 +61,9 @@ pub trait PodNet: Send + Sync + fmt::Debug {
     fn listen(&self, role: ListenerRole) -> io::Result<Vec<std::net::TcpListener>>;
 
     /// The namespace, to hand it to a successor; `None` if there is none of its own.
-    fn netns(&self) -> Option<&weft_sys::Netns>;
+    fn netns(&self) -> Option<&weft_sys::Netns> {
+        None
+    }
 
     /// Where a connection that was redirected to us was going.
     ///
