@@ -1,2 +1,83 @@
-//! The `weft` command.
-fn main() {}
+//! The `weft` command: one binary for a person's shell and for a node without Kubernetes.
+
+mod explain;
+mod validate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Weft, a service mesh without sidecars.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check manifests: syntax, fields, references.
+    Validate(validate::Args),
+    /// Say what would become of a call, and which object decides.
+    Explain(explain::Args),
+    /// Make a one-time token with which one more node can join.
+    Token(TokenArgs),
+    /// Print a completion script.
+    Completion {
+        /// For this shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct TokenArgs {
+    /// The primary's state directory.
+    #[arg(long, default_value = "/var/lib/weft")]
+    state: PathBuf,
+    /// How long the token can be used.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "15m")]
+    life: Duration,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("weft: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Validate(args) => validate::run(&args),
+        Command::Explain(args) => explain::run(args),
+        Command::Token(args) => {
+            let tokens = weft_controller::standalone::Tokens::open(&args.state)?;
+            println!("{}", tokens.make_join_token(args.life)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "weft", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

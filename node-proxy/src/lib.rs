@@ -17,6 +17,7 @@ pub mod authorize;
 pub mod balance;
 pub mod budget;
 pub mod connect;
+pub mod control;
 pub mod handover;
 pub mod identify;
 pub mod inpod;

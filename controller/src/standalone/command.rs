@@ -23,6 +23,8 @@ pub struct Attachment {
     pub node: NodeName,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
+    /// Whether its traffic can flow.
+    pub ready: bool,
 }
 
 /// A request to the primary's task.

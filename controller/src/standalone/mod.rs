@@ -2,8 +2,12 @@
 
 mod command;
 mod nodes;
+mod primary;
 mod tokens;
+mod world;
 
 pub use command::{Attachment, Command, EnrolmentView, PrimaryHandle, Verdict};
 pub use nodes::{NodeService, Roots};
+pub use primary::{Manifests, Primary, PrimarySettings};
 pub use tokens::{JoinRefused, Tokens, bearer};
+pub use world::{Saved, World};

@@ -146,6 +146,7 @@ impl Session {
             uid: (!pod.uid.is_empty()).then(|| pod.uid.into()),
             node: self.node.clone(),
             ips,
+            ready: pod.ready,
         })
     }
 

@@ -207,7 +207,9 @@ fn fields(reading: &mut Reading<'_>, kind: Kind, value: &Value) -> Option<Object
     let mut track = serde_path_to_error::Track::new();
     let ignoring = serde_ignored::Deserializer::new(value, &mut note);
     let read = Object::deserialize(kind, serde_path_to_error::Deserializer::new(ignoring, &mut track));
-    for path in unknown.iter().filter(|p| p.first().is_none_or(|f| f != "status")) {
+    // A status is not the user's to write; the types of custom resources pass over what names them.
+    let passed = |first: &String| ["status", "apiVersion", "kind"].contains(&first.as_str());
+    for path in unknown.iter().filter(|p| !p.first().is_some_and(passed)) {
         let Some((last, parent)) = path.split_last() else { continue };
         let known = schema::fields_at(kind, parent);
         let remedy = match did_you_mean(last, known.iter().map(String::as_str)) {

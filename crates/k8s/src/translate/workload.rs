@@ -73,7 +73,8 @@ fn addresses(status: &k8s::PodStatus) -> Vec<IpAddr> {
     found
 }
 
-fn enrolment(pod: &k8s::Pod, namespace_labels: Option<&Labels>) -> Enrolment {
+/// Whether a pod takes part: its own label, else its namespace's; never on the host's network.
+pub fn enrolment(pod: &k8s::Pod, namespace_labels: Option<&Labels>) -> Enrolment {
     if pod.spec.as_ref().and_then(|s| s.host_network) == Some(true) {
         return Enrolment::HostNetwork;
     }
