@@ -19,4 +19,5 @@ pub mod derive;
 pub mod index;
 pub mod object;
 pub mod parse;
+pub mod source;
 pub mod translate;

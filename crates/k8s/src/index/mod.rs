@@ -367,5 +367,4 @@ fn pod_key(reference: &ObjectRef) -> (Namespace, Name) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 mod tests;

@@ -102,6 +102,11 @@ macro_rules! kinds {
                 match self { $(Self::$variant(it) => &mut Arc::make_mut(it).metadata),+ }
             }
 
+            /// The object as JSON, without `apiVersion` and `kind` for built-in kinds.
+            pub fn to_json(&self) -> serde_json::Value {
+                match self { $(Self::$variant(it) => serde_json::to_value(&**it).unwrap_or_default()),+ }
+            }
+
             /// Reads an object of a known kind.
             ///
             /// # Errors

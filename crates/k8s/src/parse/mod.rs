@@ -141,3 +141,6 @@ pub fn semantic<'a>(index: &Index, objects: impl Iterator<Item = &'a Located>) -
     }
     findings
 }
+
+#[cfg(test)]
+mod tests;

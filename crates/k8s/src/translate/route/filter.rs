@@ -72,7 +72,7 @@ fn one(
     if !known.contains(&kind) {
         let message = match kind {
             "ExternalAuth" | "ExtensionRef" => format!("filters of type {kind} are not supported"),
-            _ => format!("{kind:?} is not a filter of a {}", ctx.view.key.kind.as_str()),
+            _ => format!("{kind:?} is not a type of filter in {}", ctx.view.key.kind.as_str()),
         };
         return Err(Problem::value(format!("{field}.type"), message, suggestion(kind, known)));
     }

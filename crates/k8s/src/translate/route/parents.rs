@@ -88,7 +88,7 @@ fn claims(
     ports.sort_by_key(|p| p.port);
     if ports.is_empty() {
         let kind = view.key.kind.as_str();
-        let message = format!("no port of Service {key} that the parentRef names can carry a {kind}");
+        let message = format!("no port of Service {key} that the parentRef names can carry {kind}");
         return refuse(
             field.into(),
             message,
@@ -170,9 +170,9 @@ impl Binding {
         }
         if !lost.is_empty() {
             let which =
-                lost.iter().map(|(c, k)| format!("{} has a {}", c.port, k.as_str())).collect::<Vec<_>>().join(", ");
+                lost.iter().map(|(c, k)| format!("{} has {}", c.port, k.as_str())).collect::<Vec<_>>().join(", ");
             let message =
-                format!("one Service port takes one kind of route, and a {} comes later: {which}", kind.as_str());
+                format!("one Service port takes one kind of route, and {} comes later: {which}", kind.as_str());
             if decided.parents.is_empty() {
                 decided.refused = Some((Reason::Conflicted, message.clone()));
             }

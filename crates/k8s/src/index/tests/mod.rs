@@ -137,3 +137,10 @@ fn a_backend_in_another_namespace_needs_a_grant_and_gets_it_live() {
     assert!(matches!(target(&index), BackendTarget::Invalid { reason: InvalidBackend::NotPermitted, .. }));
     assert!(index.commit().is_empty());
 }
+
+mod order;
+mod policies;
+mod routes;
+mod scale;
+mod snapshots;
+mod workloads;

@@ -1,0 +1,247 @@
+//! Policies: scopes, statuses, and that a broken one denies.
+
+use super::*;
+use weft_core::policy::{Action, AuthorizationPolicy, AuthorizationRule, Mode, Scope};
+
+fn policy(namespace: &str, spec: &str) -> String {
+    format!(
+        "\n---\napiVersion: weftmesh.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: {namespace}}}\nspec: {{{spec}}}\n"
+    )
+}
+
+fn mesh_policy(name: &str, namespace: &str, created: &str, spec: &str) -> String {
+    format!(
+        "\n---\napiVersion: weftmesh.io/v1alpha1\nkind: MeshPolicy\nmetadata: {{name: {name}, namespace: {namespace}, \
+         creationTimestamp: '{created}'}}\nspec: {{{spec}}}\n"
+    )
+}
+
+fn authorization(index: &Index) -> AuthorizationPolicy {
+    let found = index.resources().find_map(|r| match r {
+        Resource::Authorization(p) => Some((**p).clone()),
+        _ => None,
+    });
+    found.expect("no policy")
+}
+
+fn selected_by(index: &Index, pod: &str) -> Vec<String> {
+    let found = index.resources().find_map(|r| match r {
+        Resource::Workload(w) if w.name.as_str() == pod => Some(w.policies.iter().map(ToString::to_string).collect()),
+        _ => None,
+    });
+    found.expect("no workload")
+}
+
+fn reasons(out: &Output) -> Vec<String> {
+    let mut found = Vec::new();
+    for update in &out.statuses {
+        let ObjectStatus::Ancestors(ancestors) = &update.status else { continue };
+        for c in ancestors.iter().flat_map(|a| &a.conditions) {
+            found.push(format!("{:?}={}/{}", c.kind, c.status, c.reason));
+        }
+    }
+    found
+}
+
+const ALLOW: &str = "action: ALLOW, rules: [{from: [{namespaces: [shop]}]}]";
+
+#[test]
+fn scopes() {
+    let target = |t: &str| format!("targetRefs: [{t}], {ALLOW}");
+    let shop = Scope::Namespace("shop".into());
+    for (namespace, spec, scope, selected, reason) in [
+        ("shop", ALLOW.to_owned(), shop.clone(), false, "Accepted=true/Accepted"),
+        ("weft-system", ALLOW.to_owned(), Scope::Mesh, false, "Accepted=true/Accepted"),
+        ("shop", target("{kind: Namespace, name: shop}"), shop.clone(), false, "Accepted=true/Accepted"),
+        ("weft-system", target("{kind: Namespace, name: shop}"), shop.clone(), false, "Accepted=true/Accepted"),
+        (
+            "weft-system",
+            target("{kind: Namespace, name: none}"),
+            Scope::Namespace("none".into()),
+            false,
+            "Accepted=false/TargetNotFound",
+        ),
+        ("shop", target("{kind: Service, name: cart}"), Scope::Selected, true, "Accepted=true/Accepted"),
+        ("shop", target("{kind: Service, name: nobody}"), Scope::Selected, false, "Accepted=false/TargetNotFound"),
+        ("shop", target("{kind: Service, name: cart-v2}"), Scope::Selected, false, "Accepted=false/TargetNotFound"),
+        (
+            "shop",
+            target("{kind: Pod, selector: {matchLabels: {app: cart}}}"),
+            Scope::Selected,
+            true,
+            "Accepted=true/Accepted",
+        ),
+        (
+            "shop",
+            target("{kind: Pod, selector: {matchLabels: {app: other}}}"),
+            Scope::Selected,
+            false,
+            "Accepted=true/Accepted",
+        ),
+        (
+            "money",
+            target("{kind: Pod, selector: {matchLabels: {app: cart}}}"),
+            Scope::Selected,
+            false,
+            "Accepted=true/Accepted",
+        ),
+        (
+            "weft-system",
+            target("{kind: Pod, selector: {matchLabels: {app: cart}}}"),
+            Scope::Selected,
+            true,
+            "Accepted=true/Accepted",
+        ),
+        (
+            "shop",
+            target("{kind: Pod, selector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}"),
+            Scope::Selected,
+            true,
+            "Accepted=true/Accepted",
+        ),
+    ] {
+        let (index, out) = index(&(SHOP.to_owned() + &policy(namespace, &spec)));
+        let made = authorization(&index);
+        assert_eq!(made.scope, scope, "{spec}");
+        assert_eq!(made.action, Action::Allow, "{spec}");
+        assert_eq!(!selected_by(&index, "cart-1").is_empty(), selected, "{spec}");
+        assert_eq!(reasons(&out), [reason], "{spec}");
+    }
+}
+
+/// What can't be understood denies everything in its scope, and says so.
+#[test]
+fn a_broken_policy_denies() {
+    let rule = |r: &str| format!("action: ALLOW, rules: [{{{r}}}]");
+    for (spec, field) in [
+        (rule("from: []"), "spec.rules[0].from"),
+        (rule("from: [{}]"), "spec.rules[0].from[0]"),
+        (rule("to: [{}]"), "spec.rules[0].to[0]"),
+        (rule("from: [{namespaces: []}]"), "spec.rules[0].from[0].namespaces"),
+        (rule("from: [{identities: ['a*b']}]"), "spec.rules[0].from[0].identities[0]"),
+        (rule("from: [{identities: ['https://a']}]"), "spec.rules[0].from[0].identities[0]"),
+        (rule("from: [{addresses: [10.0.0.0/33]}]"), "spec.rules[0].from[0].addresses[0]"),
+        (rule("to: [{ports: [0]}]"), "spec.rules[0].to[0].ports[0]"),
+        (rule("to: [{methods: [get]}]"), "spec.rules[0].to[0].methods[0]"),
+        (rule("to: [{paths: [admin]}]"), "spec.rules[0].to[0].paths[0]"),
+        (rule("to: [{hosts: ['a:80']}]"), "spec.rules[0].to[0].hosts[0]"),
+        (rule("to: [{headers: [{name: 'a b'}]}]"), "spec.rules[0].to[0].headers[0].name"),
+        ("action: DENY, targetRefs: [{kind: Deployment, name: a}]".into(), "spec.targetRefs[0].kind"),
+        ("action: DENY, targetRefs: [{kind: Namespace, name: money}]".into(), "spec.targetRefs[0].name"),
+        ("action: DENY, targetRefs: [{kind: Pod}]".into(), "spec.targetRefs[0].selector"),
+        ("action: DENY, targetRefs: []".into(), "spec.targetRefs"),
+    ] {
+        let (index, out) = index(&(SHOP.to_owned() + &policy("shop", &spec)));
+        let made = authorization(&index);
+        assert_eq!(made.action, Action::Deny, "{spec}");
+        assert_eq!(made.rules, [AuthorizationRule::default()], "{spec}: a rule without conditions matches everything");
+        assert_eq!(made.scope, Scope::Namespace("shop".into()), "{spec}");
+        assert_eq!(reasons(&out), ["Accepted=false/Invalid"], "{spec}");
+        let problems = index.problems(&ObjectRef::new(Kind::AuthorizationPolicy, "shop", "p"));
+        assert!(problems.iter().any(|p| p.field == field && !p.remedy.is_empty()), "{spec}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_broken_policy_that_only_audits_decides_nothing() {
+    let (index, _) = index(&(SHOP.to_owned() + &policy("shop", "action: AUDIT, rules: [{from: [{}]}]")));
+    assert_eq!((authorization(&index).action, authorization(&index).rules.len()), (Action::Audit, 0));
+    let dry = policy("shop", "action: ALLOW, mode: Audit, rules: [{from: [{}]}]");
+    let (index, _) = super::index(&(SHOP.to_owned() + &dry));
+    assert!(authorization(&index).dry_run);
+}
+
+#[test]
+fn rules_read_as_they_are_meant() {
+    let spec = "action: ALLOW, rules: [{from: [{identities: [cluster.local/ns/a/sa/b, 'spiffe://x/ns/*'], addresses: [10.1.2.3]}], \
+                to: [{hosts: [Shop.Example.Com], headers: [{name: X-User}]}]}]";
+    let (index, _) = index(&(SHOP.to_owned() + &policy("shop", spec)));
+    let made = authorization(&index);
+    let rule = &made.rules[0];
+    assert!(rule.from[0].identities[0].is_match("spiffe://cluster.local/ns/a/sa/b"));
+    assert!(rule.from[0].identities[1].is_match("spiffe://x/ns/c/sa/d"));
+    assert_eq!(rule.from[0].addresses[0].to_string(), "10.1.2.3/32");
+    assert!(rule.to[0].hosts[0].is_match("shop.example.com"));
+    assert_eq!(rule.to[0].headers[0].name, "x-user");
+}
+
+#[test]
+fn http_conditions_on_a_port_that_carries_none_are_said() {
+    let spec = |port: &str| format!("action: DENY, rules: [{{to: [{{ports: [{port}], paths: [/admin]}}]}}]");
+    let with = |port: &str| reasons(&index(&(SHOP.to_owned() + &policy("shop", &spec(port)))).1);
+    assert_eq!(with("8443"), ["Accepted=true/Accepted", "PartiallyEnforced=true/UnsupportedProtocol"]);
+    assert_eq!(with("8080"), ["Accepted=true/Accepted"]);
+}
+
+#[test]
+fn a_service_that_changes_its_selector_moves_its_policies() {
+    let spec = format!("targetRefs: [{{kind: Service, name: cart}}], {ALLOW}");
+    let (mut index, _) = index(&(SHOP.to_owned() + &policy("shop", &spec)));
+    assert_eq!(selected_by(&index, "cart-1"), ["shop/p"]);
+    objects(&SHOP.replace("selector: {app: cart}", "selector: {app: new}")).into_iter().for_each(|o| index.apply(o));
+    index.commit();
+    assert!(selected_by(&index, "cart-1").is_empty());
+    objects(SHOP).into_iter().for_each(|o| index.apply(o));
+    index.commit();
+    assert_eq!(selected_by(&index, "cart-1"), ["shop/p"]);
+    index.delete(&ObjectRef::new(Kind::AuthorizationPolicy, "shop", "p"));
+    let out = index.commit();
+    assert!(selected_by(&index, "cart-1").is_empty());
+    assert!(matches!(out.changes.last(), Some(Change::Remove(ResourceKey::Authorization(_)))));
+}
+
+#[test]
+fn of_two_mesh_policies_for_the_same_the_older_is_in_force() {
+    let old = mesh_policy("z", "shop", "2026-01-01T00:00:00Z", "mode: Strict");
+    let new = mesh_policy("a", "shop", "2026-02-01T00:00:00Z", "mode: Permissive");
+    let (mut index, out) = index(&(SHOP.to_owned() + &new + &old));
+    let modes = |index: &Index| -> Vec<Option<Mode>> {
+        let modes = index.resources().filter_map(|r| match r {
+            Resource::MeshPolicy(p) => Some(p.mode),
+            _ => None,
+        });
+        modes.collect()
+    };
+    assert_eq!(modes(&index), [Some(Mode::Strict)]);
+    assert_eq!(reasons(&out), ["Accepted=false/Conflicted", "Accepted=true/Accepted"]);
+    index.delete(&ObjectRef::new(Kind::MeshPolicy, "shop", "z"));
+    let out = index.commit();
+    assert_eq!(modes(&index), [Some(Mode::Permissive)]);
+    assert_eq!(reasons(&out), ["Accepted=true/Accepted"]);
+}
+
+#[test]
+fn a_broken_mesh_policy_is_strict() {
+    for spec in [
+        "portModes: [{port: 0, mode: Permissive}]",
+        "limits: {maxConnections: 0}",
+        "targetRefs: [{kind: Service, name: cart}]",
+    ] {
+        let (index, out) = index(&(SHOP.to_owned() + &mesh_policy("m", "shop", "2026-01-01T00:00:00Z", spec)));
+        let found = index.resources().find_map(|r| match r {
+            Resource::MeshPolicy(p) => Some(p.mode),
+            _ => None,
+        });
+        assert_eq!(found, Some(Some(Mode::Strict)), "{spec}");
+        assert_eq!(reasons(&out), ["Accepted=false/Invalid"], "{spec}");
+    }
+}
+
+#[test]
+fn policies_of_one_name_but_two_kinds_do_not_mix() {
+    let authz =
+        policy("shop", &format!("targetRefs: [{{kind: Pod, selector: {{matchLabels: {{app: cart}}}}}}], {ALLOW}"));
+    let mesh = mesh_policy(
+        "p",
+        "shop",
+        "2026-01-01T00:00:00Z",
+        "targetRefs: [{kind: Pod, selector: {matchLabels: {app: web}}}], mode: Strict",
+    );
+    let (index, _) = index(&(SHOP.to_owned() + &authz + &mesh));
+    assert_eq!(selected_by(&index, "cart-1"), ["shop/p"]);
+    let key = index.resources().find_map(|r| match r {
+        Resource::MeshPolicy(p) => Some(p.key.to_string()),
+        _ => None,
+    });
+    assert_eq!(key.as_deref(), Some("shop/MeshPolicy/p"));
+}
