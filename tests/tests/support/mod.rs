@@ -1,6 +1,8 @@
 //! A mesh in one process: a node proxy per node with real sockets in the pods' namespaces, certificates from a small
 //! authority, configuration applied directly.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -113,7 +115,7 @@ impl HttpRelay for NoHttp {
     }
 }
 
-struct TestEngine(Events);
+pub struct TestEngine(pub Events);
 
 impl Engine for TestEngine {
     fn observer(&self, _worker: usize) -> Rc<dyn Observer> {
@@ -154,7 +156,7 @@ impl Authority {
     }
 }
 
-struct Source(Arc<Authority>);
+pub struct Source(pub Arc<Authority>);
 
 impl SvidSource for Source {
     fn fetch(&self, request: SvidRequest) -> FetchFuture<'_> {
@@ -211,6 +213,7 @@ impl Drop for Proxy {
 /// A world with a proxy on each node.
 pub struct Mesh {
     pub world: World,
+    pub authority: Arc<Authority>,
     pub proxies: BTreeMap<String, Proxy>,
     rules: Rules,
 }
@@ -224,21 +227,26 @@ impl Mesh {
         for name in ["n1", "n2"] {
             proxies.insert(name.to_owned(), Proxy::start(name, &authority)?);
         }
-        let mesh = Self { world, proxies, rules: Rules::default() };
+        let mesh = Self { world, authority, proxies, rules: Rules::default() };
+        mesh.apply(&mesh.config(enrolled)?);
+        for name in enrolled {
+            mesh.enrol(name)?;
+        }
+        Ok(mesh)
+    }
+
+    /// The configuration every node starts with.
+    pub fn config(&self, enrolled: &[&str]) -> Result<Vec<Change>> {
         let config = MeshConfig {
             cluster_ranges: vec!["10.244.0.0/16".parse()?, "10.96.0.0/16".parse()?, "fd00:10::/32".parse()?],
             ..MeshConfig::default()
         };
         let mut changes = vec![upsert(Resource::Mesh(Arc::new(config)))];
         for name in ["a", "b", "c", "d"] {
-            let workload = mesh.workload(name, enrolled.contains(&name));
+            let workload = self.workload(name, enrolled.contains(&name));
             changes.push(upsert(Resource::Workload(Arc::new(workload))));
         }
-        mesh.apply(&changes);
-        for name in enrolled {
-            mesh.enrol(name)?;
-        }
-        Ok(mesh)
+        Ok(changes)
     }
 
     pub fn pod(&self, name: &str) -> Pod {
@@ -279,9 +287,9 @@ impl Mesh {
         self.proxies.values().for_each(|proxy| proxy.node.store.apply(changes));
     }
 
-    /// What the node agent does: redirect and hand the namespace to the proxy.
-    fn enrol(&self, name: &str) -> Result<()> {
-        let (pod, proxy) = (self.pod(name), self.proxy_of(name));
+    /// What the node agent says of a pod.
+    pub fn announcement(&self, name: &str) -> Result<(Announcement, weft_sys::Netns)> {
+        let pod = self.pod(name);
         let fd = pod.fd().context("a pod has a namespace of its own")?.try_clone_to_owned()?;
         let netns = weft_sys::Netns::from_fd(fd)?;
         let announced = Announcement {
@@ -289,6 +297,13 @@ impl Mesh {
             workload: Arc::new(self.workload(name, true)),
             net: Arc::new(PodSockets::new(netns.clone(), pod.ips().to_vec())),
         };
+        Ok((announced, netns))
+    }
+
+    /// What the node agent does: redirect and hand the namespace to the proxy.
+    fn enrol(&self, name: &str) -> Result<()> {
+        let proxy = self.proxy_of(name);
+        let (announced, netns) = self.announcement(name)?;
         proxy.control.block_on(async {
             proxy.manager.add(announced).await?;
             let set = RuleSet::Redirecting { older_flows: OlderFlows::Keep };

@@ -1,0 +1,216 @@
+//! A node proxy is replaced, or ends, under load.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use support::{Event, Events, Mesh, SOON, Source, TestEngine};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use weft_core::identity::TrustDomain;
+use weft_node_proxy::app::{Ending, Proxy, Settings, Sources};
+use weft_node_proxy::inpod::Manager;
+use weft_node_proxy::store::{SavedFile, Store};
+use weft_testkit::clients as tcp;
+use weft_testkit::servers::{self, Behaviour};
+use weft_tls::TrustStore;
+
+weft_testkit::netns_tests! {
+    a_successor_takes_over_without_a_gap,
+    a_successor_that_gives_up_changes_nothing,
+    a_stop_waits_for_open_connections,
+    a_stop_ends_at_its_deadline,
+    a_saved_configuration_serves_without_a_controller,
+}
+
+/// A node proxy as the binary runs it, with a runtime of its own.
+struct Process {
+    control: tokio::runtime::Runtime,
+    manager: Arc<Manager>,
+    events: Events,
+    stop: CancellationToken,
+    ended: tokio::task::JoinHandle<Ending>,
+}
+
+impl Process {
+    fn start(mesh: &Mesh, folder: &Path, store: Store, adjust: impl Fn(&mut Settings)) -> Result<Self> {
+        let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let mut settings = Settings {
+            node: "n1".into(),
+            agent_socket: folder.join("no-agent"),
+            handover_socket: Some(folder.join("handover")),
+            saved_config: None,
+            workers: 2,
+            drain_deadline: SOON,
+            replaced_deadline: SOON * 2,
+            connect_timeout: SOON,
+            idle_timeout: None,
+            max_connections: 1000,
+        };
+        adjust(&mut settings);
+        let events = Events::default();
+        let sources = Sources {
+            authority: Arc::new(Source(Arc::clone(&mesh.authority))),
+            trust: TrustStore::new(mesh.authority.bundle()?),
+            trust_domain: TrustDomain::default(),
+            store: Arc::new(store),
+            engine: Arc::new(TestEngine(events.clone())),
+        };
+        let proxy = control.block_on(Proxy::start(settings, sources))?;
+        let (manager, stop) = (Arc::clone(&proxy.manager), CancellationToken::new());
+        let stopped = stop.clone();
+        let ended = control.spawn(async move { proxy.run(stopped.cancelled_owned()).await });
+        Ok(Self { control, manager, events, stop, ended })
+    }
+
+    /// How it ended, when it does.
+    fn join(self) -> Result<Ending> {
+        let Self { control, ended, .. } = self;
+        control.block_on(async { Ok(tokio::time::timeout(SOON * 2, ended).await.context("it goes on")??) })
+    }
+}
+
+/// A mesh whose first node is served by such a process, with pod `a` on it and an echo server in `c`.
+fn world(folder: &Path, adjust: impl Fn(&mut Settings)) -> Result<(Mesh, Process, weft_testkit::Server, SocketAddr)> {
+    let mut mesh = Mesh::of(&["a", "c"])?;
+    mesh.kill("n1")?;
+    let process = Process::start(&mesh, folder, configured(&mesh)?, adjust)?;
+    let (announced, _netns) = mesh.announcement("a")?;
+    process.control.block_on(process.manager.add(announced))?;
+    let c = mesh.pod("c");
+    let server = servers::tcp(&c, "c", servers::any(7000), Behaviour::Echo)?;
+    Ok((mesh, process, server, c.addr(7000)))
+}
+
+fn configured(mesh: &Mesh) -> Result<Store> {
+    let store = Store::default();
+    store.apply(&mesh.config(&["a", "c"])?);
+    Ok(store)
+}
+
+async fn echo(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(b"x").await?;
+    ensure!(tokio::time::timeout(SOON, stream.read_u8()).await?? == b'x');
+    Ok(())
+}
+
+fn a_successor_takes_over_without_a_gap() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mesh, old, _server, target) = world(folder.path(), |_| {})?;
+    let a = mesh.pod("a");
+    let established = a.block_on(async { anyhow::Ok(tcp::connect(target).await?.into_std()?) })?;
+    let (running, done) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+    let (go_on, count) = (Arc::clone(&running), Arc::clone(&done));
+    let load = a.spawn(async move {
+        let mut failures = Vec::new();
+        while go_on.load(Relaxed) {
+            match tcp::exchange(target, b"hello").await {
+                Ok(answer) if answer == b"hello" => {}
+                other => failures.push(format!("{other:?}")),
+            }
+            count.fetch_add(1, Relaxed);
+        }
+        failures
+    });
+    old.events.until("load", || done.load(Relaxed) > 20)?;
+    let new = Process::start(&mesh, folder.path(), configured(&mesh)?, |_| {})?;
+    let before = done.load(Relaxed);
+    new.events.until("load on the successor", || done.load(Relaxed) > before + 50)?;
+    new.events.wait("a connection of the successor", |e| matches!(e, Event::Closed(..)))?;
+    running.store(false, Relaxed);
+    let failures = load.join()?;
+    ensure!(failures.is_empty(), "{} of {}: {failures:?}", failures.len(), done.load(Relaxed));
+    // The predecessor serves what it had.
+    ensure!(!old.ended.is_finished(), "the predecessor ended under an open connection");
+    a.block_on(async { echo(&mut TcpStream::from_std(established)?).await }).context("established before")?;
+    ensure!(old.join()? == Ending::Replaced);
+    a.block_on(tcp::exchange(target, b"after")).context("after the predecessor ended")?;
+    new.stop.cancel();
+    ensure!(new.join()? == Ending::Stopped);
+    Ok(())
+}
+
+fn a_successor_that_gives_up_changes_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mesh, old, _server, target) = world(folder.path(), |_| {})?;
+    old.control.block_on(async {
+        let pending = weft_node_proxy::handover::take_over(&folder.path().join("handover"), "test").await?;
+        let pending = pending.context("a predecessor")?;
+        ensure!(pending.inheritance.pods.len() == 1 && pending.inheritance.pods[0].1.len() == 6, "{pending:?}");
+        ensure!(pending.inheritance.certificates.len() == 1);
+        anyhow::Ok(())
+    })?;
+    mesh.pod("a").block_on(tcp::exchange(target, b"hello"))?;
+    // And the next one may come.
+    let new = Process::start(&mesh, folder.path(), configured(&mesh)?, |_| {})?;
+    ensure!(old.join()? == Ending::Replaced);
+    mesh.pod("a").block_on(tcp::exchange(target, b"hello"))?;
+    new.stop.cancel();
+    new.join().map(drop)
+}
+
+fn a_stop_waits_for_open_connections() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mesh, process, _server, target) = world(folder.path(), |_| {})?;
+    mesh.pod("a").block_on(async {
+        let mut open = tcp::connect(target).await?;
+        echo(&mut open).await?;
+        process.stop.cancel();
+        process
+            .events
+            .until("listeners closed", || process.manager.served().is_ok_and(|s| s[0].listeners.is_empty()))?;
+        ensure!(tcp::exchange(target, b"late").await.is_err(), "a new connection was taken");
+        echo(&mut open).await.context("open before the stop")?;
+        anyhow::Ok(())
+    })?;
+    ensure!(process.join()? == Ending::Stopped);
+    Ok(())
+}
+
+fn a_stop_ends_at_its_deadline() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let deadline = Duration::from_millis(700);
+    let (mesh, process, _server, target) = world(folder.path(), |s| s.drain_deadline = deadline)?;
+    let a = mesh.pod("a");
+    let open = a.block_on(async {
+        let mut open = tcp::connect(target).await?;
+        echo(&mut open).await?;
+        anyhow::Ok(open.into_std()?)
+    })?;
+    let since = Instant::now();
+    process.stop.cancel();
+    ensure!(process.join()? == Ending::Stopped);
+    let took = since.elapsed();
+    ensure!(took >= deadline && took < deadline * 3, "took {took:?}");
+    let left = a.block_on(async { echo(&mut TcpStream::from_std(open)?).await });
+    ensure!(left.is_err(), "the connection is still open");
+    Ok(())
+}
+
+fn a_saved_configuration_serves_without_a_controller() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let saved = folder.path().join("config");
+    let mut mesh = Mesh::of(&["a", "c"])?;
+    mesh.kill("n1")?;
+    SavedFile::new(&saved).write(&configured(&mesh)?.load_full())?;
+    let snapshot = SavedFile::new(&saved).read()?.context("saved")?;
+    let process = Process::start(&mesh, folder.path(), Store::new(snapshot), |_| {})?;
+    let (announced, _netns) = mesh.announcement("a")?;
+    process.control.block_on(process.manager.add(announced))?;
+    let _server = servers::tcp(&mesh.pod("c"), "c", servers::any(7000), Behaviour::Echo)?;
+    ensure!(mesh.pod("a").block_on(tcp::exchange(mesh.pod("c").addr(7000), b"hello"))? == b"hello");
+    let Event::Closed(connection, _) = process.events.wait("closed", |e| matches!(e, Event::Closed(..)))? else {
+        unreachable!()
+    };
+    ensure!(connection.transport == "hbone", "{connection:?}");
+    process.stop.cancel();
+    process.join().map(drop)
+}
