@@ -71,8 +71,8 @@ fn families(spec: &ServiceSpec) -> Vec<&'static str> {
 
 fn address(pod: &Pod, family: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let listed = status.pod_ips.iter().flatten().map(|ip| &ip.ip).chain(&status.pod_ip);
-    listed.filter(|ip| ip.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_ipv4() == (family == "IPv4"))).next().cloned()
+    let mut listed = status.pod_ips.iter().flatten().map(|ip| &ip.ip).chain(&status.pod_ip);
+    listed.find(|ip| ip.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_ipv4() == (family == "IPv4"))).cloned()
 }
 
 /// Name, protocol, appProtocol and number on the pod of each port of the Service that the pod has.

@@ -55,10 +55,10 @@ impl<'a> Reading<'a> {
 
     fn say(&mut self, severity: Severity, field: &str, message: impl Into<String>, remedy: impl Into<String>) {
         let line = self.lines.line_of(field).max(1);
-        self.say_at(line, severity, field, message.into(), remedy.into());
+        self.say_at(line, severity, field, (message.into(), remedy.into()));
     }
 
-    fn say_at(&mut self, line: usize, severity: Severity, field: &str, message: String, remedy: String) {
+    fn say_at(&mut self, line: usize, severity: Severity, field: &str, (message, remedy): (String, String)) {
         if severity == Severity::Error {
             let at = if field.is_empty() { String::new() } else { format!("{field}: ") };
             self.errors.push(format!("{at}{message}"));
@@ -96,7 +96,7 @@ fn object(reading: &mut Reading<'_>, value: &Value, repeated: &[(String, usize, 
     reading.name = Some(reference.to_string());
     for (field, line, first) in repeated {
         let message = format!("{field:?} is there twice; the first is at line {first}");
-        reading.say_at(*line, Severity::Error, field, message, "remove one of the two".into());
+        reading.say_at(*line, Severity::Error, field, (message, "remove one of the two".into()));
     }
     if !named(reading, &reference, namespace) {
         return;

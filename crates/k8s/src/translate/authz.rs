@@ -138,7 +138,7 @@ pub fn blind_spots<'a>(
             };
             let number = number.and_then(|n| u16::try_from(n).ok()).and_then(Port::new);
             let asked = |o: &&Operation| o.ports.is_empty() || number.is_some_and(|n| o.ports.contains(&n));
-            if matches!(protocol, AppProtocol::Tls | AppProtocol::Tcp) && http.iter().any(|o| asked(o)) {
+            if matches!(protocol, AppProtocol::Tls | AppProtocol::Tcp) && http.iter().any(asked) {
                 let meta = &service.metadata;
                 let (ns, name) =
                     (meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());

@@ -148,7 +148,7 @@ fn uid_time_and_generation_survive_a_restart() {
     dir.write("a.yaml", &service("cart", 81));
     let before = dir.source.scan().applied[0].clone();
     let mut again = DirSource::new(options(dir.root.path()));
-    assert_eq!(again.scan().applied, [before.clone()]);
+    assert_eq!(again.scan().applied.as_slice(), std::slice::from_ref(&before));
     assert_eq!(before.generation(), 2);
     // Once it was gone, it is another object.
     std::fs::remove_file(dir.path("a.yaml")).unwrap();

@@ -49,7 +49,7 @@ pub(super) fn filters(
     let mut made = Filters::default();
     for (i, filter) in list.iter().enumerate() {
         let field = format!("{}[{i}]", place.field);
-        if let Err(problem) = one(ctx, place, &field, filter, &mut made, problems) {
+        if let Err(problem) = one(ctx, place, &field, filter, (&mut made, problems)) {
             problems.push(problem);
         }
     }
@@ -64,8 +64,7 @@ fn one(
     place: Place<'_>,
     field: &str,
     filter: &Filter,
-    made: &mut Filters,
-    problems: &mut Vec<Problem>,
+    (made, problems): (&mut Filters, &mut Vec<Problem>),
 ) -> Result<(), Problem> {
     let known: &[&str] = if ctx.view.key.kind == RouteKind::Grpc { &GRPC_FILTERS } else { &HTTP_FILTERS };
     let kind = filter.kind.as_str();
