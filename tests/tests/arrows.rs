@@ -3,6 +3,8 @@
 //! Dependencies are those a build of the package alone has (normal ones, with everything behind them, on Linux); what
 //! tests and build scripts use is their own business.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

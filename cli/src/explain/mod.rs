@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use weft_node_proxy::store::SavedFile;
 
-pub use self::decide::{Call, Explanation, explain};
+pub use self::decide::{Call, explain};
 use crate::Output;
 
 /// The call to explain.

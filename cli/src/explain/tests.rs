@@ -10,7 +10,8 @@ use weft_k8s::index::{Index, IndexConfig};
 use weft_k8s::object::{Kind, Object};
 use weft_k8s::parse;
 
-use super::{Call, Explanation, explain};
+use super::decide::Explanation;
+use super::{Call, explain};
 
 /// The shop as a cluster would know it: pods with addresses, Services with ClusterIPs and endpoints.
 fn shop() -> Snapshot {
