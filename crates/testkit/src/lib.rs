@@ -22,6 +22,7 @@
 
 pub mod capture;
 pub mod clients;
+pub mod cni;
 pub mod harness;
 pub mod netns;
 pub mod pattern;
@@ -32,6 +33,7 @@ pub mod websocket;
 pub mod world;
 
 pub use capture::{Capture, Packets};
+pub use cni::{Attachment, CniChain, CniError};
 pub use netns::Netns;
 pub use process::Process;
 pub use servers::Server;
