@@ -45,6 +45,8 @@ weft_testkit::netns_tests! {
     an_unknown_cluster_address_is_refused_after_a_second,
     a_pod_that_dials_the_proxy_gets_nowhere,
     a_service_is_balanced_over_endpoints_that_answer,
+    session_affinity_holds_for_connections,
+    a_tunnel_leads_to_its_own_pod_only,
     a_panic_ends_one_connection_only,
     a_flood_of_connections_is_shed_at_the_limit_of_its_pod,
 }
@@ -358,6 +360,59 @@ fn a_service_is_balanced_over_endpoints_that_answer() -> Result<()> {
     let counts = running.each_ref().map(|server| server.peers().len());
     ensure!(counts.iter().sum::<usize>() == 24 && counts.iter().all(|n| *n > 3), "{counts:?}");
     ensure!(running.iter().all(|server| ips(&server.peers()).iter().all(|ip| *ip == mesh.pod("a").ipv4())));
+    Ok(())
+}
+
+fn session_affinity_holds_for_connections() -> Result<()> {
+    let mesh = Mesh::of(&["a", "b", "c", "d"])?;
+    let pods = ["b", "c", "d"].map(|name| mesh.pod(name));
+    let mut changes = service(AppProtocol::Tcp, &[&pods[0], &pods[1], &pods[2]]);
+    let Change::Upsert(Resource::Service(web)) = &mut changes[0] else { unreachable!() };
+    Arc::make_mut(web).client_ip_affinity = Some(std::time::Duration::from_secs(600));
+    mesh.apply(&changes);
+    let mut servers = Vec::new();
+    for pod in &pods {
+        servers.push(servers::tcp(pod, pod.pod_name(), servers::any(7000), Behaviour::Banner)?);
+    }
+    for _ in 0..12 {
+        mesh.pod("a").block_on(tcp::banner("10.96.0.10:80".parse()?))?;
+    }
+    let counts: Vec<_> = servers.iter().map(|server| server.peers().len()).collect();
+    ensure!(counts.iter().filter(|n| **n == 12).count() == 1, "{counts:?}");
+    Ok(())
+}
+
+/// A peer with a good certificate asks the proxy of `c` for a stream to somewhere else.
+fn a_tunnel_leads_to_its_own_pod_only() -> Result<()> {
+    let mesh = Mesh::of(&["a", "c"])?;
+    let (a, c, d) = (mesh.pod("a"), mesh.pod("c"), mesh.pod("d"));
+    let server = servers::tcp(&d, "d", servers::any(7000), Behaviour::Echo)?;
+    let svid = mesh.authority.issue(&Mesh::identity("a"))?;
+    let trust = weft_tls::TrustStore::new(mesh.authority.bundle()?);
+    let store = weft_tls::CertStore::new(trust, weft_tls::Clock::system(), weft_tls::TlsSettings::default());
+    store.install(svid);
+    // From the node's own namespace, where nothing is redirected.
+    let asks = [d.addr(7000), c.addr(15001), c.addr(15006), c.addr(15008), "127.0.0.1:7000".parse()?];
+    let statuses = mesh.world.node(a.node_name()).block_on(async {
+        let client = weft_tls::ClientTls::for_identity(&store, &Mesh::identity("a"))?;
+        let tcp = tcp::connect(c.addr(15008)).await?;
+        let expected = weft_tls::ExpectedPeer::one(Mesh::identity("c"));
+        let (tls, _) = client.connect(tcp, c.ipv4().into(), &expected).await?;
+        let (mut h2, connection) = h2::client::handshake(tls).await?;
+        tokio::spawn(connection);
+        let mut statuses = Vec::new();
+        for ask in asks {
+            let uri = http::Uri::builder().authority(ask.to_string()).build()?;
+            let mut request = http::Request::new(());
+            *request.method_mut() = http::Method::CONNECT;
+            *request.uri_mut() = uri;
+            let (answer, _stream) = h2.send_request(request, false)?;
+            statuses.push(answer.await?.status().as_u16());
+        }
+        anyhow::Ok(statuses)
+    })?;
+    ensure!(statuses == [421, 400, 400, 400, 421], "{statuses:?}");
+    ensure!(server.peers().is_empty(), "d saw {:?}", server.peers());
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -11,16 +12,18 @@ use weft_core::inpod::OUTBOUND_PORT;
 use weft_core::matching::L4Table;
 use weft_core::plan::ConnectionPlan;
 use weft_core::reason::Reason;
+use weft_core::service::HashKey;
 use weft_core::snapshot::Frontend;
 use weft_hbone::relay::Socket;
 
 use super::reset;
+use crate::balance::{Ask, Outcome, Picked, hash_ip};
 use crate::connect::{ConnectError, Dial, Retry, Target, UpstreamStream, resolve, to_workload};
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
 use crate::relay::front::OutboundConnection;
 use crate::relay::tcp::relay;
-use crate::route::{self, Candidates, Hello, read_client_hello};
+use crate::route::{self, Hello, read_client_hello};
 use crate::worker::Worker;
 
 /// Endpoints that one connection tries before it gives up.
@@ -110,23 +113,41 @@ impl Call<'_> {
             Ok(frontend) => frontend,
             Err(reason) => return self.refuse(&stream, &record, reason),
         };
-        let mut candidates = Candidates::new(&frontend, &node.name);
+        let balancer = self.worker.balancers.get(&frontend, Instant::now());
+        let mut tried = SmallVec::<[SocketAddr; ATTEMPTS]>::new();
         let mut reason = Reason::NoEndpoint;
         for _ in 0..ATTEMPTS {
-            let Some(entry) = candidates.next() else { break };
+            let hash = balancer.hash_key().and_then(|key| self.hash(&key));
+            let now = Instant::now();
+            let ask = Ask { client: self.client.ip(), hash, tried: &tried, now, random: fastrand::u64(..) };
+            let Some(Picked { entry, flight }) = balancer.pick(&ask) else { break };
             let target = resolve(&node.store.load(), &entry, &node.name);
             describe(&mut record, &target);
-            match self.worker.connector.dial(self.source, &target).await {
-                Ok(upstream) => return self.carry(stream, &hello.bytes, upstream, record).await,
+            let dialled = self.worker.connector.dial(self.source, &target).await;
+            flight.learn(outcome(&dialled), Instant::now(), fastrand::u64(..));
+            match dialled {
+                Ok(upstream) => {
+                    self.carry(stream, &hello.bytes, upstream, record).await;
+                    return flight.finish();
+                }
                 Err(error) => {
                     reason = self.failed(&error);
                     if error.retryable() == Retry::Pointless {
                         break;
                     }
+                    tried.push(entry.address);
                 }
             }
         }
         self.refuse(&stream, &record, reason);
+    }
+
+    /// What a consistent hash is taken of: of a connection only the client's address is known.
+    fn hash(&self, key: &HashKey) -> Option<u64> {
+        match key {
+            HashKey::ClientIp => Some(hash_ip(self.client.ip())),
+            HashKey::Header(_) | HashKey::Cookie(_) => None,
+        }
     }
 
     async fn to_target(&self, stream: TcpStream, target: Target) {
@@ -184,6 +205,15 @@ impl Call<'_> {
                 ended
             }
         }
+    }
+}
+
+/// What a dial says about its endpoint; a failure of ours says nothing.
+fn outcome(dialled: &Result<UpstreamStream, ConnectError>) -> Outcome {
+    match dialled {
+        Ok(_) => Outcome::Answered,
+        Err(error) if error.retryable() == Retry::NeverSent => Outcome::Failed,
+        Err(_) => Outcome::Unknown,
     }
 }
 

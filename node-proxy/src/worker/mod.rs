@@ -16,6 +16,7 @@ use weft_core::ids::NodeName;
 use weft_hbone::{ServerLimits, TunnelLimits};
 use weft_tls::CertStore;
 
+use crate::balance::Balancers;
 use crate::budget::NodeBudget;
 use crate::connect::Connector;
 use crate::observe::Observer;
@@ -76,6 +77,8 @@ pub struct Worker {
     pub node: Arc<Node>,
     /// The pods of the node.
     pub pods: Rc<Pods>,
+    /// Choice of endpoints for connections that are relayed as bytes.
+    pub balancers: Balancers,
     /// Ways to endpoints.
     pub connector: Rc<Connector>,
     /// Authorization and the way to applications.

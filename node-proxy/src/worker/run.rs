@@ -10,11 +10,14 @@ use std::thread::JoinHandle;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use weft_core::ids::NodeName;
 
 use super::handle::{Accepted, Command, WorkerHandle};
 use super::{Node, Pods, Worker};
 use crate::accept;
+use crate::balance::{Balancers, Place};
 use crate::connect::{Connector, Dial, Tunnels};
 use crate::identify::LocalWorkload;
 use crate::observe::Observer;
@@ -26,6 +29,12 @@ use weft_core::ids::SandboxId;
 pub trait Engine: Send + Sync {
     /// The telemetry of one worker.
     fn observer(&self, worker: usize) -> Rc<dyn Observer>;
+
+    /// Choice of endpoints for connections that are relayed as bytes, of one worker. Without more to say: no zone, and
+    /// affinity that each worker remembers for itself.
+    fn balancers(&self, node: &NodeName) -> Balancers {
+        Balancers::new(Place { node: node.clone(), zone: None }, Arc::default())
+    }
 
     /// The HTTP engine of one worker.
     fn http(&self, parts: EngineParts) -> Rc<dyn HttpRelay>;
@@ -83,7 +92,8 @@ impl Worker {
         });
         inbound.set_http(&http);
         let workers = Arc::clone(&start.workers);
-        Rc::new(Self { node, pods, connector, inbound, http, observer, drain, workers, index: start.index })
+        let balancers = start.engine.balancers(&node.name);
+        Rc::new(Self { balancers, node, pods, connector, inbound, http, observer, drain, workers, index: start.index })
     }
 
     /// Starts the task of a connection. A panic in it is counted and ends only it.
@@ -158,6 +168,7 @@ async fn watch_policy(worker: Rc<Worker>) {
     let mut versions = worker.node.store.subscribe();
     while versions.changed().await.is_ok() {
         worker.inbound.recheck_policy().await;
+        worker.balancers.sweep(&worker.node.store.load_full(), Instant::now());
     }
 }
 

@@ -31,8 +31,8 @@ use weft_node_proxy::store::Store;
 use weft_node_proxy::worker::{Engine, EngineParts, Limits, Node, Workers};
 use weft_testkit::{Pod, World};
 use weft_tls::{
-    CertManager, CertStore, CertificateDer, Clock, FetchError, FetchFuture, ManagerSettings, SvidRequest, SvidSource,
-    TlsSettings, TrustBundle, TrustStore,
+    CertManager, CertStore, CertificateDer, Clock, FetchError, FetchFuture, KeyRequest, ManagerSettings, Svid,
+    SvidRequest, SvidSource, TlsSettings, TrustBundle, TrustStore,
 };
 
 /// Longer than anything here takes.
@@ -144,6 +144,13 @@ impl Authority {
 
     pub fn bundle(&self) -> Result<TrustBundle> {
         Ok(TrustBundle::new(TrustDomain::default(), [self.root.clone()])?)
+    }
+
+    /// A certificate with its key.
+    pub fn issue(&self, identity: &SpiffeId) -> Result<Svid> {
+        let key = KeyRequest::generate(identity)?;
+        let chain = self.sign(&SvidRequest { identity: identity.clone(), csr: key.csr().to_vec() })?;
+        Ok(key.complete(chain)?)
     }
 
     fn sign(&self, request: &SvidRequest) -> Result<Vec<CertificateDer<'static>>> {

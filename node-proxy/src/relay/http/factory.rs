@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::task::spawn_local;
-use weft_core::ids::Zone;
+use weft_core::ids::{NodeName, Zone};
 
 use super::HttpFront;
 use super::engine::{Engine, EngineParts, HttpSettings};
@@ -33,6 +33,11 @@ pub struct Telemetered {
 impl worker::Engine for Telemetered {
     fn observer(&self, _worker: usize) -> Rc<dyn Observer> {
         Rc::new(WorkerTelemetry::new(Rc::new(self.registry.recorder()), self.log.clone()))
+    }
+
+    fn balancers(&self, node: &NodeName) -> Balancers {
+        let place = Place { node: node.clone(), zone: self.zone.clone() };
+        Balancers::new(place, Arc::clone(&self.affinity))
     }
 
     fn http(&self, parts: worker::EngineParts) -> Rc<dyn HttpRelay> {
