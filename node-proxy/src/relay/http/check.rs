@@ -2,7 +2,7 @@
 //!
 //! Runs before anything is matched, so that what is matched, authorized and forwarded is the same (RFC 9112, sections
 //! 3.2, 3.3 and 6; RFC 9113, section 8.3.1). The codec has already refused malformed lines, differing lengths and
-//! `Transfer-Encoding` in HTTP/1.0; of a length and chunks together it forwards the chunks only, framed anew.
+//! `Transfer-Encoding` in HTTP/1.0; what else it would have resolved by itself was seen before ([`super::framing`]).
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -35,12 +35,12 @@ pub(crate) struct Checked {
 }
 
 /// Checks a request and brings its target into one form: the host in the `Host` header (HTTP/1) or the URI (HTTP/2), the
-/// normalised path.
-pub(crate) fn check(parts: &mut Parts) -> Result<Checked, BadRequest> {
+/// normalised path. `ambiguous`: its framing could be read in two ways.
+pub(crate) fn check(parts: &mut Parts, ambiguous: bool) -> Result<Checked, BadRequest> {
     if parts.version == Version::HTTP_2 {
         check_h2_authority(parts)?;
     } else {
-        check_framing(&parts.headers)?;
+        check_framing(&parts.headers, ambiguous)?;
         check_h1_host(parts)?;
     }
     if parts.method == Method::CONNECT {
@@ -52,7 +52,10 @@ pub(crate) fn check(parts: &mut Parts) -> Result<Checked, BadRequest> {
     normalize_path(parts)
 }
 
-fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
+fn check_framing(headers: &HeaderMap, ambiguous: bool) -> Result<(), BadRequest> {
+    if ambiguous {
+        return Err(BadRequest::Length);
+    }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next();
     if lengths.next().is_some() {

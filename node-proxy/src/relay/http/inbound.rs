@@ -31,9 +31,9 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let started = Instant::now();
-    conn.watched.request_began();
+    let ambiguous = conn.watched.request_began();
     let (mut parts, body) = request.into_parts();
-    let checked = check::check(&mut parts);
+    let checked = check::check(&mut parts, ambiguous);
     let asked = Asked::new(&conn, &parts, started);
     let protocol = protocol_label(parts.version, asked.grpc);
     let refuse = |asked, reason, detail: String| {

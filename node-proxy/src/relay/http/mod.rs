@@ -16,6 +16,7 @@ mod engine;
 mod factory;
 mod finish;
 mod forward;
+mod framing;
 mod hop;
 mod inbound;
 mod mirror;

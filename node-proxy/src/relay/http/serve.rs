@@ -18,7 +18,8 @@ use super::LocalExec;
 use super::body::ResponseBody;
 use super::downstream::{Downstream, Side};
 use super::engine::HttpSettings;
-use super::wire::{End, Wire};
+use super::framing::{H1Framing, H2Framing};
+use super::wire::{End, Framing, Wire};
 use super::{inbound, outbound};
 use crate::observe::Ended;
 
@@ -65,8 +66,13 @@ where
         let is_part = PREFACE.starts_with(&read);
         if got == 0 || !is_part || read.len() >= PREFACE.len() {
             let h2 = is_part && read.len() >= PREFACE.len();
-            return Ok((Wire::new(io, read.freeze(), Rc::clone(&conn.watched)), h2));
+            let framing = match h2 {
+                true => Framing::Http2(H2Framing::new(PREFACE.len())),
+                false => Framing::Http1(H1Framing::default()),
+            };
+            return Ok((Wire::new(io, read.freeze(), framing, Rc::clone(&conn.watched)), h2));
         }
+        conn.watched.began();
     }
 }
 
@@ -117,7 +123,7 @@ where
 
 /// Bytes both ways after a protocol switch.
 async fn tunnel<T>(
-    mut io: T,
+    mut io: Wire<T>,
     early: Bytes,
     upstream: crate::connect::http_pool::Parts,
     (conn, mut finish): (&Rc<Downstream>, super::finish::Finish),
@@ -128,6 +134,7 @@ where
     use tokio::io::AsyncWriteExt;
     let crate::connect::http_pool::Parts { mut stream, read } = upstream;
     let before = conn.watched.sent.get();
+    io.switched();
     let relay = async {
         stream.write_all(&early).await?;
         io.write_all(&read).await?;

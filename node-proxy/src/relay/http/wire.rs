@@ -1,7 +1,8 @@
 //! The downstream byte stream under the HTTP codec: counts bytes, keeps time, and can be ended from outside.
 //!
 //! Timers per request would cost more than parsing it. Instead reading marks the time at which a request head began,
-//! and the worker looks at all its connections once a second.
+//! and the worker looks at all its connections once a second. What passes is also looked at for requests that two
+//! parsers could read in two ways ([`super::framing`]).
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -14,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use weft_core::reason::Reason;
 
+use super::framing::{H1Framing, H2Framing};
+
 /// What a worker knows of one downstream connection. Shared by the stream, its task and the worker's watch.
 #[derive(Debug)]
 pub(crate) struct Watched {
@@ -25,6 +28,8 @@ pub(crate) struct Watched {
     pub(crate) busy: Cell<u32>,
     /// Requests so far.
     pub(crate) requests: Cell<u64>,
+    /// The number of the request whose framing is ambiguous; it is the last of its connection.
+    ambiguous: Cell<Option<u64>>,
     /// The worker's clock when an unfinished request head began.
     head_since: Cell<Option<Instant>>,
     /// When something last happened, to the second.
@@ -51,6 +56,7 @@ impl Watched {
             sent: Cell::new(0),
             busy: Cell::new(0),
             requests: Cell::new(0),
+            ambiguous: Cell::new(None),
             head_since: Cell::new(None),
             active: Cell::new(clock.get()),
             clock: Rc::clone(clock),
@@ -59,17 +65,25 @@ impl Watched {
         }
     }
 
-    /// A request head is complete.
-    pub(crate) fn request_began(&self) {
+    /// A request head is complete; whether its framing is ambiguous.
+    pub(crate) fn request_began(&self) -> bool {
         self.head_since.set(None);
         self.busy.set(self.busy.get() + 1);
-        self.requests.set(self.requests.get() + 1);
+        let number = self.requests.replace(self.requests.get() + 1);
+        self.ambiguous.get() == Some(number)
+    }
+
+    /// The first bytes came, of whatever it will be.
+    pub(crate) fn began(&self) {
+        self.head(true);
     }
 
     /// Its answer is complete, or nobody waits for it any more.
     pub(crate) fn request_ended(&self) {
         self.busy.set(self.busy.get().saturating_sub(1));
         self.active.set(self.clock.get());
+        // The time of a head that came early counts from when it is wanted.
+        self.head_since.set(self.head_since.get().map(|_| self.clock.get()));
     }
 
     /// Asks the connection's task to end it.
@@ -102,18 +116,44 @@ impl Watched {
         }
     }
 
-    fn read(&self, bytes: usize) {
-        self.received.set(self.received.get() + bytes as u64);
-        let now = self.clock.get();
-        self.active.set(now);
-        if self.busy.get() == 0 && self.head_since.get().is_none() {
-            self.head_since.set(Some(now));
+    fn read(&self, framing: &mut Framing, bytes: &[u8]) {
+        self.received.set(self.received.get() + bytes.len() as u64);
+        match framing {
+            Framing::Http1(requests) => {
+                self.active.set(self.clock.get());
+                if let Some(number) = requests.feed(bytes) {
+                    self.ambiguous.set(Some(number));
+                }
+                self.head(requests.is_in_head());
+            }
+            Framing::Http2(frames) => {
+                let seen = frames.feed(bytes);
+                if seen.active {
+                    self.active.set(self.clock.get());
+                }
+                self.head(seen.in_block);
+            }
+            Framing::Opaque => self.active.set(self.clock.get()),
         }
+    }
+
+    fn head(&self, under_way: bool) {
+        let since = self.head_since.get().unwrap_or_else(|| self.clock.get());
+        self.head_since.set(under_way.then_some(since));
     }
 
     fn wrote(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
     }
+}
+
+/// What the bytes from the client are.
+#[derive(Debug)]
+pub(super) enum Framing {
+    Http1(H1Framing),
+    Http2(H2Framing),
+    /// After a switch of protocols: not ours to read.
+    Opaque,
 }
 
 /// The stream; see the module.
@@ -122,15 +162,21 @@ pub(crate) struct Wire<T> {
     inner: T,
     /// Read already, to find out what is spoken.
     prefix: Bytes,
+    framing: Framing,
     watched: Rc<Watched>,
 }
 
 impl<T> Wire<T> {
-    pub(crate) fn new(inner: T, prefix: Bytes, watched: Rc<Watched>) -> Self {
+    pub(super) fn new(inner: T, prefix: Bytes, mut framing: Framing, watched: Rc<Watched>) -> Self {
         if !prefix.is_empty() {
-            watched.read(prefix.len());
+            watched.read(&mut framing, &prefix);
         }
-        Self { inner, prefix, watched }
+        Self { inner, prefix, framing, watched }
+    }
+
+    /// From now on the bytes are another protocol's.
+    pub(super) fn switched(&mut self) {
+        self.framing = Framing::Opaque;
     }
 }
 
@@ -142,10 +188,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
             buf.put_slice(chunk.chunk());
             return Poll::Ready(Ok(()));
         }
+        let this = &mut *self;
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.watched.read(buf.filled().len() - before);
+        let result = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if let Some(new) = buf.filled().get(before..).filter(|new| !new.is_empty()) {
+            this.watched.read(&mut this.framing, new);
         }
         result
     }
