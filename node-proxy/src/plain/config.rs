@@ -28,8 +28,6 @@ pub struct PlainConfig {
     /// Worker threads; 1 by default.
     #[serde(default = "one")]
     pub workers: usize,
-    /// Where the admin server listens, if it is wanted.
-    pub admin: Option<SocketAddr>,
     /// Which requests are logged.
     #[serde(default)]
     pub access_log: AccessLogSetting,

@@ -2,15 +2,18 @@
 //! proxies and for reproducing a routing problem on a desk.
 //!
 //! The same code serves as in the mesh: the configuration becomes an ordinary snapshot, requests are routed on it, and
-//! metrics and the access log are on. Only identities and tunnels are missing.
+//! metrics and the access log are on. Only identities, tunnels and limits on connections are missing.
 
 mod config;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +33,9 @@ use crate::relay::front::{HttpRelay, OutboundConnection};
 use crate::relay::http::{Engine, EngineParts, HttpFront, HttpSettings};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, LogFormat, Registry, WorkerTelemetry};
+
+/// The pause after accept() failed, most likely for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A plain proxy that runs.
 #[derive(Debug)]
@@ -107,9 +113,16 @@ async fn worker((store, registry, log, stop): WorkerParts, fronts: Vec<Front>) {
         let Ok(listener) = TcpListener::from_std(listener) else { continue };
         let (front, source, store) = (front.clone(), Rc::clone(&source), Arc::clone(&store));
         spawn_local(async move {
-            while let Ok((stream, client)) = listener.accept().await {
-                let frontend = store.load().frontend(&key).cloned();
-                let Some(frontend) = frontend else { continue };
+            loop {
+                let (stream, client) = match listener.accept().await {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!("accept failed: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
+                let Some(frontend) = store.load().frontend(&key).cloned() else { continue };
                 let source = Rc::clone(&source);
                 spawn_local(serve(front.clone(), stream, (source, client, frontend)));
             }

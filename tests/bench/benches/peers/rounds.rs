@@ -1,0 +1,209 @@
+//! The measurements between client and backend, round by round.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use weft_bench::{Metric, REFERENCE, Report};
+
+use crate::Args;
+use crate::envoy::Between;
+use crate::files::{BACKEND, Files};
+use crate::load::{Rate, Wrk, h2load, steady, wrk};
+use crate::pairs::{self, Pairs};
+use crate::programs::{Front, Peer, Spec};
+
+const PLAIN_H1: &str = "plain h1";
+const PLAIN_H2: &str = "plain h2";
+const MESH: &str = "mesh";
+const MESH_POLICY: &str = "mesh L7";
+/// Connections of the main load.
+const CONNECTIONS: usize = 64;
+/// Requests per second at which the latency of an unparsed connection is compared.
+const L4_RATE: f64 = 1000.0;
+/// How the report calls the backend without anything in front.
+const DIRECT: &str = "(direct)";
+
+/// One proxy between client and backend.
+///
+/// # Errors
+/// When the backend or an installed peer doesn't start, or a load generator fails.
+pub fn plain(args: &Args, report: &mut Report) -> Result<()> {
+    let files = Files::new()?;
+    let _backend = Peer::start(files.backend(weft_testkit::Netns::here(), BACKEND.ip())?, args.load_core)?;
+    let mut specs = vec![files.envoy_plain()?, files.nginx()?, files.haproxy()?];
+    for (name, program) in args.wefts()? {
+        specs.push(files.weft_plain(name, &program)?);
+    }
+    let peers = start(specs, args, report)?;
+    for round in 1..=args.rounds {
+        eprintln!("plain: round {round} of {}", args.rounds);
+        let rate = wrk(&requests(&Front::here(BACKEND)), args.load_core, args.time())?;
+        report.add(
+            Metric { scenario: PLAIN_H1, name: "requests", unit: "1/s" },
+            DIRECT,
+            rate.per_second,
+            rate.failures,
+        );
+        for peer in &peers {
+            measured(peer, PLAIN_H1, report, || wrk(&requests(&peer.h1), args.load_core, args.time()))?;
+        }
+        for peer in &peers {
+            let Some(front) = &peer.h2 else { continue };
+            measured(peer, PLAIN_H2, report, || h2load(front, "/1k", args.load_core, args.time()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A pair of proxies with mutual TLS between them.
+///
+/// # Errors
+/// As [`plain`].
+pub fn mesh(args: &Args, report: &mut Report) -> Result<()> {
+    let files = Files::new()?;
+    let mut world = Pairs::new()?;
+    let direct = world.pods(&files, "direct", args.load_core)?;
+    let (mut specs, mut policies) = (Vec::new(), Vec::new());
+    let mut envoy = |name, file: &str, between| {
+        let pods = world.pods(&files, file, args.load_core)?;
+        pairs::envoy(name, &files, pods, (file, between))
+    };
+    specs.push(envoy(REFERENCE, "envoy", Between::Http2)?);
+    specs.push(envoy("envoy-h1", "envoy-h1", Between::Http1Bytes)?);
+    policies.push(envoy(REFERENCE, "envoy-l7", Between::Http2Policy)?);
+    for (name, program) in args.wefts()? {
+        let pods = world.pods(&files, name, args.load_core)?;
+        specs.push(pairs::weft(name, &files, pods, (name, &program, false))?);
+        let file = format!("{name}-l7");
+        let pods = world.pods(&files, &file, args.load_core)?;
+        policies.push(pairs::weft(name, &files, pods, (&file, &program, true))?);
+    }
+    let (peers, policies) = (start(specs, args, report)?, start(policies, args, report)?);
+    for round in 1..=args.rounds {
+        eprintln!("mesh: round {round} of {}", args.rounds);
+        for peer in &peers {
+            measured(peer, MESH, report, || wrk(&requests(&peer.h1), args.load_core, args.time()))?;
+        }
+        for peer in &policies {
+            measured(peer, MESH_POLICY, report, || wrk(&requests(&peer.h1), args.load_core, args.time()))?;
+        }
+        bulk_and_churn(&peers, args, report)?;
+        // The same rate for everybody, or the numbers would be of different work.
+        let half = report.median(MESH, "requests", REFERENCE).or(report.median(MESH, "requests", "weft"));
+        let half = half.context("nobody to measure")? / 2.0;
+        for peer in &peers {
+            at_half_load(peer, half, args, report)?;
+        }
+        unparsed(&peers, &pairs::direct(&direct), args, report)?;
+    }
+    Ok(())
+}
+
+impl Args {
+    /// This program, and another build of it to compare with.
+    fn wefts(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+        let this = ("weft", std::env::current_exe()?);
+        let before = self.before.clone().map(|program| ("weft-before", program));
+        Ok([this].into_iter().chain(before).collect())
+    }
+}
+
+fn requests(front: &Front) -> Wrk<'_> {
+    Wrk { front, path: "/1k", connections: CONNECTIONS, reconnect: false }
+}
+
+fn start(specs: Vec<Spec>, args: &Args, report: &mut Report) -> Result<Vec<Peer>> {
+    let mut peers = Vec::new();
+    for spec in specs.into_iter().filter(|spec| args.takes_part(spec.name)) {
+        match spec.missing() {
+            Some(program) => report.leave_out(spec.name, &format!("{program} isn't installed")),
+            None => peers.push(Peer::start(spec, args.proxy_core)?),
+        }
+    }
+    Ok(peers)
+}
+
+/// Runs a load and notes its rate and what it cost the peer.
+fn measured(peer: &Peer, scenario: &'static str, report: &mut Report, load: impl Fn() -> Result<Rate>) -> Result<()> {
+    let before = peer.usage()?;
+    let rate = load()?;
+    let after = peer.usage()?;
+    let mut note = |name, unit, value| {
+        report.add(Metric { scenario, name, unit }, peer.name, value, rate.failures);
+    };
+    note("requests", "1/s", rate.per_second);
+    note("CPU per request", "us", micros(after.cpu - before.cpu) / rate.requests as f64);
+    note("memory", "MiB", mib(after.memory));
+    Ok(())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn bulk_and_churn(peers: &[Peer], args: &Args, report: &mut Report) -> Result<()> {
+    let load = |front, path, connections, reconnect| {
+        wrk(&Wrk { front, path, connections, reconnect }, args.load_core, args.time())
+    };
+    let megabytes = f64::from(1 << 20) / 1e6;
+    for peer in peers {
+        let rate = load(&peer.h1, "/1m", 8, false)?;
+        let metric = Metric { scenario: MESH, name: "bulk over HTTP, 8 x 1 MiB", unit: "MB/s" };
+        report.add(metric, peer.name, rate.per_second * megabytes, rate.failures);
+    }
+    for peer in peers {
+        let Some(front) = &peer.tcp else { continue };
+        let rate = load(front, "/1m", 8, false)?;
+        let metric = Metric { scenario: MESH, name: "bulk unparsed, 8 x 1 MiB", unit: "MB/s" };
+        report.add(metric, peer.name, rate.per_second * megabytes, rate.failures);
+    }
+    for peer in peers {
+        let rate = load(&peer.h1, "/1k", CONNECTIONS, true)?;
+        let metric = Metric { scenario: MESH, name: "new connections", unit: "1/s" };
+        report.add(metric, peer.name, rate.per_second, rate.failures);
+    }
+    for peer in peers {
+        let Some(front) = &peer.tcp else { continue };
+        let rate = load(front, "/1k", CONNECTIONS, true)?;
+        let metric = Metric { scenario: MESH, name: "new connections, unparsed", unit: "1/s" };
+        report.add(metric, peer.name, rate.per_second, rate.failures);
+    }
+    Ok(())
+}
+
+fn at_half_load(peer: &Peer, rate: f64, args: &Args, report: &mut Report) -> Result<()> {
+    let before = peer.usage()?;
+    let result = steady(&peer.h1, CONNECTIONS, rate, args.load_core, args.time())?;
+    let after = peer.usage()?;
+    let mut note = |name, unit, value| {
+        report.add(Metric { scenario: MESH, name, unit }, peer.name, value, result.failed());
+    };
+    let thousands = result.ok as f64 / 1000.0;
+    note("p50 at half of Envoy's rate", "us", micros(result.quantile(0.5)));
+    note("p99 at half of Envoy's rate", "us", micros(result.quantile(0.99)));
+    note("CPU for 1,000 requests at that rate", "ms", micros(after.cpu - before.cpu) / 1000.0 / thousands);
+    note("memory at that rate", "MiB", mib(after.memory));
+    Ok(())
+}
+
+/// What a pair that doesn't look at the bytes adds to a request's latency.
+fn unparsed(peers: &[Peer], direct: &Front, args: &Args, report: &mut Report) -> Result<()> {
+    let run = |front: &Front| steady(front, 8, L4_RATE, args.load_core, args.time());
+    let base = run(direct)?;
+    let metric = |name| Metric { scenario: MESH, name, unit: "us" };
+    report.add(metric("L4 p99 at 1,000/s"), DIRECT, micros(base.quantile(0.99)), base.failed());
+    for peer in peers {
+        let Some(front) = &peer.tcp else { continue };
+        let result = run(front)?;
+        let added = |share| micros(result.quantile(share)) - micros(base.quantile(share));
+        report.add(metric("L4 p99 at 1,000/s"), peer.name, micros(result.quantile(0.99)), result.failed());
+        report.add(metric("L4 p50 added at 1,000/s"), peer.name, added(0.5), result.failed());
+        report.add(metric("L4 p99 added at 1,000/s"), peer.name, added(0.99), result.failed());
+    }
+    Ok(())
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
