@@ -156,6 +156,11 @@ impl Budget {
         Ok(slot)
     }
 
+    /// Counts the buffers of one connection, which grow and shrink.
+    pub fn buffers(self: &Arc<Self>) -> Buffers {
+        Buffers { budget: Arc::clone(self), bytes: 0 }
+    }
+
     /// What is in use now.
     pub fn usage(&self) -> Usage {
         let free = u32::try_from(self.handshakes.available_permits()).unwrap_or(u32::MAX);
@@ -214,6 +219,32 @@ pub struct BufferSlot {
 }
 
 impl Drop for BufferSlot {
+    fn drop(&mut self) {
+        self.budget.buffers.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The buffers of one connection, counted until dropped.
+#[derive(Debug)]
+pub struct Buffers {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl weft_hbone::relay::Account for Buffers {
+    fn hold(&mut self, bytes: usize) -> bool {
+        let (bytes, total) = (bytes as u64, &self.budget.buffers);
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes <= before {
+            total.fetch_sub(before - bytes, Ordering::Relaxed);
+            return true;
+        }
+        let others = total.fetch_add(bytes - before, Ordering::Relaxed);
+        others.saturating_add(bytes - before) <= self.budget.max_buffers.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Buffers {
     fn drop(&mut self) {
         self.budget.buffers.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -300,6 +331,19 @@ mod tests {
         budget.set_limits(WorkloadLimits { max_handshakes: Some(1), ..WorkloadLimits::default() });
         let _one = budget.handshake().await.unwrap();
         assert!(futures::poll!(Box::pin(budget.handshake()).as_mut()).is_pending());
+    }
+
+    #[test]
+    fn buffers_of_a_connection_grow_and_shrink() {
+        use weft_hbone::relay::Account;
+        let budget = Budget::new(node(8));
+        let (mut one, mut other) = (budget.buffers(), budget.buffers());
+        assert!(one.hold(60) && one.hold(30) && other.hold(70));
+        assert_eq!(budget.usage().buffer_bytes, 100);
+        assert!(!one.hold(31), "together more than 100");
+        assert!(one.hold(20), "less is always taken");
+        drop((one, other));
+        assert_eq!(budget.usage().buffer_bytes, 0);
     }
 
     #[test]

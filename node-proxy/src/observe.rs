@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weft_core::identity::SpiffeId;
-use weft_core::ids::ServicePortKey;
+use weft_core::ids::{PolicyKey, ServicePortKey};
 use weft_core::reason::Reason;
 use weft_core::workload::Workload;
 
@@ -49,8 +49,10 @@ pub struct Connection {
     pub destination: SocketAddr,
     /// The endpoint that was connected, if one was.
     pub endpoint: Option<SocketAddr>,
-    /// `hbone`, `local`, `plain`, `plaintext` or `passthrough`; `none` when it didn't get so far.
+    /// `hbone`, `local`, `plain`, `plaintext`, `node` or `passthrough`; `none` when it didn't get so far.
     pub transport: &'static str,
+    /// Its requests are parsed, and have log lines of their own.
+    pub http: bool,
 }
 
 /// How much went through a connection, and why it ended.
@@ -93,6 +95,49 @@ impl AcceptFailure {
     }
 }
 
+/// Which end of a TLS handshake we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HandshakeRole {
+    /// A local pod dialled.
+    Client,
+    /// A local pod was dialled.
+    Server,
+}
+
+impl HandshakeRole {
+    /// As metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What a policy said about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyWord<'a> {
+    /// The policy; `None`: there are ALLOW policies and none matched, or there is none and nothing denied.
+    pub policy: Option<&'a PolicyKey>,
+    /// `allow`, `deny`, `matched` (an AUDIT policy), `would_allow` or `would_deny`.
+    pub said: &'static str,
+    /// Whether it counts; else it is an AUDIT policy, or one in audit mode.
+    pub enforced: bool,
+}
+
+/// What a worker holds now, for gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Tunnels that take streams.
+    pub tunnels: usize,
+    /// Streams on them.
+    pub tunnel_streams: usize,
+    /// Tunnels being dialled.
+    pub tunnel_dials: usize,
+    /// Endpoints out of balancing.
+    pub ejected: usize,
+}
+
 /// Telemetry of one worker, as the pipelines see it. Calls must be cheap and never block.
 pub trait Observer {
     /// Bytes start to flow.
@@ -118,4 +163,22 @@ pub trait Observer {
 
     /// An inbound connection could not be made from its client's address, because the families differ.
     fn source_not_kept(&self, connection: &Connection);
+
+    /// A TLS handshake of a tunnel ended: `Ok`, or why it failed.
+    fn handshake(&self, _workload: &Workload, _role: HandshakeRole, _result: Reason) {}
+
+    /// A policy of a local pod had something to say.
+    fn decided(&self, _workload: &Workload, _word: PolicyWord<'_>) {}
+
+    /// An endpoint failed too often to be picked for a while.
+    fn ejected(&self, _service: &ServicePortKey) {}
+
+    /// A broken listener of a local pod works again.
+    fn reopened(&self, _workload: &Workload, _role: ListenerRole) {}
+
+    /// Plaintext from one of the node's own addresses.
+    fn node_plaintext(&self, _connection: &Connection) {}
+
+    /// Every few seconds.
+    fn holds(&self, _holdings: Holdings) {}
 }

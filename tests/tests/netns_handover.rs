@@ -53,6 +53,7 @@ impl Process {
             replaced_deadline: SOON * 2,
             connect_timeout: SOON,
             idle_timeout: None,
+            node_address: Vec::new(),
             max_connections: 1000,
         };
         adjust(&mut settings);

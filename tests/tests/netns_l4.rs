@@ -21,6 +21,8 @@ use weft_core::service::{
     SlicePort, TrafficDistribution,
 };
 use weft_core::workload::Workload;
+use weft_node_proxy::inpod::ListenerRole;
+use weft_node_proxy::observe::HandshakeRole;
 use weft_testkit::Pod;
 use weft_testkit::capture::{Capture, RecordType};
 use weft_testkit::clients as tcp;
@@ -37,6 +39,7 @@ weft_testkit::netns_tests! {
     half_close_is_kept_both_ways,
     bulk_arrives_whole,
     strict_refuses_plaintext,
+    strict_takes_plaintext_of_the_node_itself,
     permissive_takes_plaintext_and_keeps_the_source,
     what_is_not_ours_passes,
     a_policy_that_denies_closes_open_connections,
@@ -48,6 +51,7 @@ weft_testkit::netns_tests! {
     session_affinity_holds_for_connections,
     a_tunnel_leads_to_its_own_pod_only,
     a_panic_ends_one_connection_only,
+    a_broken_listener_is_opened_anew,
     a_flood_of_connections_is_shed_at_the_limit_of_its_pod,
 }
 
@@ -69,6 +73,11 @@ fn between_nodes_everything_is_mutual_tls() -> Result<()> {
     let Event::Closed(connection, ended) = inbound else { unreachable!() };
     ensure!(connection.identity == Some(Mesh::identity("a")) && connection.transport == "hbone", "{connection:?}");
     ensure!((ended.received, ended.sent, ended.reason) == (39, 39, Reason::Ok), "{ended:?}");
+    for (pod, role) in [("a", HandshakeRole::Client), ("c", HandshakeRole::Server)] {
+        let shaken =
+            |e: &Event| matches!(e, Event::Handshake(uid, r, Reason::Ok) if *uid == Mesh::uid(pod) && *r == role);
+        mesh.proxy_of(pod).events.wait("a handshake", shaken)?;
+    }
     Ok(())
 }
 
@@ -174,6 +183,40 @@ fn strict_refuses_plaintext() -> Result<()> {
     mesh.proxy_of("c").events.wait("plaintext_refused", refused)?;
     ensure!(server.peers().is_empty(), "the application saw {:?}", server.peers());
     Ok(())
+}
+
+fn strict_takes_plaintext_of_the_node_itself() -> Result<()> {
+    let mesh = Mesh::with_node_addresses(&["c"])?;
+    let (a, c, d) = (mesh.pod("a"), mesh.pod("c"), mesh.pod("d"));
+    let server = servers::tcp(&c, "c", servers::any(7000), Behaviour::Echo)?;
+    mesh.apply(&[upsert(strict()), upsert(allow("cluster.local/ns/shop/sa/nobody"))]);
+    let (own, other) = (mesh.world.node("n2"), mesh.world.node("n1"));
+    ensure!(own.block_on(tcp::exchange(c.addr(7000), SECRET))? == SECRET);
+    let probed = |e: &Event| matches!(e, Event::Closed(c, _) if c.transport == "node" && c.identity.is_none());
+    mesh.proxy_of("c").events.wait("a probe", probed)?;
+    let seen = server.peers().len();
+    for (who, answer) in [
+        ("a pod of the node", d.block_on(tcp::exchange(c.addr(7000), SECRET))),
+        ("a pod of another node", a.block_on(tcp::exchange(c.addr(7000), SECRET))),
+        ("another node", other.block_on(tcp::exchange(c.addr(7000), SECRET))),
+        ("another address of the node", own.block_on(tcp::exchange(c.addr6(7000), SECRET))),
+    ] {
+        ensure!(answer.is_err(), "{who} was answered {answer:?}");
+    }
+    // What is denied by name is denied to the node as well.
+    let Resource::Authorization(policy) = deny("*") else { unreachable!() };
+    let from = Source { addresses: vec!["10.244.2.1/32".parse()?], ..Source::default() };
+    let rules = vec![AuthorizationRule { from: vec![from], to: Vec::new() }];
+    mesh.apply(&[upsert(Resource::Authorization(Arc::new(AuthorizationPolicy { rules, ..(*policy).clone() })))]);
+    ensure!(own.block_on(tcp::exchange(c.addr(7000), SECRET)).is_err(), "denied");
+    ensure!(server.peers().len() == seen, "c saw {:?}", server.peers());
+    Ok(())
+}
+
+fn allow(identity: &str) -> Resource {
+    let Resource::Authorization(policy) = deny(identity) else { unreachable!() };
+    let key = PolicyKey::new("shop", "allow");
+    Resource::Authorization(Arc::new(AuthorizationPolicy { key, action: Action::Allow, ..(*policy).clone() }))
 }
 
 fn permissive_takes_plaintext_and_keeps_the_source() -> Result<()> {
@@ -432,6 +475,30 @@ fn a_panic_ends_one_connection_only() -> Result<()> {
     })?;
     let panicked = |e: &Event| matches!(e, Event::Panicked(uid) if *uid == Mesh::uid("a"));
     mesh.proxy_of("a").events.wait("panicked", panicked)?;
+    Ok(())
+}
+
+fn a_broken_listener_is_opened_anew() -> Result<()> {
+    let mesh = Mesh::of(&["c"])?;
+    let c = mesh.pod("c").addr(7000);
+    let _server = servers::tcp(&mesh.pod("c"), "c", servers::any(7000), Behaviour::Echo)?;
+    for served in mesh.proxy_of("c").manager.served()? {
+        for (role, listener) in &served.listeners {
+            if *role == ListenerRole::InboundPlaintext {
+                // A socket that was listening refuses to accept after this.
+                socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Read)?;
+            }
+        }
+    }
+    let d = mesh.pod("d");
+    let again = || {
+        let exchange = async { tokio::time::timeout(SOON / 5, tcp::exchange(c, SECRET)).await };
+        d.block_on(async { exchange.await.is_ok_and(|answer| answer.is_ok()) })
+    };
+    mesh.proxy_of("c").events.until("it listens again", again)?;
+    let role = ListenerRole::InboundPlaintext;
+    let reopened = |e: &Event| matches!(e, Event::Reopened(uid, r) if *uid == Mesh::uid("c") && *r == role);
+    mesh.proxy_of("c").events.wait("reopened", reopened)?;
     Ok(())
 }
 

@@ -35,9 +35,17 @@ pub use side::{Side, Socket, Transport};
 /// How many bytes one direction moves before the task lets others run: about 0.2 ms of a core.
 const BYTES_PER_TURN: usize = 1 << 20;
 
+/// Counts what a relay holds because one side is slower than the other.
+pub trait Account {
+    /// The bytes held now, in all; `false` if that is too much. Called only when it changes.
+    fn hold(&mut self, bytes: usize) -> bool;
+}
+
 /// Settings of one relay.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
+#[derive(Default)]
+pub struct Options<'a> {
+    /// Told what is held; over budget the relay ends. `None`: nobody counts.
+    pub account: Option<&'a mut dyn Account>,
     /// Ends the relay after this long without a byte either way, unless bytes wait to be written. `None`: never.
     pub idle: Option<Duration>,
     /// Ends the relay from elsewhere on the same thread. `None`: it ends by itself only.
@@ -64,6 +72,8 @@ pub enum End {
     Idle,
     /// [`Stop::stop`] was called with this reason; both were reset.
     Stopped(&'static str),
+    /// More was held than the [`Account`] allows; both were reset.
+    OverBudget,
 }
 
 impl End {
@@ -75,6 +85,7 @@ impl End {
             Self::Failed(..) => "io_error",
             Self::Idle => "idle",
             Self::Stopped(reason) => reason,
+            Self::OverBudget => "over_budget",
         }
     }
 }
@@ -226,7 +237,7 @@ impl Idle {
     }
 }
 
-struct Relay<'a, A, B> {
+struct Relay<'a, 'o, A, B> {
     first: &'a mut A,
     second: &'a mut B,
     to_second: Direction,
@@ -234,15 +245,17 @@ struct Relay<'a, A, B> {
     closed_first: Option<Which>,
     idle: Option<Idle>,
     stop: Option<StopSignal>,
+    account: Option<&'o mut dyn Account>,
+    held: usize,
 }
 
-crate::assert_size!(Relay<'static, Socket<tokio::net::TcpStream>, crate::TunnelStream>, 256);
+crate::assert_size!(Relay<'static, 'static, Socket<tokio::net::TcpStream>, crate::TunnelStream>, 256);
 
 /// Relays between two connections until both directions have ended, one side fails, or it is stopped.
 ///
 /// Both sides are finished or reset when it returns. Dropping it early leaves both as they are, with what was read and not yet
 /// written lost: drop them too.
-pub async fn between<A: Side, B: Side>(first: &mut A, second: &mut B, options: Options) -> Report {
+pub async fn between<A: Side, B: Side>(first: &mut A, second: &mut B, options: Options<'_>) -> Report {
     let mut relay = Relay {
         first,
         second,
@@ -251,12 +264,22 @@ pub async fn between<A: Side, B: Side>(first: &mut A, second: &mut B, options: O
         closed_first: None,
         idle: options.idle.map(Idle::new),
         stop: options.stop,
+        account: options.account,
+        held: 0,
     };
     let end = poll_fn(|cx| relay.poll(cx)).await;
     Report { to_second: relay.to_second.moved, to_first: relay.to_first.moved, end }
 }
 
-impl<A: Side, B: Side> Relay<'_, A, B> {
+fn held(queue: &VecDeque<Bytes>, from: &mut impl Side) -> usize {
+    if queue.is_empty() {
+        return 0;
+    }
+    // What was taken and not released is part of what the side holds.
+    queue.iter().map(Bytes::len).sum::<usize>().max(from.unreleased())
+}
+
+impl<A: Side, B: Side> Relay<'_, '_, A, B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Some(reason) = self.stop.as_ref().and_then(|stop| stop.poll(cx)) {
             return self.abort(End::Stopped(reason));
@@ -294,12 +317,23 @@ impl<A: Side, B: Side> Relay<'_, A, B> {
         {
             return self.abort(End::Failed(Which::Second, error.kind()));
         }
+        if !self.is_within_budget() {
+            return self.abort(End::OverBudget);
+        }
         let moved = self.to_second.moved + self.to_first.moved;
         let waiting = !self.to_second.queue.is_empty() || !self.to_first.queue.is_empty();
         if self.idle.as_mut().is_some_and(|idle| idle.poll(cx, moved, waiting)) {
             return self.abort(End::Idle);
         }
         Poll::Pending
+    }
+
+    /// Tells the account when what is held has changed. What a side holds itself counts while the other is slower: a
+    /// stream whose other end takes nothing may be filled up to its window after this look, which the next one sees.
+    fn is_within_budget(&mut self) -> bool {
+        let Some(account) = &mut self.account else { return true };
+        let held = held(&self.to_second.queue, self.first) + held(&self.to_first.queue, self.second);
+        std::mem::replace(&mut self.held, held) == held || account.hold(held)
     }
 
     fn fail(&mut self, failed: Failed, from: Which, to: Which) -> Poll<End> {

@@ -66,6 +66,11 @@ impl TunnelStream {
         debug_assert!(released.is_ok(), "released more than was received");
     }
 
+    /// Bytes received that are not released.
+    pub fn unreleased(&mut self) -> usize {
+        self.recv.flow_control().used_capacity()
+    }
+
     /// Hands as much of `data` to the tunnel as the windows allow, without copying it, and returns how much that was.
     ///
     /// `data` must not be empty: an empty DATA frame says nothing and peers count them as abuse.

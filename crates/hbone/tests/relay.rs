@@ -48,7 +48,7 @@ struct Path {
     far: Rc<std::cell::Cell<Option<Report>>>,
 }
 
-async fn path(options: Options) -> Path {
+async fn path(options: Options<'static>) -> Path {
     let (ours, theirs) = duplex(PIPE);
     let (server, upstream) = duplex(10_000);
     let far = Rc::default();
@@ -115,7 +115,8 @@ fn one_half_of_a_connection_may_end_long_before_the_other() {
 fn a_stopped_relay_resets_the_stream_under_the_other() {
     run(async {
         let stop = Stop::new();
-        let Path { client, mut server, near, far } = path(Options { idle: None, stop: Some(stop.signal()) }).await;
+        let Path { client, mut server, near, far } =
+            path(Options { stop: Some(stop.signal()), ..Options::default() }).await;
         stop.stop("revoked");
         assert_eq!(near.await.unwrap().end, End::Stopped("revoked"));
         assert_eq!(server.read(&mut [0; 4]).await.unwrap_or(0), 0, "the application sees the end");
@@ -128,7 +129,8 @@ fn a_stopped_relay_resets_the_stream_under_the_other() {
 fn a_reset_is_seen_by_a_relay_whose_peer_has_half_closed() {
     run(async {
         let stop = Stop::new();
-        let Path { mut client, mut server, near, far } = path(Options { idle: None, stop: Some(stop.signal()) }).await;
+        let Path { mut client, mut server, near, far } =
+            path(Options { stop: Some(stop.signal()), ..Options::default() }).await;
         client.shutdown().await.unwrap();
         assert_eq!(server.read(&mut [0; 4]).await.unwrap(), 0);
         stop.stop("revoked");

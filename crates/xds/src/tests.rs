@@ -144,14 +144,19 @@ impl World {
     }
 
     fn client(&self, types: &[&str]) -> (Handle, watch::Receiver<Contents>) {
-        let (contents, received) = watch::channel(Contents::new());
+        self.client_holding(types, Contents::new())
+    }
+
+    fn client_holding(&self, types: &[&str], held: Contents) -> (Handle, watch::Receiver<Contents>) {
+        let names: Vec<_> = held.keys().cloned().collect();
+        let (contents, received) = watch::channel(held);
         let settings = Settings {
             node: "a".into(),
             agent: ("test".into(), "0".into()),
             types: types.iter().map(TypeUrl::new).collect(),
         };
         let (client, handle) = Client::new(settings, self.wire.clone(), Keeper(contents));
-        tokio::spawn(client.run());
+        tokio::spawn(client.holding(names).run());
         (handle, received)
     }
 
@@ -215,6 +220,16 @@ async fn after_a_break_only_what_differs_is_sent() {
     assert_eq!(&contents.borrow()[&name("t", "n7")][..], b"2");
     assert!(!contents.borrow().contains_key(&name("t", "n49")), "what is gone meanwhile is removed");
     assert_eq!(contents.borrow().len(), 50);
+}
+
+#[tokio::test]
+async fn what_a_client_had_before_it_ran_is_removed_if_it_is_gone() {
+    let world = World::new(Publisher::default());
+    world.publisher.publish([set("t", "a", "new"), set("t", "b", "1")]);
+    let held = [("t", "a"), ("t", "gone"), ("empty", "gone")].map(|(t, n)| (name(t, n), Bytes::from_static(b"old")));
+    let (_handle, mut contents) = world.client_holding(&["t", "empty"], held.into());
+    until(&mut contents, |c| c.len() == 2 && c.contains_key(&name("t", "b"))).await;
+    assert_eq!(&contents.borrow()[&name("t", "a")][..], b"new");
 }
 
 #[tokio::test]

@@ -18,6 +18,10 @@ const TAKEN_PER_TURN: u32 = 16;
 /// The first pause when descriptors or memory are out; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// As when the listener was opened.
+const BACKLOG: i32 = 4096;
+/// The longest pause before a broken listener is tried again.
+const LONGEST_BROKEN: Duration = Duration::from_secs(30);
 
 /// Accepts connections of a pod until the task is aborted.
 pub(crate) async fn run(worker: Rc<Worker>, pod: Rc<LocalWorkload>, role: ListenerRole, listener: TcpListener) {
@@ -25,7 +29,7 @@ pub(crate) async fn run(worker: Rc<Worker>, pod: Rc<LocalWorkload>, role: Listen
         listener.set_nonblocking(true)?;
         tokio::net::TcpListener::from_std(listener)
     };
-    let listener = match open(listener) {
+    let mut listener = match open(listener) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(workload = %pod.uid(), role = role.as_str(), "listener can't be used: {error}");
@@ -33,11 +37,16 @@ pub(crate) async fn run(worker: Rc<Worker>, pod: Rc<LocalWorkload>, role: Listen
         }
     };
     let mut pause = FIRST_PAUSE;
+    let mut broken = false;
     let mut taken = 0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 pause = FIRST_PAUSE;
+                if std::mem::take(&mut broken) {
+                    tracing::info!(workload = %pod.uid(), role = role.as_str(), "listener works again");
+                    worker.observer.reopened(&pod.workload(&worker.node.store.load()), role);
+                }
                 take(&worker, &pod, role, stream, peer);
                 taken += 1;
                 if taken % TAKEN_PER_TURN == 0 {
@@ -56,13 +65,34 @@ pub(crate) async fn run(worker: Rc<Worker>, pod: Rc<LocalWorkload>, role: Listen
                         pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                     AcceptFailure::Listener => {
-                        tracing::error!(workload = %pod.uid(), role = role.as_str(), "listener is broken: {error}");
-                        return;
+                        tracing::error!(workload = %pod.uid(), role = role.as_str(),
+                            "listener is broken, tried again in {pause:?}: {error}");
+                        broken = true;
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_BROKEN);
+                        listener = match reopen(listener) {
+                            Ok(listener) => listener,
+                            Err(error) => {
+                                tracing::error!(workload = %pod.uid(), "listener is lost: {error}");
+                                return;
+                            }
+                        };
                     }
                 }
             }
         }
     }
+}
+
+/// Puts a socket that stopped listening back to it. The socket stays the same, so that its copies, which are for a
+/// successor, work again too. If it can't be, the next `accept` says so. Registered anew, because the runtime remembers
+/// for ever that it was closed.
+fn reopen(listener: tokio::net::TcpListener) -> io::Result<tokio::net::TcpListener> {
+    let listener = listener.into_std()?;
+    if let Err(error) = socket2::SockRef::from(&listener).listen(BACKLOG) {
+        tracing::debug!("cannot listen again: {error}");
+    }
+    tokio::net::TcpListener::from_std(listener)
 }
 
 fn take(

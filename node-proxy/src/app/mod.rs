@@ -7,6 +7,7 @@
 
 mod settings;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +23,15 @@ use crate::budget::NodeBudget;
 use crate::handover::{give_up_to_successor, take_over};
 use crate::inpod::{InpodClient, Manager, follow_agent};
 use crate::store::{SavedFile, Store};
+use crate::telemetry::{Alive, ProcessMetrics};
 use crate::worker::{Command, Engine, Node, Workers};
 
 pub use settings::{InvalidSettings, Settings, Sizing};
 
 /// How often a drain looks whether it is over.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often series are looked through for those of what is gone; they go after two looks.
+const RETAIN: Duration = Duration::from_secs(60);
 /// Events of the agent that may wait: it sends one pod after the other.
 const AGENT_QUEUE: usize = 8;
 
@@ -64,6 +68,7 @@ pub struct Proxy {
     agent: JoinHandle<()>,
     saving: Option<JoinHandle<()>>,
     limits: JoinHandle<()>,
+    telemetry: JoinHandle<()>,
     settings: Settings,
 }
 
@@ -91,6 +96,7 @@ impl Proxy {
             store: sources.store,
             certificates,
             budget: NodeBudget::new(sizing.max_connections, sizing.defaults),
+            addresses: settings.node_address.iter().map(IpAddr::to_canonical).collect(),
             limits: settings.limits(),
         });
         let workers = Workers::start(&node, &sources.engine, settings.workers())?;
@@ -101,10 +107,17 @@ impl Proxy {
             let manager = Arc::clone(&manager);
             async move { manager.follow_limits().await }
         });
+        let telemetry = tokio::spawn(retain_telemetry(Arc::clone(&node), Arc::clone(&manager), sources.engine));
         let saved = settings.saved_config.clone().map(SavedFile::new);
         let saving = saved.map(|file| tokio::spawn(file.follow(Arc::clone(&node.store))));
         let agent = tokio::spawn(serve_agent(settings.clone(), Arc::clone(&manager), sources.trust_domain));
-        Ok(Self { node, manager, workers, handover: handover.transpose()?, agent, saving, limits, settings })
+        let handover = handover.transpose()?;
+        Ok(Self { node, manager, workers, handover, agent, saving, limits, telemetry, settings })
+    }
+
+    /// The metrics of the process, for the admin page.
+    pub fn metrics(&self) -> ProcessMetrics {
+        ProcessMetrics::new(Arc::clone(&self.node), Arc::clone(&self.manager))
     }
 
     /// Runs until `stop` resolves or a successor has taken over, then until its connections have ended or the deadline
@@ -144,6 +157,7 @@ impl Proxy {
             Ending::Replaced => tokio::select! { () = drained => {}, () = &mut stop => {} },
         }
         self.limits.abort();
+        self.telemetry.abort();
         let left = self.workers.connections();
         if left > 0 {
             tracing::warn!(connections = left, "ended under open connections");
@@ -183,6 +197,17 @@ async fn serve_agent(settings: Settings, manager: Arc<Manager>, trust_domain: Tr
     let (client, _state) = InpodClient::new(settings.agent_socket, env!("CARGO_PKG_VERSION"));
     let (events, received) = tokio::sync::mpsc::channel(AGENT_QUEUE);
     tokio::join!(client.run(events), follow_agent(&manager, received, &trust_domain, &settings.node));
+}
+
+/// Series of what is gone go, so that metrics don't grow with the node's history.
+async fn retain_telemetry(node: Arc<Node>, manager: Arc<Manager>, engine: Arc<dyn Engine>) {
+    let mut tick = tokio::time::interval(RETAIN);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let pods = manager.pods();
+        engine.retain(Alive::of(&node.store.load_full(), pods.iter().map(|pod| &**pod.announced())));
+    }
 }
 
 async fn wait_until_idle(workers: &Workers, deadline: Duration) {

@@ -1,5 +1,6 @@
 //! The one door for settings: from the command line and the environment, all mistakes reported together.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ pub struct Settings {
     /// Closes connections without a byte for so long; none: never
     #[arg(long, env = "WEFT_IDLE_TIMEOUT", value_parser = duration)]
     pub idle_timeout: Option<Duration>,
+    /// Address of this node, as its pods see it; may be given several times. Plaintext from it, as the kubelet's probes, is
+    /// taken by Strict pods too, and needs no ALLOW policy. So does everything else with that address: processes and
+    /// host-network pods on this node, and traffic that is masqueraded to it, as NodePort traffic often is
+    #[arg(long, env = "WEFT_NODE_ADDRESS", value_delimiter = ',')]
+    pub node_address: Vec<IpAddr>,
     /// Most connections on the node; 0: from the limits of descriptors and memory
     #[arg(long, env = "WEFT_MAX_CONNECTIONS", default_value_t = 0)]
     pub max_connections: u32,
@@ -82,6 +88,9 @@ impl Settings {
         }
         if self.replaced_deadline < self.drain_deadline {
             mistakes.push("--replaced-deadline must not be shorter than --drain-deadline".to_owned());
+        }
+        if self.node_address.iter().any(|ip| ip.is_unspecified() || ip.is_loopback() || ip.is_multicast()) {
+            mistakes.push("--node-address must be an address of the node that its pods can see".to_owned());
         }
         for (name, path) in [("--handover-socket", &self.handover_socket), ("--saved-config", &self.saved_config)] {
             if path.as_ref().is_some_and(|path| !path.is_absolute()) {
@@ -171,11 +180,17 @@ mod tests {
             "--drain-deadline=2days",
             "--handover-socket=here",
             "--saved-config=there",
+            "--node-address=10.0.0.1,0.0.0.0",
         ]);
         let text = settings.validate().unwrap_err().to_string();
-        for part in
-            ["--connect-timeout", "--idle-timeout", "--replaced-deadline", "--handover-socket", "--saved-config"]
-        {
+        for part in [
+            "--connect-timeout",
+            "--idle-timeout",
+            "--replaced-deadline",
+            "--handover-socket",
+            "--saved-config",
+            "--node-address",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use weft_core::authorize::{CallFacts, Decision, HttpFacts, evaluate};
+use weft_core::authorize::{CallFacts, Decision, DenyCause, HttpFacts, Outcome, evaluate};
 use weft_core::ids::Port;
 use weft_core::policy::{AuthorizationPolicy, Operation};
 use weft_core::reason::Reason;
 use weft_core::snapshot::Snapshot;
 use weft_core::workload::Workload;
 
-use crate::identify::Peer;
+use crate::identify::{Peer, PeerIdentity};
+use crate::observe::{Observer, PolicyWord};
+
+/// Who hears what policies said; nobody when an open connection is looked at again.
+pub(super) type Told<'a> = Option<&'a dyn Observer>;
 
 /// The policies' word on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub(super) enum Verdict {
 }
 
 /// Decides about a connection to a port of the application.
-pub(super) fn decide(snapshot: &Snapshot, workload: &Workload, peer: &Peer, port: Port) -> Verdict {
+pub(super) fn decide(snapshot: &Snapshot, workload: &Workload, (peer, port): (&Peer, Port), told: Told<'_>) -> Verdict {
     let policies = snapshot.policies_for(workload);
     if !snapshot.has_policies_of(workload) {
         return Verdict::NotConfigured;
@@ -36,44 +40,69 @@ pub(super) fn decide(snapshot: &Snapshot, workload: &Workload, peer: &Peer, port
     if needs_http(&policies, port) {
         return Verdict::PerRequest;
     }
-    call(&policies, workload, peer, port, None)
+    let facts = CallFacts { identity: peer.identity.spiffe(), peer_ip: peer.address.ip(), dst_port: port, http: None };
+    call(&policies, workload, peer, (facts, told))
 }
 
 /// Decides about one request.
 pub(super) fn decide_request(
     snapshot: &Snapshot,
     workload: &Workload,
-    peer: &Peer,
-    port: Port,
-    http: HttpFacts<'_>,
+    (peer, port): (&Peer, Port),
+    (http, told): (HttpFacts<'_>, Told<'_>),
 ) -> Verdict {
     if !snapshot.has_policies_of(workload) {
         return Verdict::NotConfigured;
     }
-    call(&snapshot.policies_for(workload), workload, peer, port, Some(http))
+    let (identity, peer_ip) = (peer.identity.spiffe(), peer.address.ip());
+    let facts = CallFacts { identity, peer_ip, dst_port: port, http: Some(http) };
+    call(&snapshot.policies_for(workload), workload, peer, (facts, told))
 }
 
 fn call(
     policies: &[Arc<AuthorizationPolicy>],
     workload: &Workload,
     peer: &Peer,
-    dst_port: Port,
-    http: Option<HttpFacts<'_>>,
+    (facts, told): (CallFacts<'_>, Told<'_>),
 ) -> Verdict {
-    let facts = CallFacts { identity: peer.identity.spiffe(), peer_ip: peer.address.ip(), dst_port, http };
     let verdict = evaluate(policies, &facts);
-    for audited in &verdict.audits {
-        tracing::info!(workload = %workload.uid, policy = %audited.policy, outcome = ?audited.outcome,
-            peer = ?peer.identity.spiffe(), address = %peer.address, port = %dst_port, "policy audit");
-    }
-    match verdict.decision {
-        Decision::Allow { .. } => Verdict::Allow,
-        Decision::Deny(cause) => {
-            tracing::debug!(workload = %workload.uid, ?cause, peer = ?peer.identity.spiffe(), address = %peer.address,
-                port = %dst_port, "denied by policy");
-            Verdict::Deny(Reason::PolicyDenied)
+    let said = decided(&verdict.decision, peer);
+    if let Some(observer) = told {
+        for audited in &verdict.audits {
+            tracing::info!(workload = %workload.uid, policy = %audited.policy, outcome = ?audited.outcome,
+                peer = ?facts.identity, address = %peer.address, port = %facts.dst_port, "policy audit");
+            let said = match audited.outcome {
+                Outcome::Matched => "matched",
+                Outcome::WouldAllow => "would_allow",
+                Outcome::WouldDeny => "would_deny",
+            };
+            observer.decided(workload, PolicyWord { policy: Some(audited.policy), said, enforced: false });
+        }
+        if !policies.is_empty() {
+            observer.decided(workload, said);
         }
     }
+    if said.said == ALLOW {
+        return Verdict::Allow;
+    }
+    tracing::debug!(workload = %workload.uid, policy = ?said.policy, peer = ?facts.identity, address = %peer.address,
+        port = %facts.dst_port, "denied by policy");
+    Verdict::Deny(Reason::PolicyDenied)
+}
+
+const ALLOW: &str = "allow";
+
+/// The node itself needs no ALLOW policy, as for a NetworkPolicy: probes would fail with the first policy that names
+/// callers. A DENY policy that matches holds for it too.
+fn decided<'a>(decision: &Decision<'a>, peer: &Peer) -> PolicyWord<'a> {
+    let node = matches!(peer.identity, PeerIdentity::Node);
+    let (policy, said) = match *decision {
+        Decision::Allow { by } => (by, ALLOW),
+        Decision::Deny(DenyCause::NoAllowMatched) if node => (None, ALLOW),
+        Decision::Deny(DenyCause::NoAllowMatched) => (None, "deny"),
+        Decision::Deny(DenyCause::Policy(policy)) => (Some(policy), "deny"),
+    };
+    PolicyWord { policy, said, enforced: true }
 }
 
 /// Whether one of the policies looks at requests on this port.

@@ -5,6 +5,8 @@
 
 mod decide;
 mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,7 +23,7 @@ use weft_core::workload::Workload;
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::store::Store;
 
-use self::decide::{Verdict, decide, decide_request};
+use self::decide::{Told, Verdict, decide, decide_request};
 pub use self::registry::{Registration, Registry};
 
 /// How long a connection waits for the configuration of its destination.
@@ -77,7 +79,9 @@ impl HttpPermit {
         if let Some(refused) = refused_in_the_clear(&snapshot, workload, &self.inbound, self.port) {
             return Err(refused);
         }
-        match decide_request(&snapshot, workload, &self.inbound.peer, self.port, request) {
+        let observer = self.registration.observer();
+        let call = (&self.inbound.peer, self.port);
+        match decide_request(&snapshot, workload, call, (request, observer.as_deref())) {
             Verdict::Allow => Ok(Permit { inbound: self.inbound.clone(), registration: Rc::clone(&self.registration) }),
             Verdict::Deny(reason) => Err(reason),
             Verdict::PerRequest | Verdict::NotConfigured => Err(Reason::PolicyDenied),
@@ -111,11 +115,12 @@ pub enum Granted {
 pub async fn inbound(store: &Store, registry: &Registry, inbound: Inbound) -> Result<Granted, Reason> {
     let port = application_port(&inbound)?;
     let registration = Rc::new(registry.register(&inbound));
+    let observer = registry.observer();
     let mut versions = store.subscribe();
     let deadline = tokio::time::Instant::now() + CONFIG_WAIT;
     loop {
         versions.borrow_and_update();
-        match judge(store, &inbound, port) {
+        match judge(store, &inbound, port, observer.as_deref()) {
             Verdict::Allow => return Ok(Granted::Bytes(Permit { inbound, registration })),
             Verdict::PerRequest => {
                 registration.per_request();
@@ -143,13 +148,13 @@ fn application_port(inbound: &Inbound) -> Result<Port, Reason> {
     }
 }
 
-fn judge(store: &Store, inbound: &Inbound, port: Port) -> Verdict {
+fn judge(store: &Store, inbound: &Inbound, port: Port, told: Told<'_>) -> Verdict {
     let snapshot = store.load();
     let Some(workload) = inbound.workload.pod.configured(&snapshot) else { return Verdict::NotConfigured };
     if let Some(refused) = refused_in_the_clear(&snapshot, workload, inbound, port) {
         return Verdict::Deny(refused);
     }
-    decide(&snapshot, workload, &inbound.peer, port)
+    decide(&snapshot, workload, (&inbound.peer, port), told)
 }
 
 fn refused_in_the_clear(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound, port: Port) -> Option<Reason> {
@@ -160,7 +165,7 @@ fn refused_in_the_clear(snapshot: &Snapshot, workload: &Workload, inbound: &Inbo
 /// What the policy says now about a connection that is open: `None` while it may stay.
 fn revoked(store: &Store, inbound: &Inbound, per_request: bool) -> Option<Reason> {
     let port = application_port(inbound).ok()?;
-    match judge(store, inbound, port) {
+    match judge(store, inbound, port, None) {
         Verdict::Allow => None,
         // Its bytes are not looked at, so what the policy wants can't be done.
         Verdict::PerRequest => (!per_request).then_some(Reason::PolicyRevoked),

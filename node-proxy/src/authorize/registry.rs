@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -11,6 +12,7 @@ use weft_tls::CertStore;
 
 use super::{Inbound, revoked};
 use crate::identify::PeerIdentity;
+use crate::observe::Observer;
 use crate::store::Store;
 use weft_core::ids::SandboxId;
 
@@ -36,17 +38,27 @@ impl Entry {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     entries: RefCell<HashMap<u64, Rc<Entry>>>,
     next: Cell<u64>,
+    observer: Option<Rc<dyn Observer>>,
 }
 
 /// The open inbound connections of one worker.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Registry(Rc<Inner>);
 
 impl Registry {
+    /// A registry that says who hears the decisions on its connections.
+    pub fn new(observer: Rc<dyn Observer>) -> Self {
+        Self(Rc::new(Inner { observer: Some(observer), ..Inner::default() }))
+    }
+
+    pub(super) fn observer(&self) -> Option<Rc<dyn Observer>> {
+        self.0.observer.clone()
+    }
+
     /// Registers a connection until the registration is dropped.
     pub fn register(&self, inbound: &Inbound) -> Registration {
         let id = self.0.next.get();
@@ -84,7 +96,21 @@ impl Registry {
                 tracing::info!(peer = %peer.identity(), "a peer's certificate is no longer trusted: {refused}");
                 Some(Reason::PeerIdentity)
             }
-            PeerIdentity::FirstHand(_) | PeerIdentity::Unidentified => None,
+            PeerIdentity::FirstHand(_) | PeerIdentity::Node | PeerIdentity::Unidentified => None,
+        })
+        .await;
+    }
+
+    /// Ends what outlived its peer's certificate. A peer dials anew with each certificate it gets, so this meets
+    /// connections that are older than the certificate's second half.
+    pub async fn end_expired(&self, certificates: &CertStore) {
+        let now = certificates.clock().now();
+        self.revoke_where(|entry| match &entry.inbound.peer.identity {
+            PeerIdentity::Certificate(peer) if peer.not_after() < now => {
+                tracing::info!(peer = %peer.identity(), "a peer's certificate has expired under its connection");
+                Some(Reason::PeerIdentity)
+            }
+            _ => None,
         })
         .await;
     }
@@ -108,7 +134,6 @@ impl Registry {
 }
 
 /// An open inbound connection; its owner listens for the end of its permission.
-#[derive(Debug)]
 #[must_use = "dropped, the connection is no longer subject to policy changes"]
 pub struct Registration {
     id: u64,
@@ -117,6 +142,10 @@ pub struct Registration {
 }
 
 impl Registration {
+    pub(super) fn observer(&self) -> Option<Rc<dyn Observer>> {
+        self.registry.upgrade()?.observer.clone()
+    }
+
     /// Requests are judged one by one.
     pub(super) fn per_request(&self) {
         self.entry.per_request.set(true);
@@ -137,6 +166,12 @@ impl Registration {
     /// Waits for the end of the permission. One waiter at a time.
     pub async fn revoked(&self) -> Reason {
         poll_fn(|cx| self.poll_revoked(cx)).await
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("id", &self.id).field("entry", &self.entry).finish_non_exhaustive()
     }
 }
 

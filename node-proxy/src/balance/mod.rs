@@ -109,6 +109,11 @@ impl Balancer {
         self.ejections.get()
     }
 
+    /// Endpoints that are ejected now.
+    pub fn ejected(&self, now: Instant) -> usize {
+        self.state.borrow().slots.iter().filter(|slot| slot.is_ejected(now)).count()
+    }
+
     /// Picks an endpoint; `None` when no endpoint may be used.
     pub fn pick(self: &Rc<Self>, ask: &Ask<'_>) -> Option<Picked> {
         let mut state = self.state.borrow_mut();

@@ -58,6 +58,21 @@ impl Balancers {
         balancer
     }
 
+    /// Endpoints that are out of balancing now.
+    pub fn ejected(&self, now: Instant) -> usize {
+        self.by_key.borrow().values().map(|balancer| balancer.ejected(now)).sum()
+    }
+
+    /// How many frontends are known.
+    pub fn len(&self) -> usize {
+        self.by_key.borrow().len().max(self.by_frontend.borrow().len())
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Forgets the frontends that are gone.
     pub fn sweep(&self, snapshot: &Snapshot, now: Instant) {
         self.by_key.borrow_mut().retain(|key, _| snapshot.frontend(key).is_some());

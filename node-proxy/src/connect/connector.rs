@@ -11,6 +11,7 @@ use weft_core::inpod::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use super::application::is_pressure;
 use super::{ConnectError, Dial, Target, Transport, Tunnels, UpstreamStream};
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
+use crate::observe::Holdings;
 use crate::pipeline::InboundHalf;
 use crate::worker::Pods;
 use weft_core::ids::SandboxId;
@@ -32,6 +33,22 @@ impl Connector {
     /// No new streams on tunnels that stand now; see [`Tunnels::renew_all`].
     pub fn renew_tunnels(&self) {
         self.tunnels.renew_all();
+    }
+
+    /// No new streams on the tunnels of a pod that stand now: it has a new certificate.
+    pub fn renew_tunnels_of(&self, sandbox: &SandboxId) {
+        self.tunnels.renew_pod(sandbox);
+    }
+
+    /// What there is of tunnels.
+    pub fn holdings(&self) -> Holdings {
+        let stats = self.tunnels.stats();
+        Holdings {
+            tunnels: stats.tunnels,
+            tunnel_streams: stats.streams,
+            tunnel_dials: stats.dialling,
+            ..Holdings::default()
+        }
     }
 
     /// Ends the tunnels of a pod that is gone.

@@ -210,11 +210,12 @@ impl Pool {
         self.h2.borrow_mut().retain(|key, _| !Rc::ptr_eq(key.source(), source));
     }
 
-    /// Idle HTTP/1 connections and open HTTP/2 connections.
-    pub(crate) fn sizes(&self) -> (usize, usize) {
+    /// Idle HTTP/1 connections, open HTTP/2 connections, and the requests under way on the latter.
+    pub(crate) fn sizes(&self) -> (usize, usize, usize) {
         let h1 = self.h1.borrow().values().map(Vec::len).sum();
-        let h2 = self.h2.borrow().values().map(|shared| shared.len()).sum();
-        (h1, h2)
+        let h2 = self.h2.borrow();
+        let open = h2.values().map(|shared| shared.len()).sum();
+        (h1, open, h2.values().map(|shared| shared.streams()).sum())
     }
 }
 

@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use weft_core::identity::SpiffeId;
 use weft_core::inpod::HBONE_PORT;
-use weft_hbone::{Connector, DialError, DialFailure, OpenError, OpenRequest, Pool, TunnelLimits, TunnelStream};
+use weft_core::reason::Reason;
+use weft_hbone::{Connector, DialError, DialFailure, OpenError, OpenRequest, Pool, TunnelStream};
 use weft_tls::{ExpectedPeer, HandshakeError, TlsStream};
 
 use super::ConnectError;
 use crate::identify::LocalWorkload;
-use crate::worker::Pods;
+use crate::observe::{HandshakeRole, Observer};
+use crate::worker::{Node, Pods};
 use weft_core::ids::SandboxId;
 
 /// How long a dial waits for the client pod's first certificate.
@@ -35,8 +38,9 @@ pub struct Tunnels(Pool<TunnelKey, PodConnector>);
 
 impl Tunnels {
     /// No tunnels yet.
-    pub fn new(pods: Rc<Pods>, limits: TunnelLimits) -> Self {
-        Self(Pool::new(PodConnector { pods }, limits))
+    pub fn new(node: Arc<Node>, pods: Rc<Pods>, observer: Rc<dyn Observer>) -> Self {
+        let limits = node.limits.tunnel;
+        Self(Pool::new(PodConnector { node, pods, observer }, limits))
     }
 
     /// Opens a stream to an application through a tunnel from `source`.
@@ -68,6 +72,11 @@ impl Tunnels {
         self.0.evict(|_| true);
     }
 
+    /// No new streams on the tunnels of a pod that stand now.
+    pub fn renew_pod(&self, sandbox: &SandboxId) {
+        self.0.evict(|key| key.client == *sandbox);
+    }
+
     /// Ends the tunnels of a pod that is gone.
     pub fn forget_pod(&self, sandbox: &SandboxId) {
         self.0.kill(|key| key.client == *sandbox);
@@ -76,7 +85,16 @@ impl Tunnels {
 
 /// Dials inside the client pod's namespace, so that the source address comes from the kernel.
 struct PodConnector {
+    node: Arc<Node>,
     pods: Rc<Pods>,
+    observer: Rc<dyn Observer>,
+}
+
+impl PodConnector {
+    fn shaken(&self, client: &LocalWorkload, result: Reason) {
+        let workload = client.workload(&self.node.store.load());
+        self.observer.handshake(&workload, HandshakeRole::Client, result);
+    }
 }
 
 impl Connector<TunnelKey> for PodConnector {
@@ -88,15 +106,30 @@ impl Connector<TunnelKey> for PodConnector {
         };
         let pod = &client.pod;
         let ready = pod.lease.ready(CERTIFICATE_WAIT).await;
-        ready.map_err(|error| DialError::new(DialFailure::NoCertificate, error))?;
+        ready.map_err(|error| {
+            self.shaken(&client, Reason::NoCertificate);
+            DialError::new(DialFailure::NoCertificate, error)
+        })?;
         let outgoing = pod.net.outgoing(None, key.server)?;
         let tcp = outgoing.socket.connect(outgoing.to).await?;
         let expected = ExpectedPeer::one(key.expected.clone());
         let shaken = Box::pin(pod.lease.client().connect(tcp, key.server.ip(), &expected)).await;
         let (tls, _peer) = shaken.map_err(|error| {
+            self.shaken(&client, handshake_reason(&error));
             DialError::new(dial_failure(&error), format_args!("{} -> {}: {error}", pod.identity, key.server))
         })?;
+        self.shaken(&client, Reason::Ok);
         Ok(tls)
+    }
+}
+
+/// The code for metrics.
+pub(crate) fn handshake_reason(error: &HandshakeError) -> Reason {
+    match error {
+        HandshakeError::NoCertificate(_) => Reason::NoCertificate,
+        HandshakeError::Peer(_) => Reason::PeerIdentity,
+        HandshakeError::Timeout(_) => Reason::ConnectTimeout,
+        _ => Reason::TlsHandshake,
     }
 }
 

@@ -3,11 +3,12 @@
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
-use weft_core::change::Change;
+use weft_core::change::{Change, Resource};
 use weft_core::ids::NodeName;
+use weft_core::snapshot::Snapshot;
 use weft_core::wire;
 use weft_xds::client::{Client, Handle, Rejection, Settings, Sink, Transport};
-use weft_xds::{TypeUrl, Update};
+use weft_xds::{ResourceName, TypeUrl, Update};
 
 use super::{TokenSource, authorize};
 use crate::store::ConfigSink;
@@ -28,6 +29,17 @@ impl ConfigClient {
         };
         let (client, handle) = Client::new(settings, Control { channel, token }, StoreSink(sink));
         (Self { client }, handle)
+    }
+
+    /// Starts from a configuration that was saved: what is in it and gone by now is removed with the first answers.
+    #[must_use]
+    pub fn holding(mut self, saved: &Snapshot) -> Self {
+        let name = |resource: Resource| {
+            let key = resource.key();
+            ResourceName::new(TypeUrl::new(wire::type_url(&key)), wire::name(&key).as_str())
+        };
+        self.client = self.client.holding(saved.resources().into_iter().map(name));
+        self
     }
 
     /// Runs for ever.
@@ -95,24 +107,4 @@ fn decode(updates: Vec<Update>) -> (Vec<Change>, Vec<Rejection>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use bytes::Bytes;
-    use weft_core::change::{MeshConfig, Resource};
-    use weft_xds::{Encoded, ResourceName};
-
-    #[test]
-    fn a_resource_that_cannot_be_read_is_rejected_by_name_and_the_rest_applied() {
-        let resource = Resource::Mesh(Arc::new(MeshConfig { force_wire: true, ..MeshConfig::default() }));
-        let key = resource.key();
-        let name = |text: &str| ResourceName::new(TypeUrl::new(wire::type_url(&key)), text);
-        let good = Encoded { name: name(&wire::name(&key)), body: Bytes::from(wire::encode(&resource)) };
-        let bad = Encoded { name: name("no such name"), body: Bytes::from_static(b"\xff\xff") };
-        let (changes, rejections) = decode(vec![Update::Set(bad), Update::Set(good)]);
-        assert_eq!(changes, vec![Change::Upsert(resource)]);
-        assert_eq!(rejections.len(), 1);
-        assert_eq!(&*rejections[0].name.name, "no such name");
-    }
-}
+mod tests;

@@ -22,6 +22,8 @@ pub enum PeerIdentity {
     Certificate(Arc<PeerInfo>),
     /// A pod of this node, whose connection we accepted inside its own namespace.
     FirstHand(SpiffeId),
+    /// Plaintext from an address of this node: the kubelet with its probes, or whoever else has the node's address.
+    Node,
     /// Plaintext: nobody vouches for the peer.
     Unidentified,
 }
@@ -32,7 +34,7 @@ impl PeerIdentity {
         match self {
             Self::Certificate(peer) => Some(peer.identity()),
             Self::FirstHand(id) => Some(id),
-            Self::Unidentified => None,
+            Self::Node | Self::Unidentified => None,
         }
     }
 
@@ -41,6 +43,7 @@ impl PeerIdentity {
         match self {
             Self::Certificate(_) => "hbone",
             Self::FirstHand(_) => "local",
+            Self::Node => "node",
             Self::Unidentified => "plaintext",
         }
     }

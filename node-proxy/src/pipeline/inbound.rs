@@ -37,7 +37,7 @@ pub(super) enum Opened {
 
 impl InboundHalf {
     pub(crate) fn new(node: Arc<Node>, observer: Rc<dyn Observer>) -> Self {
-        Self { node, registry: Registry::default(), observer, http: OnceCell::new() }
+        Self { node, registry: Registry::new(Rc::clone(&observer)), observer, http: OnceCell::new() }
     }
 
     pub(crate) fn set_http(&self, http: &Rc<dyn HttpRelay>) {
@@ -52,6 +52,10 @@ impl InboundHalf {
 
     pub(crate) async fn recheck_policy(&self) {
         self.registry.recheck_policy(&self.node.store).await;
+    }
+
+    pub(crate) async fn end_expired(&self) {
+        self.registry.end_expired(&self.node.certificates).await;
     }
 
     pub(crate) async fn recheck_trust(&self) {
@@ -99,6 +103,7 @@ impl InboundHalf {
             destination: inbound.destination,
             endpoint: None,
             transport: inbound.peer.identity.transport(),
+            http: false,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::connect::{ConnectError, Dial, Retry, Target, UpstreamStream, resolve,
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
 use crate::relay::front::OutboundConnection;
-use crate::relay::tcp::relay;
+use crate::relay::tcp::{Terms, relay};
 use crate::route::{self, Hello, read_client_hello};
 use crate::worker::Worker;
 
@@ -94,6 +94,7 @@ impl Call<'_> {
             destination: self.destination,
             endpoint: None,
             transport: "none",
+            http: false,
         }
     }
 
@@ -124,7 +125,9 @@ impl Call<'_> {
             let target = resolve(&node.store.load(), &entry, &node.name);
             describe(&mut record, &target);
             let dialled = self.worker.connector.dial(self.source, &target).await;
-            flight.learn(outcome(&dialled), Instant::now(), fastrand::u64(..));
+            if flight.learn(outcome(&dialled), Instant::now(), fastrand::u64(..)) {
+                self.worker.observer.ejected(&frontend.key);
+            }
             match dialled {
                 Ok(upstream) => {
                     self.carry(stream, &hello.bytes, upstream, record).await;
@@ -192,15 +195,17 @@ impl Call<'_> {
     }
 
     async fn bytes(&self, stream: TcpStream, upstream: UpstreamStream) -> Ended {
-        let idle = self.worker.node.limits.idle;
+        let (idle, budget) = (self.worker.node.limits.idle, &self.source.pod.budget);
+        let terms = Terms { idle, permission: None, budget };
         let mut client = Socket::new(stream);
         match upstream {
-            UpstreamStream::Tunnel(mut tunnel) => relay(&mut client, &mut tunnel, idle, None).await,
-            UpstreamStream::Tcp(tcp) => relay(&mut client, &mut Socket::new(tcp), idle, None).await,
-            UpstreamStream::Pipe(pipe) => relay(&mut client, &mut Socket::new(pipe), idle, None).await,
+            UpstreamStream::Tunnel(mut tunnel) => relay(&mut client, &mut tunnel, terms).await,
+            UpstreamStream::Tcp(tcp) => relay(&mut client, &mut Socket::new(tcp), terms).await,
+            UpstreamStream::Pipe(pipe) => relay(&mut client, &mut Socket::new(pipe), terms).await,
             UpstreamStream::Local(local) => {
                 let (tcp, end) = local.into_parts();
-                let ended = relay(&mut client, &mut Socket::new(tcp), idle, Some(end.permission())).await;
+                let terms = Terms { permission: Some(end.permission()), ..terms };
+                let ended = relay(&mut client, &mut Socket::new(tcp), terms).await;
                 end.finish(ended);
                 ended
             }

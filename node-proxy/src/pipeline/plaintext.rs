@@ -1,4 +1,4 @@
-//! Inbound in the clear: accept, identify (nobody), authorize, connect, relay.
+//! Inbound in the clear: accept, identify (nobody, or the node by its address), authorize, connect, relay.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use super::reset;
 use crate::authorize::Inbound;
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::observe::Connection;
-use crate::relay::tcp::relay;
+use crate::relay::tcp::{Terms, relay};
 use crate::worker::Worker;
 
 /// Serves a connection that came to a pod outside any tunnel.
@@ -27,13 +27,13 @@ pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, str
             return reset(&stream);
         }
     };
-    let inbound = Inbound {
-        workload: Rc::clone(workload),
-        peer: Peer { identity: PeerIdentity::Unidentified, address: peer },
-        destination,
-    };
+    let from_node = worker.node.addresses.contains(&peer.ip());
+    let identity = if from_node { PeerIdentity::Node } else { PeerIdentity::Unidentified };
+    let inbound = Inbound { workload: Rc::clone(workload), peer: Peer { identity, address: peer }, destination };
     let record = worker.inbound.record(&inbound);
-    if strict_audit(worker, &record) {
+    if from_node {
+        worker.observer.node_plaintext(&record);
+    } else if strict_audit(worker, &record) {
         worker.observer.strict_audit(&record);
     }
     match worker.inbound.open(inbound, &record).await {
@@ -42,8 +42,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, str
             worker.observer.opened(&record);
             let since = Instant::now();
             let (mut client, mut app) = (Socket::new(stream), Socket::new(application.stream));
-            let idle = worker.node.limits.idle;
-            let ended = relay(&mut client, &mut app, idle, Some(&application.permission)).await;
+            let (idle, budget) = (worker.node.limits.idle, &workload.pod.budget);
+            let terms = Terms { idle, permission: Some(&application.permission), budget };
+            let ended = relay(&mut client, &mut app, terms).await;
             worker.observer.closed(&record, &ended, since.elapsed());
         }
         Ok(Opened::Http(permit)) => worker.inbound.http(Box::new(stream), permit).await,

@@ -16,9 +16,9 @@ use super::inbound::Opened;
 use super::reset;
 use crate::authorize::Inbound;
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
-use crate::observe::Connection;
-use crate::relay::tcp::relay;
-use crate::worker::Worker;
+use crate::observe::{Connection, HandshakeRole};
+use crate::relay::tcp::{Terms, relay};
+use crate::worker::{CountPanic, Worker};
 
 /// How long a peer waits for the pod's first certificate.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
@@ -26,7 +26,10 @@ const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 /// Serves a tunnel that was accepted inside a pod.
 pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, stream: TcpStream, peer: SocketAddr) {
     let local = stream.local_addr().map_or(peer, weft_sys::sock::canonical);
-    match handshake(workload, stream).await {
+    let shaken = handshake(workload, stream).await;
+    let result = shaken.as_ref().map_or_else(|reason| *reason, |_| Reason::Ok);
+    worker.observer.handshake(&workload.workload(&worker.node.store.load()), HandshakeRole::Server, result);
+    match shaken {
         Ok((tls, info)) => {
             let handler = Streams {
                 worker: Rc::clone(worker),
@@ -91,11 +94,15 @@ impl Handler for Streams {
             peer: Peer { identity: self.identity.clone(), address: self.peer },
             destination: request.authority,
         };
-        carry(worker, inbound, responder)
+        async move {
+            // The tunnel's own task doesn't see a panic of a stream's.
+            let _counted = CountPanic { worker: &worker, workload: &inbound.workload.clone() };
+            carry(&worker, inbound, responder).await;
+        }
     }
 }
 
-async fn carry(worker: Rc<Worker>, inbound: Inbound, responder: Responder) {
+async fn carry(worker: &Rc<Worker>, inbound: Inbound, responder: Responder) {
     let record = worker.inbound.record(&inbound);
     let budget = Arc::clone(&inbound.workload.pod.budget);
     let opened = match budget.connection() {
@@ -110,8 +117,9 @@ async fn carry(worker: Rc<Worker>, inbound: Inbound, responder: Responder) {
             worker.observer.opened(&record);
             let since = Instant::now();
             let mut app = Socket::new(application.stream);
-            let idle = worker.node.limits.idle;
-            let ended = relay(&mut stream, &mut app, idle, Some(&application.permission)).await;
+            let terms =
+                Terms { idle: worker.node.limits.idle, permission: Some(&application.permission), budget: &budget };
+            let ended = relay(&mut stream, &mut app, terms).await;
             worker.observer.closed(&record, &ended, since.elapsed());
         }
         Ok((Opened::Http(permit), _slot)) => {

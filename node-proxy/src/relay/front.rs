@@ -40,6 +40,9 @@ pub trait HttpRelay {
     /// the permit is revoked.
     fn inbound(&self, io: Box<dyn ByteStream>, permit: HttpPermit) -> LocalBoxFuture<'static, ()>;
 
+    /// A pod has left: nothing is kept for it.
+    fn forget(&self, _pod: &Rc<LocalWorkload>) {}
+
     /// Outbound: parses, routes each request on the latest snapshot, forwards to the endpoint.
     fn outbound(&self, io: TcpStream, connection: OutboundConnection) -> LocalBoxFuture<'static, ()>;
 }

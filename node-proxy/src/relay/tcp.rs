@@ -1,26 +1,37 @@
 //! Bytes both ways, until both directions have ended, one fails, or the permission ends.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weft_core::reason::Reason;
 use weft_hbone::relay::{End, Options, Report, Side, Stop, Which, between};
 
 use crate::authorize::Registration;
+use crate::budget::Budget;
 use crate::observe::Ended;
 
+/// What bounds a relay.
+pub struct Terms<'a> {
+    /// Ends it after so long without a byte.
+    pub idle: Option<Duration>,
+    /// Ends it when the permission does.
+    pub permission: Option<&'a Registration>,
+    /// The local pod's, which pays for what is held while one end is slower.
+    pub budget: &'a Arc<Budget>,
+}
+
 /// Relays between a client and an endpoint. A half-close is passed on; a reset resets.
-pub async fn relay<A: Side, B: Side>(
-    client: &mut A,
-    endpoint: &mut B,
-    idle: Option<Duration>,
-    permission: Option<&Registration>,
-) -> Ended {
+pub async fn relay<A: Side, B: Side>(client: &mut A, endpoint: &mut B, terms: Terms<'_>) -> Ended {
+    let Terms { idle, permission, budget } = terms;
+    let mut buffers = budget.buffers();
     let Some(permission) = permission else {
-        return ended(between(client, endpoint, Options { idle, stop: None }).await, Reason::Ok);
+        let options = Options { idle, stop: None, account: Some(&mut buffers) };
+        return ended(between(client, endpoint, options).await, Reason::Ok);
     };
     let stop = Stop::new();
-    let mut relay = pin!(between(client, endpoint, Options { idle, stop: Some(stop.signal()) }));
+    let options = Options { idle, stop: Some(stop.signal()), account: Some(&mut buffers) };
+    let mut relay = pin!(between(client, endpoint, options));
     let mut why = Reason::Ok;
     let report = tokio::select! {
         biased;
@@ -40,6 +51,7 @@ fn ended(report: Report, stopped: Reason) -> Ended {
         End::Failed(Which::First, _) => Reason::DownstreamReset,
         End::Failed(Which::Second, _) => Reason::UpstreamReset,
         End::Idle => Reason::IdleTimeout,
+        End::OverBudget => Reason::LimitBuffers,
         End::Stopped(_) => stopped,
     };
     Ended { received: report.to_second, sent: report.to_first, reason }

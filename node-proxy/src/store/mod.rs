@@ -3,9 +3,12 @@
 mod disk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use weft_core::change::Change;
 use weft_core::snapshot::Snapshot;
 
@@ -16,6 +19,7 @@ pub use disk::{InvalidFile, SavedFile};
 pub struct Store {
     snapshot: ArcSwap<Snapshot>,
     version: watch::Sender<u64>,
+    changed: Mutex<Instant>,
 }
 
 impl Default for Store {
@@ -27,7 +31,11 @@ impl Default for Store {
 impl Store {
     /// A store that starts with a snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot), version: watch::Sender::new(0) }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            version: watch::Sender::new(0),
+            changed: Mutex::new(Instant::now()),
+        }
     }
 
     /// The latest snapshot, for the time of one decision: never held across an await.
@@ -44,7 +52,18 @@ impl Store {
     pub fn apply(&self, changes: &[Change]) {
         let next = self.snapshot.load().apply(changes);
         self.snapshot.store(Arc::new(next));
+        *self.changed.lock() = Instant::now();
         self.version.send_modify(|version| *version += 1);
+    }
+
+    /// How many changes were applied.
+    pub fn version(&self) -> u64 {
+        *self.version.borrow()
+    }
+
+    /// Since the last change was applied, or since there is a store.
+    pub fn age(&self) -> Duration {
+        self.changed.lock().elapsed()
     }
 
     /// Learns of changes: the number grows with each.

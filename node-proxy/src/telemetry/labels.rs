@@ -6,6 +6,9 @@ use std::sync::Arc;
 use weft_core::ids::{RuleKey, ServicePortKey};
 use weft_core::workload::Workload;
 
+use super::alive::Alive;
+use super::families::Family;
+
 /// A workload as metrics name it: what owns it, so that pods come and go without new series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadLabel {
@@ -36,6 +39,8 @@ pub enum Security {
     Local,
     /// Not at all: the other end is not in the mesh.
     Plaintext,
+    /// Not at all: from an address of the node itself, where the kubelet's probes come from.
+    Node,
     /// Not the mesh's business: relayed unchanged.
     Passthrough,
     /// There was no connection.
@@ -49,6 +54,7 @@ impl Security {
             Self::Mtls => "hbone",
             Self::Local => "local",
             Self::Plaintext => "plaintext",
+            Self::Node => "node",
             Self::Passthrough => "passthrough",
             Self::None => "none",
         }
@@ -60,6 +66,7 @@ impl Security {
             "hbone" => Self::Mtls,
             "local" => Self::Local,
             "plain" | "plaintext" => Self::Plaintext,
+            "node" => Self::Node,
             "passthrough" => Self::Passthrough,
             _ => Self::None,
         }
@@ -68,9 +75,10 @@ impl Security {
     /// As logs and metrics name it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Mtls => "mtls",
+            Self::Mtls => "mutual_tls",
             Self::Local => "local",
             Self::Plaintext => "plaintext",
+            Self::Node => "node",
             Self::Passthrough => "passthrough",
             Self::None => "none",
         }
@@ -111,23 +119,30 @@ pub struct ConnectionLabels {
     pub security: Security,
 }
 
-/// Labels of an event; the names and values come from closed sets and configuration.
+/// Labels of an event or a gauge; the names and values come from closed sets and configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventLabels {
-    /// The metric's name, without the prefix and `_total`.
-    pub name: &'static str,
+    /// The metric.
+    pub family: &'static Family,
     /// The local workload, if it concerns one.
     pub workload: Option<WorkloadLabel>,
     /// More labels.
     pub more: Vec<(&'static str, Arc<str>)>,
 }
 
+impl EventLabels {
+    /// A metric of the node, without labels.
+    pub fn plain(family: &'static Family) -> Self {
+        Self { family, workload: None, more: Vec::new() }
+    }
+}
+
 /// What a family of series needs of its labels.
 pub(super) trait Labels {
     /// Writes `name="value",...` without braces.
     fn write(&self, out: &mut String);
-    /// The workloads named, which keep the series alive.
-    fn workloads(&self) -> Vec<&WorkloadLabel>;
+    /// Whether everything named is still there.
+    fn is_alive(&self, alive: &Alive) -> bool;
 }
 
 impl Labels for RequestLabels {
@@ -148,8 +163,9 @@ impl Labels for RequestLabels {
         }
     }
 
-    fn workloads(&self) -> Vec<&WorkloadLabel> {
-        vec![&self.source, &self.destination]
+    fn is_alive(&self, alive: &Alive) -> bool {
+        are_alive(alive, [&self.source, &self.destination], self.service.as_ref())
+            && self.rule.as_ref().is_none_or(|rule| alive.rules.contains(rule))
     }
 }
 
@@ -160,8 +176,8 @@ impl Labels for ConnectionLabels {
         pair(out, "connection_security", self.security.as_str());
     }
 
-    fn workloads(&self) -> Vec<&WorkloadLabel> {
-        vec![&self.source, &self.destination]
+    fn is_alive(&self, alive: &Alive) -> bool {
+        are_alive(alive, [&self.source, &self.destination], self.service.as_ref())
     }
 }
 
@@ -176,9 +192,14 @@ impl Labels for EventLabels {
         }
     }
 
-    fn workloads(&self) -> Vec<&WorkloadLabel> {
-        self.workload.iter().collect()
+    fn is_alive(&self, alive: &Alive) -> bool {
+        self.workload.as_ref().is_none_or(|workload| alive.workloads.contains(workload))
+            && self.more.iter().all(|(name, value)| alive.names(name, value))
     }
+}
+
+fn are_alive(alive: &Alive, ends: [&WorkloadLabel; 2], service: Option<&ServicePortKey>) -> bool {
+    ends.into_iter().all(|end| alive.workloads.contains(end)) && service.is_none_or(|key| alive.services.contains(key))
 }
 
 fn write_ends(out: &mut String, reporter: &str, source: &WorkloadLabel, destination: &WorkloadLabel) {

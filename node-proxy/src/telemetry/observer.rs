@@ -3,14 +3,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use weft_core::ids::ServicePortKey;
 use weft_core::reason::Reason;
 use weft_core::workload::Workload;
 
 use super::access_log::{AccessLog, Entry, LogPolicy, milliseconds};
+use super::alive::{DESTINATION_SERVICE, POLICY, policy_name};
+use super::families::{self, Family};
 use super::labels::{ConnectionLabels, EventLabels, Security, WorkloadLabel};
 use super::shard::Recorder;
 use crate::inpod::ListenerRole;
-use crate::observe::{AcceptFailure, Connection, Direction, Ended, Observer};
+use crate::observe::{AcceptFailure, Connection, Direction, Ended, HandshakeRole, Holdings, Observer, PolicyWord};
 
 /// The telemetry of one worker.
 #[derive(Debug)]
@@ -25,14 +28,14 @@ impl WorkerTelemetry {
         Self { recorder, log }
     }
 
-    fn event(&self, name: &'static str, workload: &Workload, more: &[(&'static str, &str)]) {
+    fn event(&self, family: &'static Family, workload: &Workload, more: &[(&'static str, &str)]) {
         let more = more.iter().map(|(name, value)| (*name, (*value).into())).collect();
-        self.recorder.event(&EventLabels { name, workload: Some(WorkloadLabel::of(workload)), more }, 1);
+        self.recorder.event(&EventLabels { family, workload: Some(WorkloadLabel::of(workload)), more }, 1);
     }
 
     fn log(&self, connection: &Connection, ended: &Ended, lasted: Duration) {
         // The requests of an HTTP connection have lines of their own.
-        if connection.transport == "http" || !self.wants(ended.reason) {
+        if connection.http || !self.wants(ended.reason) {
             return;
         }
         self.log.write(Box::new(entry(connection, ended, lasted)));
@@ -97,28 +100,65 @@ impl Observer for WorkerTelemetry {
 
     fn refused(&self, connection: &Connection, reason: Reason) {
         let more = [("direction", connection.direction.as_str()), ("reason", reason.as_str())];
-        self.event("tcp_connections_refused", &connection.workload, &more);
+        self.event(&families::CONNECTIONS_REFUSED, &connection.workload, &more);
         self.log(connection, &Ended::refused(reason), Duration::ZERO);
     }
 
     fn shed(&self, workload: &Workload, role: ListenerRole, reason: Reason) {
         let more = [("listener", role.as_str()), ("reason", reason.as_str())];
-        self.event("tcp_connections_shed", workload, &more);
+        self.event(&families::CONNECTIONS_SHED, workload, &more);
     }
 
     fn accept_failed(&self, workload: &Workload, role: ListenerRole, class: AcceptFailure) {
-        self.event("accept_failures", workload, &[("listener", role.as_str()), ("class", class.as_str())]);
+        let more = [("listener", role.as_str()), ("class", class.as_str())];
+        self.event(&families::ACCEPT_FAILURES, workload, &more);
     }
 
     fn panicked(&self, workload: &Workload) {
-        self.event("panics", workload, &[]);
+        self.event(&families::PANICS, workload, &[]);
     }
 
     fn strict_audit(&self, connection: &Connection) {
-        self.event("strict_audit", &connection.workload, &[]);
+        self.event(&families::STRICT_AUDIT, &connection.workload, &[]);
     }
 
     fn source_not_kept(&self, connection: &Connection) {
-        self.event("source_address_not_kept", &connection.workload, &[]);
+        self.event(&families::SOURCE_NOT_KEPT, &connection.workload, &[]);
+    }
+
+    fn handshake(&self, workload: &Workload, role: HandshakeRole, result: Reason) {
+        let more = [("role", role.as_str()), ("result", result.as_str())];
+        self.event(&families::HANDSHAKES, workload, &more);
+    }
+
+    fn decided(&self, workload: &Workload, word: PolicyWord<'_>) {
+        let policy = word.policy.map(policy_name).unwrap_or_default();
+        let mode = if word.enforced { "enforce" } else { "audit" };
+        self.event(&families::DECISIONS, workload, &[(POLICY, &policy), ("decision", word.said), ("mode", mode)]);
+    }
+
+    fn ejected(&self, service: &ServicePortKey) {
+        let more = vec![(DESTINATION_SERVICE, service.to_string().into())];
+        self.recorder.event(&EventLabels { family: &families::ENDPOINT_EJECTIONS, workload: None, more }, 1);
+    }
+
+    fn reopened(&self, workload: &Workload, role: ListenerRole) {
+        self.event(&families::LISTENERS_REOPENED, workload, &[("listener", role.as_str())]);
+    }
+
+    fn node_plaintext(&self, connection: &Connection) {
+        self.event(&families::NODE_PLAINTEXT, &connection.workload, &[]);
+    }
+
+    fn holds(&self, holdings: Holdings) {
+        let Holdings { tunnels, tunnel_streams, tunnel_dials, ejected } = holdings;
+        for (family, value) in [
+            (&families::TUNNELS, tunnels),
+            (&families::TUNNEL_STREAMS, tunnel_streams),
+            (&families::TUNNEL_DIALS, tunnel_dials),
+            (&families::ENDPOINTS_EJECTED, ejected),
+        ] {
+            self.recorder.gauge(&EventLabels::plain(family), value as u64);
+        }
     }
 }

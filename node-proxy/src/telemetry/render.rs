@@ -9,10 +9,10 @@ use super::series::{DURATIONS, HistogramTotal, RequestOutcome, RequestSeries, SI
 use super::shard::Registry;
 
 /// What a family says about itself.
-struct Family {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
+struct Head<'a> {
+    name: &'a str,
+    kind: &'a str,
+    help: &'a str,
 }
 
 impl Registry {
@@ -27,7 +27,7 @@ impl Registry {
 
     fn render_requests(&self, out: &mut String) {
         let all = self.gather(|shard| &shard.requests);
-        head(out, &Family { name: "weft_http_requests_total", kind: "counter", help: "HTTP requests by outcome." });
+        head(out, &Head { name: "weft_http_requests_total", kind: "counter", help: "HTTP requests by outcome." });
         for (labels, series) in &all {
             let mut outcomes: BTreeMap<RequestOutcome, u64> = BTreeMap::new();
             for (outcome, count) in series.iter().flat_map(|series| series.outcomes()) {
@@ -41,7 +41,7 @@ impl Registry {
                 line(out, "weft_http_requests_total", &text, count);
             }
         }
-        head(out, &Family { name: "weft_http_retries_total", kind: "counter", help: "Tries after the first." });
+        head(out, &Head { name: "weft_http_retries_total", kind: "counter", help: "Tries after the first." });
         for (labels, series) in &all {
             let retries = series.iter().map(|series| series.retries.get()).sum::<u64>();
             if retries > 0 {
@@ -58,8 +58,8 @@ impl Registry {
         let duration = of(|series, total| series.duration.add_to(total));
         let request = of(|series, total| series.request_bytes.add_to(total));
         let response = of(|series, total| series.response_bytes.add_to(total));
-        let sizes = |name, help| Family { name, kind: "histogram", help };
-        let took = Family {
+        let sizes = |name, help| Head { name, kind: "histogram", help };
+        let took = Head {
             name: "weft_http_request_duration_seconds",
             kind: "histogram",
             help: "From the head of the request to the end of the answer.",
@@ -77,21 +77,21 @@ impl Registry {
             move |series: &[Arc<_>]| -> u64 { series.iter().map(|series| pick(series)).sum() }
         };
         type Sum<'a> = Box<dyn Fn(&[Arc<super::series::ConnectionSeries>]) -> u64 + 'a>;
-        let families: [(Family, Sum<'_>); 4] = [
+        let families: [(Head<'_>, Sum<'_>); 4] = [
             (
-                Family { name: "weft_tcp_connections_opened_total", kind: "counter", help: "Connections opened." },
+                Head { name: "weft_tcp_connections_opened_total", kind: "counter", help: "Connections opened." },
                 Box::new(sum(|s| s.opened.get())),
             ),
             (
-                Family { name: "weft_tcp_connections", kind: "gauge", help: "Connections open now." },
+                Head { name: "weft_tcp_connections", kind: "gauge", help: "Connections open now." },
                 Box::new(sum(|s| s.opened.get().saturating_sub(s.closed.get()))),
             ),
             (
-                Family { name: "weft_tcp_received_bytes_total", kind: "counter", help: "Bytes from clients." },
+                Head { name: "weft_tcp_received_bytes_total", kind: "counter", help: "Bytes from clients." },
                 Box::new(sum(|s| s.received.get())),
             ),
             (
-                Family { name: "weft_tcp_sent_bytes_total", kind: "counter", help: "Bytes to clients." },
+                Head { name: "weft_tcp_sent_bytes_total", kind: "counter", help: "Bytes to clients." },
                 Box::new(sum(|s| s.sent.get())),
             ),
         ];
@@ -104,12 +104,13 @@ impl Registry {
     }
 
     fn render_events(&self, out: &mut String) {
-        let mut last = "";
+        let mut last = None;
         for (labels, series) in self.gather(|shard| &shard.events) {
-            let name = format!("weft_{}_total", labels.name);
-            if labels.name != last {
-                let _ = writeln!(out, "# TYPE {name} counter");
-                last = labels.name;
+            let family = labels.family;
+            let name = family.full_name();
+            if last != Some(family) {
+                head(out, &Head { name: &name, kind: family.kind.as_str(), help: family.help });
+                last = Some(family);
             }
             line(out, &name, &text_of(&labels), series.iter().map(|series| series.count.get()).sum());
         }
@@ -118,8 +119,8 @@ impl Registry {
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-fn head(out: &mut String, family: &Family) {
-    let Family { name, kind, help } = family;
+fn head(out: &mut String, family: &Head<'_>) {
+    let Head { name, kind, help } = family;
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
@@ -136,7 +137,7 @@ fn line(out: &mut String, name: &str, labels: &str, value: u64) {
 
 fn histograms<L: Labels, S>(
     out: &mut String,
-    family: &Family,
+    family: &Head<'_>,
     all: &BTreeMap<L, Vec<Arc<S>>>,
     (bounds, unit): (&[(u64, &str)], f64),
     total: impl Fn(&Vec<Arc<S>>) -> HistogramTotal,

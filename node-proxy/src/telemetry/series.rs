@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use weft_core::reason::Reason;
 
-/// A counter with one writer.
+/// A number with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -16,6 +16,11 @@ impl Counter {
     /// Adds; only ever called by the worker that owns it.
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Replaces it, for a gauge; only ever called by the worker that owns it.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
     }
 
     /// The count.
@@ -234,10 +239,10 @@ impl Retire for ConnectionSeries {
     }
 }
 
-/// A counter of some event.
+/// A counter of some event, or a gauge.
 #[derive(Debug, Default)]
 pub struct EventSeries {
-    /// How often.
+    /// How often, or how many.
     pub count: Counter,
     retired: AtomicBool,
 }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::labels::{ConnectionLabels, EventLabels, Labels, RequestLabels, WorkloadLabel};
+use super::alive::Alive;
+use super::labels::{ConnectionLabels, EventLabels, Labels, RequestLabels};
 use super::series::{ConnectionSeries, EventSeries, RequestSeries, Retire};
 
 /// All series, as the scrape sees them.
 #[derive(Debug, Default)]
 pub struct Registry {
     shards: Mutex<Vec<Arc<Shard>>>,
+    /// As of the last look.
+    alive: Mutex<Option<Arc<Alive>>>,
 }
 
 /// The series of one worker. The lists are locked when a series is made, taken away or read: never for a request.
@@ -34,9 +37,9 @@ impl<L, S> Default for Listed<L, S> {
 }
 
 impl<L: Labels, S: Retire> Listed<L, S> {
-    fn retain(&self, alive: &impl Fn(&WorkloadLabel) -> bool) {
+    fn retain(&self, alive: &impl Fn(&dyn Fn(&Alive) -> bool) -> bool) {
         self.0.lock().retain(|(labels, series)| {
-            let keep = labels.workloads().into_iter().all(alive);
+            let keep = alive(&|alive| labels.is_alive(alive));
             if !keep {
                 series.retire();
             }
@@ -53,13 +56,31 @@ impl Registry {
         Recorder { shard, requests: RefCell::default(), connections: RefCell::default(), events: RefCell::default() }
     }
 
-    /// Takes away the series of workloads that are gone.
-    pub fn retain(&self, alive: impl Fn(&WorkloadLabel) -> bool) {
+    /// Takes away the series of what is gone since the last call but one: so that a scrape in between sees the last of
+    /// them.
+    pub fn retain(&self, alive: Alive) {
+        let before = self.alive.lock().replace(Arc::new(alive));
+        let (Some(before), Some(now)) = (before, self.alive.lock().clone()) else { return };
+        let either = |is_alive: &dyn Fn(&Alive) -> bool| is_alive(&now) || is_alive(&before);
         for shard in self.shards.lock().iter() {
-            shard.requests.retain(&alive);
-            shard.connections.retain(&alive);
-            shard.events.retain(&alive);
+            shard.requests.retain(&either);
+            shard.connections.retain(&either);
+            shard.events.retain(&either);
         }
+    }
+
+    /// How many series there are, over all workers.
+    pub fn len(&self) -> usize {
+        let shards = self.shards.lock();
+        let len = |shard: &Arc<Shard>| {
+            shard.requests.0.lock().len() + shard.connections.0.lock().len() + shard.events.0.lock().len()
+        };
+        shards.iter().map(len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The series of a family, by labels, of all workers.
@@ -100,6 +121,17 @@ impl Recorder {
     /// Counts an event.
     pub fn event(&self, labels: &EventLabels, n: u64) {
         find(&self.events, &self.shard.events, labels).count.add(n);
+    }
+
+    /// Series that this worker knows.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.requests.borrow().len() + self.connections.borrow().len() + self.events.borrow().len()
+    }
+
+    /// Sets a gauge of this worker.
+    pub fn gauge(&self, labels: &EventLabels, n: u64) {
+        find(&self.events, &self.shard.events, labels).count.set(n);
     }
 }
 

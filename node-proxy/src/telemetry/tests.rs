@@ -56,7 +56,17 @@ fn series_go_with_their_workload_and_come_back_with_it() {
     let kept = worker.requests(&labels("web"));
     kept.record(OK, &measure(1));
     worker.requests(&labels("job")).record(OK, &measure(1));
-    registry.retain(|workload| &*workload.workload != "web");
+    let alive = |names: &[&str]| {
+        let mut alive = Alive::default();
+        alive
+            .workloads
+            .extend(names.iter().map(|name| WorkloadLabel { namespace: "shop".into(), workload: (*name).into() }));
+        alive
+    };
+    registry.retain(alive(&["web", "job", "cart"]));
+    registry.retain(alive(&["job", "cart"]));
+    assert!(!kept.is_retired(), "a scrape sees the last of it");
+    registry.retain(alive(&["job", "cart"]));
     assert!(kept.is_retired());
     let text = registry.render();
     assert!(!text.contains("source_workload=\"web\""), "{text}");
@@ -68,6 +78,63 @@ fn series_go_with_their_workload_and_come_back_with_it() {
 #[test]
 fn label_values_are_escaped() {
     let registry = Registry::default();
-    registry.recorder().event(&EventLabels { name: "x", workload: None, more: vec![("a", "q\"\\\n".into())] }, 2);
-    assert!(registry.render().contains("weft_x_total{a=\"q\\\"\\\\\\n\"} 2"));
+    registry
+        .recorder()
+        .event(&EventLabels { family: &families::PANICS, workload: None, more: vec![("a", "q\"\\\n".into())] }, 2);
+    assert!(registry.render().contains("weft_panics_total{a=\"q\\\"\\\\\\n\"} 2"));
+}
+
+/// A thousand Services with a workload each come, are used and go.
+#[test]
+fn series_do_not_grow_with_what_was() {
+    use std::sync::Arc;
+    use weft_core::ids::*;
+
+    let registry = Registry::default();
+    let worker = registry.recorder();
+    worker.requests(&labels("web")).record(OK, &measure(1));
+    let base = || {
+        let mut alive = Alive::default();
+        let label = |name: &str| WorkloadLabel { namespace: "shop".into(), workload: name.into() };
+        alive.workloads.extend(["web", "cart"].map(label));
+        alive
+    };
+    for batch in 0..10 {
+        let mut alive = base();
+        for n in 0..100 {
+            let name = format!("s{batch}-{n}");
+            let workload = WorkloadLabel { namespace: "shop".into(), workload: name.as_str().into() };
+            let service =
+                ServicePortKey { service: ServiceKey::new("shop", name.as_str()), port: Port::new(80).unwrap() };
+            let route = RouteKey { kind: RouteKind::Http, namespace: "shop".into(), name: name.as_str().into() };
+            let rule = RuleKey { route, index: 0 };
+            alive.workloads.insert(workload.clone());
+            alive.services.insert(service.clone());
+            alive.service_names.insert(service.to_string());
+            alive.rules.insert(rule.clone());
+            alive.policy_names.insert(format!("shop/{name}"));
+            let requests = RequestLabels {
+                service: Some(service.clone()),
+                rule: Some(rule),
+                destination: workload.clone(),
+                ..labels("web")
+            };
+            worker.requests(&requests).record(OK, &measure(1));
+            let RequestLabels { reporter, source, destination, security, .. } = requests;
+            let tcp = ConnectionLabels { reporter, source, destination, service: Some(service.clone()), security };
+            worker.connections(&tcp).opened.add(1);
+            let more = vec![(DESTINATION_SERVICE, service.to_string().into())];
+            worker.event(&EventLabels { family: &families::ENDPOINT_EJECTIONS, workload: None, more }, 1);
+            let more = vec![(POLICY, Arc::from(format!("shop/{name}")))];
+            worker.event(&EventLabels { family: &families::DECISIONS, workload: Some(workload), more }, 1);
+        }
+        registry.retain(alive);
+        assert!(registry.len() <= 1 + 2 * 400, "{} after {batch}", registry.len());
+    }
+    registry.retain(base());
+    registry.retain(base());
+    assert_eq!(registry.len(), 1, "what stays");
+    // The worker's own map follows when it next makes a series.
+    worker.event(&EventLabels::plain(&families::PANICS), 1);
+    assert!(worker.len() < 1000, "{}", worker.len());
 }

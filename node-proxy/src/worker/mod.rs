@@ -7,6 +7,7 @@ mod handle;
 mod pods;
 mod run;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::store::Store;
 pub(crate) use handle::least_loaded;
 pub use handle::{Accepted, Command, Done, LoadSlot, WorkerHandle, Workers, tell_all};
 pub use pods::Pods;
+pub(crate) use run::CountPanic;
 pub use run::{Engine, EngineParts};
 
 /// Times that bound what a connection may keep others waiting for.
@@ -67,6 +69,9 @@ pub struct Node {
     pub certificates: CertStore,
     /// Connections of the whole node.
     pub budget: Arc<NodeBudget>,
+    /// Addresses of the node itself. Plaintext from them is the kubelet's, or of whoever else has them: taken also where
+    /// the mode is Strict, and where no ALLOW policy matches.
+    pub addresses: Vec<IpAddr>,
     /// Times and sizes.
     pub limits: Limits,
 }

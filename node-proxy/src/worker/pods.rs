@@ -43,6 +43,11 @@ impl Pods {
         self.0.borrow().by_sandbox.get(sandbox).cloned()
     }
 
+    /// All pods.
+    pub fn all(&self) -> Vec<Rc<LocalWorkload>> {
+        self.0.borrow().by_sandbox.values().cloned().collect()
+    }
+
     /// The newest pod of a workload.
     pub fn by_uid(&self, uid: &WorkloadUid) -> Option<Rc<LocalWorkload>> {
         self.0.borrow().by_uid.get(uid).cloned()

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -20,10 +21,16 @@ use crate::accept;
 use crate::balance::{Balancers, Place};
 use crate::connect::{Connector, Dial, Tunnels};
 use crate::identify::LocalWorkload;
-use crate::observe::Observer;
+use crate::observe::{Holdings, Observer};
 use crate::pipeline::{self, InboundHalf};
 use crate::relay::front::HttpRelay;
+use crate::telemetry::Alive;
 use weft_core::ids::SandboxId;
+
+/// How often a worker's gauges are brought up to date.
+const TICK: Duration = Duration::from_secs(5);
+/// And how many of those until certificates are looked at.
+const TICKS_PER_LOOK: u64 = 6;
 
 /// What a worker is built with, beyond what this crate's pipelines bring: telemetry and the HTTP engine.
 pub trait Engine: Send + Sync {
@@ -35,6 +42,9 @@ pub trait Engine: Send + Sync {
     fn balancers(&self, node: &NodeName) -> Balancers {
         Balancers::new(Place { node: node.clone(), zone: None }, Arc::default())
     }
+
+    /// What there is, once a minute: telemetry of the rest may go.
+    fn retain(&self, _alive: Alive) {}
 
     /// The HTTP engine of one worker.
     fn http(&self, parts: EngineParts) -> Rc<dyn HttpRelay>;
@@ -79,7 +89,7 @@ impl Worker {
         let drain = CancellationToken::new();
         let pods = Rc::new(Pods::default());
         let inbound = Rc::new(InboundHalf::new(Arc::clone(&node), Rc::clone(&observer)));
-        let tunnels = Tunnels::new(Rc::clone(&pods), node.limits.tunnel);
+        let tunnels = Tunnels::new(Arc::clone(&node), Rc::clone(&pods), Rc::clone(&observer));
         let connector = Connector::new(Rc::clone(&pods), tunnels, Rc::clone(&inbound), node.limits.connect);
         let connector = Rc::new(connector);
         let http = start.engine.http(EngineParts {
@@ -107,9 +117,10 @@ impl Worker {
     }
 }
 
-struct CountPanic<'a> {
-    worker: &'a Worker,
-    workload: &'a LocalWorkload,
+/// Counts a panic that unwinds through it.
+pub(crate) struct CountPanic<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) workload: &'a LocalWorkload,
 }
 
 impl Drop for CountPanic<'_> {
@@ -126,6 +137,7 @@ async fn run(mut start: Start) {
     let watching = [
         spawn_local(watch_policy(Rc::clone(&worker))).abort_handle(),
         spawn_local(watch_trust(Rc::clone(&worker))).abort_handle(),
+        spawn_local(watch_time(Rc::clone(&worker))).abort_handle(),
     ];
     let listeners = Listeners::default();
     while let Some(command) = start.commands.recv().await {
@@ -139,7 +151,9 @@ async fn run(mut start: Start) {
             Command::StopListening(sandbox, _done) => listeners.close(&sandbox),
             Command::RemovePod(sandbox, _done) => {
                 listeners.close(&sandbox);
-                worker.pods.remove(&sandbox);
+                if let Some(pod) = worker.pods.remove(&sandbox) {
+                    worker.http.forget(&pod);
+                }
                 worker.connector.forget_pod(&sandbox);
                 worker.inbound.forget_pod(&sandbox);
             }
@@ -179,6 +193,35 @@ async fn watch_trust(worker: Rc<Worker>) {
         worker.connector.renew_tunnels();
         worker.inbound.recheck_trust().await;
     }
+}
+
+/// What only time changes: gauges, and certificates that run out under open connections.
+async fn watch_time(worker: Rc<Worker>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut serials = HashMap::new();
+    for ticks in 0_u64.. {
+        let now = tick.tick().await;
+        worker.observer.holds(Holdings { ejected: worker.balancers.ejected(now), ..worker.connector.holdings() });
+        if ticks.is_multiple_of(TICKS_PER_LOOK) {
+            worker.inbound.end_expired().await;
+            renew_tunnels(&worker, &mut serials);
+        }
+    }
+}
+
+/// New streams of a pod with a new certificate go through new tunnels, long before the old certificate ends.
+fn renew_tunnels(worker: &Worker, serials: &mut HashMap<SandboxId, String>) {
+    let mut now = HashMap::new();
+    for pod in worker.pods.all() {
+        let Ok(svid) = pod.pod.lease.current() else { continue };
+        let sandbox = &pod.pod.sandbox;
+        if serials.get(sandbox).is_some_and(|serial| serial != svid.serial()) {
+            worker.connector.renew_tunnels_of(sandbox);
+        }
+        now.insert(sandbox.clone(), svid.serial().to_owned());
+    }
+    *serials = now;
 }
 
 /// Accept loops by pod.

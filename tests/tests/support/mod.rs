@@ -25,7 +25,7 @@ use weft_core::workload::{Enrolment, Owner, Workload};
 use weft_node_proxy::authorize::HttpPermit;
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, ListenerRole, Manager, PodSockets};
-use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, Observer};
+use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, HandshakeRole, Observer};
 use weft_node_proxy::relay::front::{ByteStream, HttpRelay, OutboundConnection};
 use weft_node_proxy::store::Store;
 use weft_node_proxy::worker::{Engine, EngineParts, Limits, Node, Workers};
@@ -47,6 +47,10 @@ pub enum Event {
     Shed(WorkloadUid, Reason),
     /// The task of a connection, with the workload.
     Panicked(WorkloadUid),
+    /// A listener, with the workload.
+    Reopened(WorkloadUid, ListenerRole),
+    /// Of a tunnel, with the workload.
+    Handshake(WorkloadUid, HandshakeRole, Reason),
 }
 
 #[derive(Clone, Default)]
@@ -101,6 +105,12 @@ impl Observer for Recorder {
     }
     fn strict_audit(&self, _connection: &Connection) {}
     fn source_not_kept(&self, _connection: &Connection) {}
+    fn reopened(&self, workload: &Workload, role: ListenerRole) {
+        self.0.0.lock().push(Event::Reopened(workload.uid.clone(), role));
+    }
+    fn handshake(&self, workload: &Workload, role: HandshakeRole, result: Reason) {
+        self.0.0.lock().push(Event::Handshake(workload.uid.clone(), role, result));
+    }
 }
 
 /// Rigged: nothing in these tests may look at HTTP.
@@ -182,7 +192,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    fn start(name: &str, authority: &Arc<Authority>) -> Result<Self> {
+    fn start(name: &str, authority: &Arc<Authority>, node_addresses: Vec<IpAddr>) -> Result<Self> {
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let trust = TrustStore::new(authority.bundle()?);
         let certificates = CertStore::new(trust.clone(), Clock::system(), TlsSettings::default());
@@ -195,6 +205,7 @@ impl Proxy {
             store: Arc::new(Store::default()),
             certificates,
             budget: NodeBudget::new(1000, defaults),
+            addresses: node_addresses,
             limits: Limits::default(),
         });
         let events = Events::default();
@@ -228,11 +239,20 @@ pub struct Mesh {
 impl Mesh {
     /// The usual two nodes and four pods, all configured; `enrolled` of them in the mesh.
     pub fn of(enrolled: &[&str]) -> Result<Self> {
+        Self::build(enrolled, |_| Vec::new())
+    }
+
+    /// With proxies that know which addresses pods see their node under.
+    pub fn with_node_addresses(enrolled: &[&str]) -> Result<Self> {
+        Self::build(enrolled, |node| vec![IpAddr::from([10, 244, node, 1])])
+    }
+
+    fn build(enrolled: &[&str], addresses: impl Fn(u8) -> Vec<IpAddr>) -> Result<Self> {
         let world = World::two_nodes()?;
         let authority = Arc::new(Authority::new()?);
         let mut proxies = BTreeMap::new();
-        for name in ["n1", "n2"] {
-            proxies.insert(name.to_owned(), Proxy::start(name, &authority)?);
+        for (index, name) in [(1, "n1"), (2, "n2")] {
+            proxies.insert(name.to_owned(), Proxy::start(name, &authority, addresses(index))?);
         }
         let mesh = Self { world, authority, proxies, rules: Rules::default() };
         mesh.apply(&mesh.config(enrolled)?);

@@ -30,6 +30,11 @@ pub trait Side {
     /// `n` bytes that were taken from this side have been written to the other.
     fn release(&mut self, n: usize);
 
+    /// Bytes received from the peer and not released, where the side knows.
+    fn unreleased(&mut self) -> usize {
+        0
+    }
+
     /// Passes on that no more bytes will be put.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -157,6 +162,10 @@ impl Side for TunnelStream {
 
     fn release(&mut self, n: usize) {
         TunnelStream::release(self, n);
+    }
+
+    fn unreleased(&mut self) -> usize {
+        TunnelStream::unreleased(self)
     }
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 
 /// An application on both ends of a relay: `(near app, far app, the relay)`.
-fn pair(pipe: usize, options: Options) -> (DuplexStream, DuplexStream, JoinHandle<Report>) {
+fn pair(pipe: usize, options: Options<'static>) -> (DuplexStream, DuplexStream, JoinHandle<Report>) {
     let (near, first) = duplex(pipe);
     let (second, far) = duplex(pipe);
     let relay =
@@ -74,7 +74,7 @@ fn a_megabyte_through_a_narrow_pipe_arrives_unchanged() {
 #[test]
 fn an_idle_relay_ends_and_a_used_one_does_not() {
     run(true, async {
-        let options = Options { idle: Some(Duration::from_secs(10)), stop: None };
+        let options = Options { idle: Some(Duration::from_secs(10)), ..Options::default() };
         let (mut near, mut far, relay) = pair(1024, options);
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_secs(9)).await;
@@ -91,7 +91,7 @@ fn an_idle_relay_ends_and_a_used_one_does_not() {
 #[test]
 fn a_relay_with_bytes_to_write_is_not_idle() {
     run(true, async {
-        let options = Options { idle: Some(Duration::from_secs(10)), stop: None };
+        let options = Options { idle: Some(Duration::from_secs(10)), ..Options::default() };
         let (mut near, mut far, relay) = pair(16, options);
         near.write_all(&[1; 30]).await.unwrap();
         tokio::time::sleep(Duration::from_secs(600)).await;
@@ -105,14 +105,14 @@ fn a_relay_with_bytes_to_write_is_not_idle() {
 fn a_stop_ends_a_relay_with_its_reason() {
     run(true, async {
         let stop = Stop::new();
-        let (mut near, _far, relay) = pair(1024, Options { idle: None, stop: Some(stop.signal()) });
+        let (mut near, _far, relay) = pair(1024, Options { stop: Some(stop.signal()), ..Options::default() });
         near.write_all(b"x").await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         stop.stop("revoked");
         stop.stop("too late");
         assert_eq!(relay.await.unwrap().end.reason(), "revoked");
         // Also when it was pulled before the relay began.
-        let (_near, _far, relay) = pair(1024, Options { idle: None, stop: Some(stop.signal()) });
+        let (_near, _far, relay) = pair(1024, Options { stop: Some(stop.signal()), ..Options::default() });
         assert_eq!(relay.await.unwrap().end, End::Stopped("revoked"));
     });
 }
@@ -163,5 +163,47 @@ fn a_reset_of_one_socket_resets_the_other() {
         let error = far.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(relay.await.unwrap().end, End::Failed(Which::First, io::ErrorKind::ConnectionReset));
+    });
+}
+
+/// A budget of some bytes.
+struct Budget {
+    most: usize,
+    told: Rc<RefCell<Vec<usize>>>,
+}
+
+impl Account for Budget {
+    fn hold(&mut self, bytes: usize) -> bool {
+        self.told.borrow_mut().push(bytes);
+        bytes <= self.most
+    }
+}
+
+#[test]
+fn what_waits_for_a_slow_side_is_accounted_and_too_much_ends_the_relay() {
+    run(true, async {
+        for (most, reads) in [(1 << 20, true), (100, false)] {
+            let told = Rc::<RefCell<Vec<usize>>>::default();
+            let mut budget = Budget { most, told: Rc::clone(&told) };
+            let (mut near, first) = duplex(4096);
+            let (second, mut far) = duplex(10);
+            let relay = tokio::task::spawn_local(async move {
+                let options = Options { account: Some(&mut budget), ..Options::default() };
+                between(&mut Socket::new(first), &mut Socket::new(second), options).await
+            });
+            near.write_all(&[7; 1000]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(told.borrow().first(), Some(&990), "ten fit into the pipe");
+            if reads {
+                far.read_exact(&mut [0; 1000]).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(told.borrow().last(), Some(&0), "given back");
+                drop(near);
+                drop(far);
+                assert!(matches!(relay.await.unwrap().end, End::Closed(_)));
+            } else {
+                assert_eq!(relay.await.unwrap().end, End::OverBudget);
+            }
+        }
     });
 }

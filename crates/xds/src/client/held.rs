@@ -13,6 +13,8 @@ use crate::{Encoded, ResourceName, TypeUrl, Update, WILDCARD};
 
 /// Reasons quoted in one NACK; the rest is counted.
 const QUOTED: usize = 10;
+/// A version that no server gives.
+const UNKNOWN: &str = "unknown";
 /// `google.rpc.Code.INVALID_ARGUMENT`
 const INVALID_ARGUMENT: i32 = 3;
 
@@ -34,6 +36,16 @@ impl Held {
     pub(super) fn new(types: &[TypeUrl]) -> Self {
         let wild = |url: &TypeUrl| (url.clone(), OfType { wildcard: true, ..OfType::default() });
         Self { types: types.iter().map(wild).collect() }
+    }
+
+    /// Books what the caller has from before, of versions that nobody knows any more: the server sends what there is, and
+    /// says what is gone.
+    pub(super) fn hold(&mut self, names: impl IntoIterator<Item = ResourceName>) {
+        for name in names {
+            if let Some(of_type) = self.types.get_mut(&name.type_url) {
+                of_type.versions.insert(name.name, UNKNOWN.to_owned());
+            }
+        }
     }
 
     /// The first requests of a stream: subscriptions and what is held already.

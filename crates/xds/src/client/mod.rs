@@ -115,6 +115,13 @@ impl<T: Transport, S: Sink> Client<T, S> {
         (client, Handle { demands: demands_sender, status: status_receiver })
     }
 
+    /// Says what the caller has from before this client was made, say from a file: of that, what is gone is removed.
+    #[must_use]
+    pub fn holding(mut self, names: impl IntoIterator<Item = ResourceName>) -> Self {
+        self.held.hold(names);
+        self
+    }
+
     /// Runs for ever: what was applied stays applied while the server is away.
     pub async fn run(mut self) {
         let mut backoff = BACKOFF.0;

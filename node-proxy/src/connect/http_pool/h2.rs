@@ -82,6 +82,11 @@ impl Shared {
         self.open.borrow().len()
     }
 
+    /// Requests under way.
+    pub(super) fn streams(&self) -> usize {
+        self.open.borrow().iter().map(|it| it.streams.get() as usize).sum()
+    }
+
     /// Drops what is closed or unused; whether anything is left.
     pub(super) fn sweep(self: &Rc<Self>, now: Instant, idle: Duration) -> bool {
         let unused = |it: &Open| it.streams.get() == 0 && now.saturating_duration_since(it.used.get()) > idle;

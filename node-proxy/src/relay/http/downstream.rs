@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use weft_core::identity::SpiffeId;
 use weft_core::ids::{RuleKey, ServicePortKey};
@@ -18,6 +19,7 @@ use crate::authorize::{HttpPermit, Inbound};
 use crate::connect::http_pool::{AppConnections, Lease};
 use crate::connect::{Target, Transport};
 use crate::identify::LocalWorkload;
+use crate::observe::{Connection, Ended};
 use crate::telemetry::{RequestLabels, RequestSeries, Security, WorkloadLabel};
 
 /// Series of one connection kept at hand.
@@ -33,6 +35,9 @@ pub(super) struct Downstream {
     /// Why the last exchange ended, for the connection's own end.
     pub(super) last: Cell<Reason>,
     labelled: RefCell<Vec<(Seen, Rc<Labelled>)>>,
+    /// The connection for telemetry, which hears of an outbound one when it is known how its first request goes.
+    told: RefCell<Connection>,
+    opened: Cell<bool>,
 }
 
 /// Which way the connection goes.
@@ -84,15 +89,44 @@ pub(super) struct LogEnds {
 }
 
 impl Downstream {
-    pub(super) fn new(engine: &Rc<Engine>, watched: Rc<Watched>, side: Side) -> Rc<Self> {
-        Rc::new(Self {
+    pub(super) fn new(engine: &Rc<Engine>, watched: Rc<Watched>, side: Side, told: Connection) -> Rc<Self> {
+        let known = matches!(side, Side::Inbound(_));
+        let conn = Rc::new(Self {
             engine: Rc::clone(engine),
             watched,
             side,
             upgrade: RefCell::default(),
             last: Cell::new(Reason::Ok),
             labelled: RefCell::default(),
-        })
+            told: RefCell::new(told),
+            opened: Cell::new(false),
+        });
+        if known {
+            conn.open(None);
+        }
+        conn
+    }
+
+    /// Tells telemetry of the connection, once.
+    fn open(&self, target: Option<&Target>) {
+        if self.opened.replace(true) {
+            return;
+        }
+        if let Some(target) = target {
+            self.told.borrow_mut().transport = security(target).transport();
+        }
+        self.engine.observer.opened(&self.told.borrow());
+    }
+
+    /// Tells telemetry that a request's task panicked.
+    pub(super) fn panicked(&self) {
+        self.engine.observer.panicked(&self.told.borrow().workload);
+    }
+
+    /// Tells telemetry that it is over.
+    pub(super) fn closed(&self, ended: &Ended, lasted: Duration) {
+        self.open(None);
+        self.engine.observer.closed(&self.told.borrow(), ended, lasted);
     }
 
     /// Whether the connection has to end, and how.
@@ -122,6 +156,9 @@ impl Downstream {
         };
         if let Some((_, labelled)) = self.labelled.borrow().iter().find(is_it) {
             return Rc::clone(labelled);
+        }
+        if let Some(target) = target {
+            self.open(Some(target));
         }
         let labels = self.labels(rule, target.map(|it| &**it), protocol);
         let series = self.engine.recorder.requests(&labels);
@@ -207,6 +244,7 @@ pub(super) fn peer_security(inbound: &Inbound) -> Security {
     match inbound.peer.identity {
         PeerIdentity::Certificate(_) => Security::Mtls,
         PeerIdentity::FirstHand(_) => Security::Local,
+        PeerIdentity::Node => Security::Node,
         PeerIdentity::Unidentified => Security::Plaintext,
     }
 }

@@ -17,7 +17,7 @@ use crate::connect::{Dial, Target};
 use crate::identify::LocalWorkload;
 use crate::observe::Observer;
 use crate::store::Store;
-use crate::telemetry::{AccessLog, Recorder};
+use crate::telemetry::{AccessLog, EventLabels, Recorder, families};
 use crate::util::FastHash;
 
 /// How to get to an endpoint from this node: a pure function.
@@ -172,12 +172,26 @@ impl Engine {
 
     /// Idle HTTP/1 and open HTTP/2 connections upstream.
     pub fn pooled(&self) -> (usize, usize) {
-        self.pool.sizes()
+        let (idle, h2, _) = self.pool.sizes();
+        (idle, h2)
     }
 
     /// Forgets a pod that left.
     pub fn forget(&self, source: &Rc<LocalWorkload>) {
         self.pool.forget(source);
+    }
+
+    fn gauges(&self, now: Instant) {
+        let (idle, h2, streams) = self.pool.sizes();
+        for (family, value) in [
+            (&families::HTTP_DOWNSTREAM, self.connections()),
+            (&families::HTTP_UPSTREAM_IDLE, idle),
+            (&families::HTTP_UPSTREAM_H2, h2),
+            (&families::HTTP_UPSTREAM_STREAMS, streams),
+            (&families::ENDPOINTS_EJECTED, self.balancers.ejected(now)),
+        ] {
+            self.recorder.gauge(&EventLabels::plain(family), value as u64);
+        }
     }
 
     /// Watches limits once a second, for ever.
@@ -198,6 +212,7 @@ impl Engine {
             ticks = ticks.wrapping_add(1);
             if ticks.is_multiple_of(5) {
                 self.pool.sweep(now);
+                self.gauges(now);
             }
             if ticks.is_multiple_of(60) {
                 let view = self.view();

@@ -12,7 +12,7 @@ use crate::balance::{AffinityTable, Balancers, Place};
 use crate::connect::resolve;
 use crate::observe::Observer;
 use crate::relay::front::HttpRelay;
-use crate::telemetry::{AccessLog, Registry, WorkerTelemetry};
+use crate::telemetry::{AccessLog, Alive, Registry, WorkerTelemetry};
 use crate::worker;
 
 /// Builds the telemetry and the HTTP engine of each worker.
@@ -38,6 +38,10 @@ impl worker::Engine for Telemetered {
     fn balancers(&self, node: &NodeName) -> Balancers {
         let place = Place { node: node.clone(), zone: self.zone.clone() };
         Balancers::new(place, Arc::clone(&self.affinity))
+    }
+
+    fn retain(&self, alive: Alive) {
+        self.registry.retain(alive);
     }
 
     fn http(&self, parts: worker::EngineParts) -> Rc<dyn HttpRelay> {

@@ -194,10 +194,27 @@ impl Forward<'_> {
         let acquire = self.engine.pool.acquire(self.source, &target, self.protocol, fresh);
         let lease = match until(self.deadline, acquire).await {
             Some(Ok(lease)) => lease,
-            Some(Err(error)) => return unreached(request, &picked, &error, Failed::of(&error, target, tries.sent)),
+            Some(Err(error)) => {
+                return self.unreached(request, &picked, &error, Failed::of(&error, target, tries.sent));
+            }
             None => return Tried::Hopeless(Failed::new(Reason::RequestTimeout, "", Some(target), tries.sent)),
         };
         self.send(request, (lease, picked, target), tries, keep).await
+    }
+
+    fn learn(&self, picked: &Picked, outcome: Outcome, now: Instant) {
+        if picked.flight.learn(outcome, now, fastrand::u64(..)) {
+            self.engine.observer.ejected(&self.balancer.frontend().key);
+        }
+    }
+
+    /// Nothing was sent, because there is no connection.
+    fn unreached(&self, request: Request<RequestBody>, picked: &Picked, error: &ConnectError, failed: Failed) -> Tried {
+        if error.retryable() != Retryable::NeverSent {
+            return Tried::Hopeless(failed);
+        }
+        self.learn(picked, Outcome::Failed, Instant::now());
+        Tried::Unsent(Box::new(request), failed, None)
     }
 
     async fn send(
@@ -214,7 +231,7 @@ impl Forward<'_> {
         let limit = earlier(own_limit, self.deadline);
         let result = until(limit, lease.send(request)).await;
         let now = Instant::now();
-        let learn = |outcome| picked.flight.learn(outcome, now, fastrand::u64(..));
+        let learn = |outcome| self.learn(&picked, outcome, now);
         match result {
             Some(Ok(response)) => {
                 tries.sent += 1;
@@ -250,15 +267,6 @@ impl Forward<'_> {
             }
         }
     }
-}
-
-/// Nothing was sent, because there is no connection.
-fn unreached(request: Request<RequestBody>, picked: &Picked, error: &ConnectError, failed: Failed) -> Tried {
-    if error.retryable() != Retryable::NeverSent {
-        return Tried::Hopeless(failed);
-    }
-    picked.flight.learn(Outcome::Failed, Instant::now(), fastrand::u64(..));
-    Tried::Unsent(Box::new(request), failed, None)
 }
 
 impl Failed {

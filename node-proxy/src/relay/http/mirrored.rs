@@ -21,7 +21,7 @@ use super::forward::{Forward, Message};
 use super::mirror::{self, Tee};
 use crate::connect::http_pool::Protocol;
 use crate::identify::LocalWorkload;
-use crate::telemetry::{EventLabels, WorkloadLabel};
+use crate::telemetry::{DESTINATION_SERVICE, EventLabels, WorkloadLabel, families};
 
 /// The longest a copy may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -47,10 +47,11 @@ impl Order {
     }
 
     fn count(&self, result: &'static str) {
-        let more = vec![("destination_service", self.backend.key.to_string().into()), ("result", result.into())];
-        self.engine
-            .recorder
-            .event(&EventLabels { name: "http_mirrored_requests", workload: Some(self.workload.clone()), more }, 1);
+        let more = vec![(DESTINATION_SERVICE, self.backend.key.to_string().into()), ("result", result.into())];
+        self.engine.recorder.event(
+            &EventLabels { family: &families::MIRRORED_REQUESTS, workload: Some(self.workload.clone()), more },
+            1,
+        );
     }
 }
 

@@ -43,6 +43,7 @@ pub use factory::Telemetered;
 
 use crate::authorize::HttpPermit;
 use crate::connect::http_pool::AppConnections;
+use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
 use crate::relay::front::{ByteStream, HttpRelay, OutboundConnection};
 use downstream::{Called, Caller, Downstream, Side};
@@ -82,7 +83,9 @@ impl HttpFront {
             client,
             destination,
             endpoint: None,
-            transport: "http",
+            // As the first request went, which is not known yet.
+            transport: "none",
+            http: true,
         };
         let caller = Caller { source, workload, client, service: frontend.key.clone() };
         drop(frontend);
@@ -102,6 +105,7 @@ impl HttpFront {
             destination: inbound.destination,
             endpoint: Some(inbound.destination),
             transport: downstream::peer_security(inbound).transport(),
+            http: true,
         };
         drop(view);
         let app = AppConnections::new(self.0.settings.pool);
@@ -113,10 +117,9 @@ impl HttpFront {
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let started = Instant::now();
-        let conn = Downstream::new(&self.0, self.0.register(), side);
-        self.0.observer.opened(&told);
-        let ended = serve::serve(io, conn).await;
-        self.0.observer.closed(&told, &ended, started.elapsed());
+        let conn = Downstream::new(&self.0, self.0.register(), side, told);
+        let ended = serve::serve(io, Rc::clone(&conn)).await;
+        conn.closed(&ended, started.elapsed());
         ended
     }
 }
@@ -127,6 +130,10 @@ impl HttpRelay for HttpFront {
         Box::pin(async move {
             let _reported: Ended = front.serve_inbound(io, permit).await;
         })
+    }
+
+    fn forget(&self, pod: &Rc<LocalWorkload>) {
+        self.0.forget(pod);
     }
 
     fn outbound(&self, io: TcpStream, connection: OutboundConnection) -> LocalBoxFuture<'static, ()> {

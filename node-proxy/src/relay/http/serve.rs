@@ -14,7 +14,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use weft_core::reason::Reason;
 
-use super::LocalExec;
 use super::body::ResponseBody;
 use super::downstream::{Downstream, Side};
 use super::engine::HttpSettings;
@@ -160,7 +159,7 @@ where
         let conn = Rc::clone(conn);
         move |request| respond(Rc::clone(&conn), request)
     });
-    let connection = h2_builder(&conn.engine.settings).serve_connection(TokioIo::new(wire), service);
+    let connection = h2_builder(conn).serve_connection(TokioIo::new(wire), service);
     let mut connection = pin!(connection);
     let mut leaving = false;
     let ended = poll_fn(|cx| {
@@ -190,8 +189,37 @@ fn h1_builder(settings: &HttpSettings) -> http1::Builder {
     builder
 }
 
-fn h2_builder(settings: &HttpSettings) -> http2::Builder<LocalExec> {
-    let mut builder = http2::Builder::new(LocalExec);
+/// Runs the requests of an HTTP/2 connection, each in a task of its own, which is where it may panic.
+#[derive(Clone)]
+struct RequestExec(Rc<Downstream>);
+
+impl<F> hyper::rt::Executor<F> for RequestExec
+where
+    F: Future + 'static,
+{
+    fn execute(&self, task: F) {
+        let conn = Rc::clone(&self.0);
+        // The codec's own tasks report through what they serve.
+        drop(tokio::task::spawn_local(async move {
+            let _counted = CountPanic(&conn);
+            drop(task.await);
+        }));
+    }
+}
+
+struct CountPanic<'a>(&'a Downstream);
+
+impl Drop for CountPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked();
+        }
+    }
+}
+
+fn h2_builder(conn: &Rc<Downstream>) -> http2::Builder<RequestExec> {
+    let settings = &conn.engine.settings;
+    let mut builder = http2::Builder::new(RequestExec(Rc::clone(conn)));
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)

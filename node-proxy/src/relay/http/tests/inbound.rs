@@ -67,6 +67,17 @@ fn policy(method: &str) -> Change {
     })))
 }
 
+/// Would deny everything.
+fn dry_run() -> Change {
+    Change::Upsert(Resource::Authorization(Arc::new(AuthorizationPolicy {
+        key: PolicyKey::new("shop", "none"),
+        scope: Scope::Namespace("shop".into()),
+        action: Action::Deny,
+        dry_run: true,
+        rules: vec![AuthorizationRule::default()],
+    })))
+}
+
 /// A client's connection to the pod, as the in-memory path brings it.
 async fn connect(world: &World, registry: &Registry, app: SocketAddr, version: Version) -> Client {
     let pod = crate::plain::pod_of(workload(), Arc::new(Loopback));
@@ -90,7 +101,8 @@ fn each_request_is_authorized_as_it_will_be_forwarded_on_the_latest_policy() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let test = async {
         for version in [Version::HTTP_11, Version::HTTP_2] {
-            let world = World::new(vec![Change::Upsert(Resource::Workload(Arc::new(workload()))), policy("GET")]);
+            let world =
+                World::new(vec![Change::Upsert(Resource::Workload(Arc::new(workload()))), policy("GET"), dry_run()]);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let app = listener.local_addr().unwrap();
             tokio::task::spawn_local(async move {
@@ -98,7 +110,7 @@ fn each_request_is_authorized_as_it_will_be_forwarded_on_the_latest_policy() {
                     tokio::task::spawn_local(serve_app(stream, app, echo()));
                 }
             });
-            let registry = Registry::default();
+            let registry = Registry::new(Rc::clone(&world.engine.observer));
             let mut client = connect(&world, &registry, app, version).await;
             assert_eq!(client.get("/ok").await.1["x-path"], "/ok");
             assert_eq!(client.get("/x/..//ok").await.1["x-path"], "/ok", "as forwarded");
@@ -122,6 +134,15 @@ fn each_request_is_authorized_as_it_will_be_forwarded_on_the_latest_policy() {
                 "grpc_status=\"\"",
             ];
             assert_eq!(world.metric("weft_http_requests_total", &denied), Some(3.0));
+            for (decision, policy, mode, times) in [
+                ("allow", "shop/ok", "enforce", 3.0),
+                ("deny", "", "enforce", 4.0),
+                ("would_deny", "shop/none", "audit", 7.0),
+            ] {
+                let policy = format!("policy=\"{policy}\"");
+                let needles = [&*policy, &format!("decision=\"{decision}\""), &format!("mode=\"{mode}\"")];
+                assert_eq!(world.metric("weft_authorization_decisions_total", &needles), Some(times), "{needles:?}");
+            }
             let log = world.logged();
             assert_eq!(log.len(), 7);
             assert_eq!(log[2]["source_identity"], "spiffe://cluster.local/ns/shop/sa/web");

@@ -1,5 +1,6 @@
 //! The HTTP stage between pipes: what a client and an application see, on both versions of HTTP, with the clock paused.
 
+mod churn;
 mod edge;
 mod flow;
 mod inbound;

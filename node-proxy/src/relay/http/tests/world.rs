@@ -18,10 +18,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::task::spawn_local;
 use weft_core::change::{Change, Resource};
-use weft_core::ids::{Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
+use weft_core::ids::{NodeName, Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
 use weft_core::route::*;
 use weft_core::service::*;
-use weft_core::snapshot::Snapshot;
+use weft_core::snapshot::{EndpointEntry, Snapshot};
 
 use crate::balance::{Balancers, Place};
 use crate::connect::{ConnectError, Dial, Target, UpstreamStream, resolve};
@@ -70,6 +70,14 @@ impl Dial for Net {
             Ok(UpstreamStream::Pipe(ours))
         })
     }
+}
+
+/// Whoever is sent to this endpoint panics.
+pub(super) const PANICS: u8 = 66;
+
+fn resolve_or_panic(snapshot: &Snapshot, entry: &EndpointEntry, node: &NodeName) -> Target {
+    assert_ne!(entry.address, address(PANICS), "on purpose");
+    resolve(snapshot, entry, node)
 }
 
 pub(super) fn address(last: u8) -> SocketAddr {
@@ -154,7 +162,7 @@ impl World {
         let engine = Engine::new(EngineParts {
             store: Arc::clone(&store),
             dial: Rc::clone(&net) as Rc<dyn Dial>,
-            resolve,
+            resolve: resolve_or_panic,
             balancers: Balancers::new(Place { node: "n1".into(), zone: None }, Arc::default()),
             observer: Rc::new(WorkerTelemetry::new(Rc::clone(&recorder), log.clone())),
             recorder,
@@ -164,6 +172,16 @@ impl World {
         spawn_local(Rc::clone(&engine).watch());
         let source = Rc::new(LocalWorkload::new(crate::plain::fixed_pod()));
         Self { engine, store, registry, net, source, log: queue }
+    }
+
+    /// The pod that calls.
+    pub(super) fn local(&self) -> &Arc<weft_core::workload::Workload> {
+        self.source.pod.announced()
+    }
+
+    /// The pod that calls has left the node.
+    pub(super) fn forget(&self) {
+        self.engine.forget(&self.source);
     }
 
     pub(super) fn apply(&self, changes: &[Change]) {

@@ -1,0 +1,108 @@
+//! Configuration over a stream, from a server in the same process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tonic::transport::Endpoint;
+use weft_core::change::MeshConfig;
+use weft_core::ids::{PolicyKey, Port};
+use weft_core::policy::{MeshPolicy, Scope, WorkloadLimits};
+use weft_xds::Encoded;
+use weft_xds::server::{Access, Event, Publisher, Server};
+
+use super::*;
+use crate::store::{ConfigSource, SavedFile, Store};
+
+#[test]
+fn a_resource_that_cannot_be_read_is_rejected_by_name_and_the_rest_applied() {
+    let resource = Resource::Mesh(Arc::new(MeshConfig { force_wire: true, ..MeshConfig::default() }));
+    let key = resource.key();
+    let name = |text: &str| ResourceName::new(TypeUrl::new(wire::type_url(&key)), text);
+    let good = Encoded { name: name(&wire::name(&key)), body: Bytes::from(wire::encode(&resource)) };
+    let bad = Encoded { name: name("no such name"), body: Bytes::from_static(b"\xff\xff") };
+    let (changes, rejections) = decode(vec![Update::Set(bad), Update::Set(good)]);
+    assert_eq!(changes, vec![Change::Upsert(resource)]);
+    assert_eq!(rejections.len(), 1);
+    assert_eq!(&*rejections[0].name.name, "no such name");
+}
+
+/// Lets everybody in.
+struct Open;
+
+impl Access for Open {
+    type Client = ();
+
+    fn admit(&self, _: &MetadataMap, _: &tonic::Extensions) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn may_see(&self, (): &(), _: &TypeUrl, _: &str) -> bool {
+        true
+    }
+
+    fn on_event(&self, (): &(), _: Event) {}
+}
+
+/// A channel to a server of what was published.
+fn serve(publisher: &Publisher) -> Channel {
+    let (connections, accepted) = tokio::sync::mpsc::channel::<tokio::io::DuplexStream>(1);
+    let incoming = futures::stream::unfold(accepted, |mut accepted| async move {
+        accepted.recv().await.map(|io| (Ok::<_, std::io::Error>(io), accepted))
+    });
+    let service = Server::service(publisher.clone(), Arc::new(Open));
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let connector = tower::service_fn(move |_: tonic::transport::Uri| {
+        let connections = connections.clone();
+        async move {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            connections.send(theirs).await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(TokioIo::new(ours))
+        }
+    });
+    Endpoint::from_static("http://server").connect_with_connector_lazy(connector)
+}
+
+fn policy(name: &str) -> Resource {
+    Resource::MeshPolicy(Arc::new(MeshPolicy {
+        key: PolicyKey::new("shop", name),
+        scope: Scope::Mesh,
+        created_unix_seconds: 0,
+        mode: None,
+        port_modes: vec![(Port::new(80).unwrap(), weft_core::policy::Mode::Strict)],
+        limits: WorkloadLimits::default(),
+    }))
+}
+
+fn published(resource: &Resource) -> Update {
+    let key = resource.key();
+    let name = ResourceName::new(TypeUrl::new(wire::type_url(&key)), wire::name(&key));
+    Update::Set(Encoded { name, body: Bytes::from(wire::encode(resource)) })
+}
+
+/// A node that was down while an object went: its file still has it.
+#[tokio::test]
+async fn what_is_in_the_saved_configuration_and_gone_since_goes_with_the_first_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SavedFile::new(folder.path().join("config"));
+    let (kept, gone) = (policy("kept"), policy("gone"));
+    let before = Snapshot::default().apply(&[Change::Upsert(kept.clone()), Change::Upsert(gone)]);
+    file.write(&before).unwrap();
+
+    let publisher = Publisher::default();
+    publisher.publish([published(&kept), published(&policy("new"))]);
+    let saved = file.read().unwrap().unwrap();
+    let store = Arc::new(Store::new(saved.clone()));
+    let (sink, source) = ConfigSource::channel();
+    let follower = Arc::clone(&store);
+    tokio::spawn(async move { follower.follow(source).await });
+    let token: TokenSource = Arc::new(|| Ok("token".into()));
+    let (client, mut handle) = ConfigClient::new(&"n1".into(), serve(&publisher), token, sink);
+    tokio::spawn(client.holding(&saved).run());
+
+    let synced = handle.status.wait_for(|status| status.synced);
+    tokio::time::timeout(Duration::from_secs(10), synced).await.expect("in time").unwrap();
+    let names: Vec<_> = store.load().mesh_policies().map(|policy| policy.key.to_string()).collect();
+    assert_eq!(names, ["shop/kept", "shop/new"]);
+}
