@@ -27,6 +27,11 @@ unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
 	cargo test --workspace --quiet
 
+demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP=1 leaves it up with a shell
+	@$(INSTALL) build demo
+	cargo build --bins
+	@$${CARGO_TARGET_DIR:-target}/debug/weft-demo
+
 bench: ## Weft beside Envoy, nginx and HAProxy on one core; ARGS="--only plain --rounds 5 --out bench.json"
 	@$(INSTALL) build bench
 	cargo bench -p weft-bench --profile quick --bench peers -- $(ARGS)
@@ -34,4 +39,4 @@ bench: ## Weft beside Envoy, nginx and HAProxy on one core; ARGS="--only plain -
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test lint unit bench clean
+.PHONY: help build test lint unit demo bench clean

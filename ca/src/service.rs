@@ -21,10 +21,10 @@ use weft_api::weft::ca::v1::{
     CreateCertificateRequest, CreateCertificateResponse, TrustBundle, TrustDomainRoots, WatchBundleRequest,
 };
 use weft_core::identity::SpiffeId;
+use weft_tls::pem::certificate as pem;
 
 use crate::auth::{Authenticator, Caller, IssueRule, Unauthenticated};
 use crate::authority::{Authority, Bundle, Issued};
-use crate::store::pem;
 
 /// The largest message read, in bytes: a request, its name, and room.
 const MAX_MESSAGE: usize = 32 * 1024;

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -77,7 +76,7 @@ impl Store {
     /// Certificate and key in one file, so that they are replaced together.
     pub fn save_signer(&self, kind: &str, number: u32, signer: &Signer) -> Result<(), AuthorityError> {
         let key = signer.issuer.key().serialize_pem();
-        self.write(&name(kind, number), format!("{}{key}", pem(&signer.cert)).as_bytes())
+        self.write(&name(kind, number), format!("{}{key}", weft_tls::pem::certificate(&signer.cert)).as_bytes())
     }
 
     pub fn remove_signer(&self, kind: &str, number: u32) {
@@ -103,16 +102,4 @@ impl Store {
 
 fn name(kind: &str, number: u32) -> String {
     format!("{kind}-{number}.pem")
-}
-
-/// A certificate as PEM (RFC 7468).
-pub(crate) fn pem(der: &CertificateDer<'_>) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in text.as_bytes().chunks(64) {
-        out.extend(line.iter().copied().map(char::from));
-        out.push('\n');
-    }
-    out.push_str("-----END CERTIFICATE-----\n");
-    out
 }

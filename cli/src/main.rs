@@ -1,6 +1,7 @@
 //! The `weft` command: one binary for a person's shell and for a node without Kubernetes.
 
 mod explain;
+mod standalone;
 mod validate;
 
 use std::path::PathBuf;
@@ -22,6 +23,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node of a mesh without Kubernetes.
+    Standalone(Box<standalone::Args>),
+    /// Run the data plane of one node; `weft standalone` does so by itself.
+    NodeProxy(Box<weft_node_proxy::process::ProcessSettings>),
+    /// Show what this node of a standalone mesh is and does, and what needs attention.
+    Status(standalone::StatusArgs),
     /// Check manifests: syntax, fields, references.
     Validate(validate::Args),
     /// Say what would become of a call, and which object decides.
@@ -68,6 +75,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Standalone(args) => standalone::run(*args),
+        Command::NodeProxy(settings) => {
+            weft_node_proxy::process::run(*settings)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Status(args) => standalone::run_status(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(args),
         Command::Token(args) => {

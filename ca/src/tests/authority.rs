@@ -179,7 +179,7 @@ fn cacerts_of_another_mesh_share_its_root() {
     let (dir, mounted) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let theirs = open(dir.path());
     let file = |n: &str| std::fs::read_to_string(dir.path().join(n)).unwrap();
-    let root = crate::store::pem(&theirs.bundle().roots[0]);
+    let root = weft_tls::pem::certificate(&theirs.bundle().roots[0]);
     let intermediate = file("intermediate-1.pem");
     let (cert, key) = intermediate.split_at(intermediate.find("-----BEGIN PRIVATE KEY").unwrap());
     let write = |n: &str, text: &str| std::fs::write(mounted.path().join(n), text).unwrap();
@@ -198,7 +198,7 @@ fn cacerts_of_another_mesh_share_its_root() {
     assert!(matches!(ours.start_rotation(), Err(RotateError::External)));
 
     let stranger = tempfile::tempdir().unwrap();
-    write("root-cert.pem", &crate::store::pem(&open(stranger.path()).bundle().roots[0]));
+    write("root-cert.pem", &weft_tls::pem::certificate(&open(stranger.path()).bundle().roots[0]));
     let error = Authority::from_cacerts(mounted.path(), settings(), Clock::system()).unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
     write("root-cert.pem", &root);

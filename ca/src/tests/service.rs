@@ -133,7 +133,7 @@ async fn istios_node_proxy_is_served_under_the_same_rule() {
     let world = world();
     let ask = |named: Option<&SpiffeId>| {
         let der = csr(&id("cart"));
-        let pem = crate::store::pem(&CertificateDer::from(der)).replace("CERTIFICATE", "CERTIFICATE REQUEST");
+        let pem = weft_tls::pem::certificate(&CertificateDer::from(der)).replace("CERTIFICATE", "CERTIFICATE REQUEST");
         let metadata = named.map(|identity| {
             let kind = Some(prost_types::value::Kind::StringValue(identity.to_string()));
             let fields = [("ImpersonatedIdentity".to_owned(), prost_types::Value { kind })];

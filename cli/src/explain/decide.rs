@@ -14,10 +14,12 @@ use weft_core::matching::{HttpTable, L4Table, RequestFacts};
 use weft_core::normalize;
 use weft_core::plan::{ConnectionFacts, ConnectionPlan, plan_connection};
 use weft_core::policy::Mode;
-use weft_core::route::{BackendTarget, HttpAction, RedirectScheme};
+use weft_core::route::{BackendTarget, HttpAction, Parent, RedirectScheme, RouteRule};
 use weft_core::service::EndpointHealth;
 use weft_core::snapshot::{EndpointEntry, Frontend, Snapshot};
 use weft_core::workload::{Enrolment, Workload};
+
+use super::words;
 
 /// A call as a person describes it.
 #[derive(Clone, Debug)]
@@ -214,22 +216,51 @@ impl Case<'_> {
         match plan_http(matched, &facts, &front, 0) {
             HttpPlan::Reply(reply) => {
                 let detail = if reply.detail.is_empty() { String::new() } else { format!(": {}", reply.detail) };
-                let answer = format!("{} answered by the proxy, {}{detail}", reply.status, reply.reason);
+                let nearby = if out.rule.is_none() { self.rules_of(frontend) } else { String::new() };
+                let answer = format!("{} answered by the proxy, {}{detail}{nearby}", reply.status, reply.reason);
                 if reply.status.is_client_error() || reply.status.is_server_error() {
                     out.failure = Some(answer);
                 } else {
                     out.action = Some(answer);
                 }
             }
-            HttpPlan::Forward(_) => {
+            HttpPlan::Forward(plan) => {
+                let changes = words::changes(&plan);
                 let Some(HttpAction::Forward(backends)) = backends else { return };
                 let total: u32 = backends.iter().map(|b| b.weight).sum();
-                out.action = Some(format!("forwards to {} backends by weight", backends.len()));
+                out.action = Some(match backends.len() {
+                    1 => format!("forwards{changes}"),
+                    many => format!("forwards to {many} backends by weight{changes}"),
+                });
                 for backend in &backends {
                     self.backend(&backend.target, (backend.weight, total), out);
                 }
             }
         }
+    }
+
+    /// What the rules of a frontend ask for, when none of them holds.
+    fn rules_of(&self, frontend: &Frontend) -> String {
+        let applies = |parent: &Parent| match parent {
+            Parent::Service { port, consumer } => {
+                *port == frontend.key && consumer.as_ref().is_none_or(|ns| *ns == self.client.namespace)
+            }
+            Parent::Listener { .. } => false,
+        };
+        let mut lines: Vec<_> = self
+            .snapshot
+            .rules()
+            .filter_map(|rule| match &**rule {
+                RouteRule::Http(rule) if rule.parents.iter().any(applies) => Some(rule),
+                _ => None,
+            })
+            .map(|rule| {
+                let wanted: Vec<_> = rule.matches.iter().map(words::wanted).collect();
+                format!("\n            {} wants {}", rule.key, wanted.join(", or "))
+            })
+            .collect();
+        lines.sort();
+        lines.concat()
     }
 
     fn l4(&self, table: &L4Table, out: &mut Explanation) {

@@ -3,6 +3,7 @@
 mod decide;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

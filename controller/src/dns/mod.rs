@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, SRV};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -31,17 +30,19 @@ const TCP_IDLE: Duration = Duration::from_secs(10);
 /// Largest UDP answer we send, whatever the client says it takes (DNS flag day 2020).
 const MAX_UDP_ANSWER: usize = 1232;
 
+/// Gives the latest snapshot.
+pub type Current = Box<dyn Fn() -> Arc<Snapshot> + Send + Sync>;
+
 /// The resolver.
-#[derive(Debug)]
 pub struct Resolver {
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    snapshot: Current,
     upstreams: Vec<SocketAddr>,
     slots: Arc<Semaphore>,
 }
 
 impl Resolver {
     /// A resolver that reads cluster names from `snapshot` and forwards the rest to `upstreams`, in this order.
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, upstreams: Vec<SocketAddr>) -> Arc<Self> {
+    pub fn new(snapshot: Current, upstreams: Vec<SocketAddr>) -> Arc<Self> {
         Arc::new(Self { snapshot, upstreams, slots: Arc::new(Semaphore::new(MAX_QUERIES)) })
     }
 
@@ -113,7 +114,7 @@ impl Resolver {
         }
         match (query.metadata.op_code, query.queries.as_slice()) {
             (OpCode::Query, [question]) if question.query_class() == DNSClass::IN => {
-                let found = answer(&self.snapshot.load(), &plain(question), wanted(question.query_type()));
+                let found = answer(&(self.snapshot)(), &plain(question), wanted(question.query_type()));
                 if found == Answer::NotOurs {
                     return Some(self.forward(bytes, transport).await.unwrap_or_else(|| failure(&query)));
                 }
@@ -249,7 +250,7 @@ mod tests {
     async fn resolver(upstreams: Vec<SocketAddr>) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        tokio::spawn(Resolver::new(Arc::new(ArcSwap::default()), upstreams).serve_udp(socket));
+        tokio::spawn(Resolver::new(Box::new(Arc::<Snapshot>::default), upstreams).serve_udp(socket));
         address
     }
 

@@ -1,10 +1,14 @@
 //! What the primary's task is asked to do, and the handle that asks.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use weft_core::identity::SpiffeId;
 use weft_core::ids::{Name, Namespace, NodeName, PodUid, ServiceAccount, Zone};
 use weft_core::snapshot::Snapshot;
@@ -100,7 +104,11 @@ pub struct PrimaryHandle {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is served over delta xDS.
     pub publisher: Publisher,
+    pub(super) expected: Arc<Mutex<HashMap<(NodeName, SpiffeId), Instant>>>,
 }
+
+/// How long a node may have an identity for a pod that it is only just making.
+const EXPECTED_FOR: Duration = Duration::from_secs(60);
 
 impl PrimaryHandle {
     /// Asks for something. False if the primary's task is gone.
@@ -108,8 +116,19 @@ impl PrimaryHandle {
         self.commands.send(command).await.is_ok()
     }
 
-    /// Whether a pod that uses an identity is bound to a node at this moment: what a node may have certificates for.
+    /// A node is making a pod that uses this identity: its certificate is needed before the pod is reported, so that
+    /// its first connection doesn't wait.
+    pub(super) fn expect(&self, node: &NodeName, identity: SpiffeId) {
+        let mut expected = self.expected.lock();
+        expected.retain(|_, since| since.elapsed() < EXPECTED_FOR);
+        expected.insert((node.clone(), identity), Instant::now());
+    }
+
+    /// Whether a pod that uses an identity is bound to a node at this moment, or is being made there: what a node may
+    /// have certificates for.
     pub fn is_bound(&self, node: &NodeName, identity: &SpiffeId) -> bool {
-        self.snapshot.load().workloads().any(|w| w.node == *node && w.identity == *identity)
+        let expected = self.expected.lock().get(&(node.clone(), identity.clone())).copied();
+        expected.is_some_and(|since| since.elapsed() < EXPECTED_FOR)
+            || self.snapshot.load().workloads().any(|w| w.node == *node && w.identity == *identity)
     }
 }

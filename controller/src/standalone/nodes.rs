@@ -9,6 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weft_api::weft::node::v1 as wire;
 use weft_api::weft::node::v1::nodes_server::{Nodes, NodesServer};
+use weft_core::identity::SpiffeId;
 use weft_core::ids::{NodeName, Zone};
 
 use super::command::{Attachment, Command, EnrolmentView, PrimaryHandle, Verdict};
@@ -132,7 +133,13 @@ impl Session {
         let (reply, verdict) = oneshot::channel();
         let (namespace, name) = (request.namespace.as_str().into(), request.name.as_str().into());
         self.primary.send(Command::Decide { namespace, name, reply }).await;
-        verdict.await.unwrap_or_else(|_| Verdict::Undecided("the primary is stopping".into()))
+        let verdict = verdict.await.unwrap_or_else(|_| Verdict::Undecided("the primary is stopping".into()));
+        if let Verdict::Enrolled { service_account, .. } = &verdict {
+            let domain = self.primary.snapshot.load().mesh().trust_domain.clone();
+            let identity = SpiffeId::new(domain, request.namespace.as_str(), service_account.as_str());
+            self.primary.expect(&self.node, identity);
+        }
+        verdict
     }
 
     fn attachment(&self, pod: wire::PodAttached) -> Result<Attachment, Status> {

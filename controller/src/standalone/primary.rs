@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use weft_core::change::Change;
 use weft_core::ids::NodeName;
@@ -34,6 +34,8 @@ pub struct Manifests {
     pub applied: Vec<Object>,
     /// Gone.
     pub deleted: Vec<ObjectRef>,
+    /// Told when they are published.
+    pub published: Option<oneshot::Sender<()>>,
 }
 
 /// Settings of a primary.
@@ -76,6 +78,7 @@ impl Primary {
             enrolment: enrolment_view,
             snapshot: Arc::clone(&snapshot),
             publisher: publisher.clone(),
+            expected: Arc::default(),
         };
         // Every node of the last run is away until it says otherwise.
         let away = saved.pods.iter().map(|pod| (pod.node.clone(), Instant::now())).collect();
@@ -86,6 +89,7 @@ impl Primary {
     pub async fn run(mut self, mut manifests: mpsc::Receiver<Manifests>, mut statuses: impl FnMut(Vec<StatusUpdate>)) {
         statuses(self.publish());
         loop {
+            let mut published = None;
             let lost = self.away.values().min().map(|since| *since + NODE_GRACE);
             tokio::select! {
                 // Edits first: a flood of reports must not hold them up.
@@ -94,6 +98,7 @@ impl Primary {
                     batch.deleted.iter().for_each(|reference| self.world.delete(reference));
                     batch.applied.into_iter().for_each(|object| self.world.apply(object));
                     self.note_enrolment();
+                    published = batch.published;
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.execute(command),
@@ -108,6 +113,8 @@ impl Primary {
             if !changed.is_empty() {
                 statuses(changed);
             }
+            // Whoever wanted to know may be gone.
+            let _ = published.map(|done| done.send(()));
         }
     }
 
@@ -201,8 +208,7 @@ fn save(file: &Path, saved: &Saved) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::standalone::{Attachment, Verdict};
-    use tokio::sync::oneshot;
-    use weft_core::change::{Resource, ResourceKey};
+    use weft_core::change::ResourceKey;
     use weft_core::ids::{Port, ServiceKey, ServicePortKey};
     use weft_k8s::parse;
 
@@ -229,7 +235,11 @@ spec: { selector: { app: cart }, ports: [{ name: http, port: 80, targetPort: htt
     fn manifests(text: &str) -> Manifests {
         let parsed = parse::parse("test.yaml", text);
         assert!(parsed.findings.is_empty(), "{:?}", parsed.findings);
-        Manifests { applied: parsed.objects.into_iter().map(|l| l.object).collect(), deleted: Vec::new() }
+        Manifests {
+            applied: parsed.objects.into_iter().map(|l| l.object).collect(),
+            deleted: Vec::new(),
+            published: None,
+        }
     }
 
     fn attachment(node: &str, ip: &str) -> Attachment {
@@ -360,15 +370,23 @@ spec: { selector: { app: cart }, ports: [{ name: http, port: 80, targetPort: htt
     #[tokio::test(start_paused = true)]
     async fn what_is_published_decodes_to_what_the_primary_has() {
         let running = start(tempfile::tempdir().unwrap());
-        running.manifests.send(manifests(MANIFESTS)).await.unwrap();
+        let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop");
+        for file in std::fs::read_dir(shop).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            running.manifests.send(manifests(&text)).await.unwrap();
+        }
+        running.settle().await;
         running.settle().await;
         let resources = running.handle.snapshot.load().resources();
-        assert!(resources.iter().any(|r| matches!(r.key(), ResourceKey::Service(_))));
+        let any = |wanted: fn(&ResourceKey) -> bool| resources.iter().any(|r| wanted(&r.key()));
+        assert!(any(|key| matches!(key, ResourceKey::Service(_))));
+        assert!(any(|key| matches!(key, ResourceKey::Rule(_))));
+        assert!(any(|key| matches!(key, ResourceKey::Authorization(_))));
+        assert!(any(|key| matches!(key, ResourceKey::MeshPolicy(_))));
         for resource in resources {
             let Update::Set(encoded) = encode(&Change::Upsert(resource.clone())) else { panic!("a removal") };
             let decoded = wire::decode(encoded.name.type_url.as_str(), &encoded.name.name, &encoded.body).unwrap();
             assert_eq!(decoded, resource);
-            assert!(!matches!(decoded, Resource::Rule(_)));
         }
     }
 }

@@ -119,8 +119,8 @@ impl CniChain {
         let range = |subnet: String, start: String| json!([{ "subnet": subnet, "rangeStart": start }]);
         // Above what the world gives to its own pods.
         let (v4, v6) = (node.pod_range4(), node.pod_range6());
-        let start4 = std::net::Ipv4Addr::from_bits(v4.to_bits() + 251);
-        let start6 = std::net::Ipv6Addr::from_bits(v6.to_bits() + 251);
+        let start4 = std::net::Ipv4Addr::from_bits(v4.to_bits() + 128);
+        let start6 = std::net::Ipv6Addr::from_bits(v6.to_bits() + 128);
         let ranges = [range(format!("{v4}/24"), start4.to_string()), range(format!("{v6}/64"), start6.to_string())];
         let ipam = json!({
             "type": "host-local", "dataDir": state, "ranges": ranges,

@@ -24,7 +24,7 @@ use crate::netns::Netns;
 /// Worlds of this process so far; part of every name.
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 /// The most pods a node has addresses for.
-const PODS_PER_NODE: u16 = 250;
+const PODS_PER_NODE: u16 = 126;
 
 /// A set of nodes and pods. Dropping it (and every clone of its pods) removes all of it.
 #[derive(Debug)]

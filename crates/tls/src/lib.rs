@@ -26,6 +26,7 @@ mod leaf;
 mod manager;
 mod mesh;
 mod peer;
+pub mod pem;
 mod provider;
 mod serve;
 mod sessions;

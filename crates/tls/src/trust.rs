@@ -100,6 +100,11 @@ impl TrustBundle {
         self.domains.get(domain).map(|r| r.ders.as_slice()).unwrap_or_default()
     }
 
+    /// The roots of a trust domain as PEM text, one after the other.
+    pub fn to_pem(&self, domain: &TrustDomain) -> String {
+        self.roots(domain).iter().map(crate::pem::certificate).collect()
+    }
+
     pub(crate) fn anchors(&self, domain: &TrustDomain) -> Option<&[TrustAnchor<'static>]> {
         self.domains.get(domain).map(|r| r.anchors.as_slice())
     }

@@ -13,15 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use weft_core::identity::TrustDomain;
+use weft_core::ids::NodeName;
 use weft_sys::SeqPacketListener;
 use weft_tls::{CertManager, CertStore, Clock, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
 use crate::handover::{give_up_to_successor, take_over};
-use crate::inpod::{InpodClient, Manager, follow_agent};
+use crate::inpod::{InpodClient, LinkState, Manager, follow_agent};
 use crate::store::{SavedFile, Store};
 use crate::telemetry::{Alive, ProcessMetrics};
 use crate::worker::{Command, Engine, Node, Workers};
@@ -66,6 +68,7 @@ pub struct Proxy {
     workers: Workers,
     handover: Option<SeqPacketListener>,
     agent: JoinHandle<()>,
+    agent_link: watch::Receiver<LinkState>,
     saving: Option<JoinHandle<()>>,
     limits: JoinHandle<()>,
     telemetry: JoinHandle<()>,
@@ -110,9 +113,16 @@ impl Proxy {
         let telemetry = tokio::spawn(retain_telemetry(Arc::clone(&node), Arc::clone(&manager), sources.engine));
         let saved = settings.saved_config.clone().map(SavedFile::new);
         let saving = saved.map(|file| tokio::spawn(file.follow(Arc::clone(&node.store))));
-        let agent = tokio::spawn(serve_agent(settings.clone(), Arc::clone(&manager), sources.trust_domain));
+        let (client, agent_link) = InpodClient::new(settings.agent_socket.clone(), env!("CARGO_PKG_VERSION"));
+        let served = Arc::clone(&manager);
+        let agent = tokio::spawn(serve_agent(client, settings.node.clone(), served, sources.trust_domain));
         let handover = handover.transpose()?;
-        Ok(Self { node, manager, workers, handover, agent, saving, limits, telemetry, settings })
+        Ok(Self { node, manager, workers, handover, agent, agent_link, saving, limits, telemetry, settings })
+    }
+
+    /// How the conversation with the node's agent stands.
+    pub fn agent_link(&self) -> watch::Receiver<LinkState> {
+        self.agent_link.clone()
     }
 
     /// The metrics of the process, for the admin page.
@@ -193,10 +203,9 @@ async fn inherit(socket: &Option<PathBuf>, node: &Node, manager: &Manager) {
     }
 }
 
-async fn serve_agent(settings: Settings, manager: Arc<Manager>, trust_domain: TrustDomain) {
-    let (client, _state) = InpodClient::new(settings.agent_socket, env!("CARGO_PKG_VERSION"));
+async fn serve_agent(client: InpodClient, node: NodeName, manager: Arc<Manager>, trust_domain: TrustDomain) {
     let (events, received) = tokio::sync::mpsc::channel(AGENT_QUEUE);
-    tokio::join!(client.run(events), follow_agent(&manager, received, &trust_domain, &settings.node));
+    tokio::join!(client.run(events), follow_agent(&manager, received, &trust_domain, &node));
 }
 
 /// Series of what is gone go, so that metrics don't grow with the node's history.

@@ -64,6 +64,12 @@ pub struct Settings {
 #[error("{}", .0.join("\n"))]
 pub struct InvalidSettings(Vec<String>);
 
+impl InvalidSettings {
+    pub(crate) fn from_list(mistakes: Vec<String>) -> Result<(), Self> {
+        if mistakes.is_empty() { Ok(()) } else { Err(Self(mistakes)) }
+    }
+}
+
 /// What the node can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizing {
@@ -79,6 +85,10 @@ impl Settings {
     /// # Errors
     /// The list.
     pub fn validate(&self) -> Result<(), InvalidSettings> {
+        InvalidSettings::from_list(self.mistakes())
+    }
+
+    pub(crate) fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         if self.connect_timeout.is_zero() {
             mistakes.push("--connect-timeout must be more than 0".to_owned());
@@ -97,7 +107,7 @@ impl Settings {
                 mistakes.push(format!("{name} must be an absolute path"));
             }
         }
-        if mistakes.is_empty() { Ok(()) } else { Err(InvalidSettings(mistakes)) }
+        mistakes
     }
 
     /// How many workers to start.

@@ -134,7 +134,7 @@ impl Index {
             }
         }
         all.sort_by_key(|(reference, policy)| (created_seconds(&policy.metadata), reference.clone()));
-        let is_mesh = |key: &&PolicyKey| key.name.as_str().starts_with("MeshPolicy/");
+        let is_mesh = |key: &&PolicyKey| key.name.as_str().starts_with("MeshPolicy:");
         let mut gone: BTreeSet<PolicyKey> = self.policies.selected.keys().filter(is_mesh).cloned().collect();
         gone.extend(self.emitted.iter().filter_map(|r| match r {
             Resource::MeshPolicy(p) => Some(p.key.clone()),

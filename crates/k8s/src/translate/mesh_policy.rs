@@ -14,10 +14,11 @@ use crate::object::policy::{MeshPolicy as Spec, TrafficMode};
 /// The key of a MeshPolicy in the data plane.
 ///
 /// Workloads list both kinds of policies by key, so the name is marked: an AuthorizationPolicy and a MeshPolicy of
-/// one name must not select each other's workloads. `/` can't be in a Kubernetes name.
+/// one name must not select each other's workloads. `:` can't be in a Kubernetes name, and `/` separates the parts of a
+/// key.
 pub fn key(object: &Spec) -> PolicyKey {
     let meta = &object.metadata;
-    let name = format!("MeshPolicy/{}", meta.name.as_deref().unwrap_or_default());
+    let name = format!("MeshPolicy:{}", meta.name.as_deref().unwrap_or_default());
     PolicyKey::new(meta.namespace.as_deref().unwrap_or("default"), name)
 }
 

@@ -114,7 +114,13 @@ async fn worker(shared: Arc<(Load, AtomicU64)>, start: Instant) -> Result<Report
         }
         let since = due.unwrap_or_else(Instant::now);
         match timeout(load.deadline, one(load, &mut connection)).await {
-            Ok(Ok(reply)) => report.count(load, &reply, since.elapsed())?,
+            Ok(Ok(reply)) => {
+                report.count(load, &reply, since.elapsed())?;
+                // RFC 9112, section 9.6: no more requests on it.
+                if reply.header("connection").is_some_and(|text| text.eq_ignore_ascii_case("close")) {
+                    connection = None;
+                }
+            }
             Ok(Err(e)) => {
                 connection = None;
                 report.fail(format!("{e:#}"));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_core::ids::NodeName;
+use weft_core::reason::Reason;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
 
 use super::wire::{End, Watched};
@@ -19,6 +20,10 @@ use crate::observe::Observer;
 use crate::store::Store;
 use crate::telemetry::{AccessLog, EventLabels, Recorder, families};
 use crate::util::FastHash;
+
+/// How long a draining worker waits for the next request of an idle HTTP/1 connection, to answer it with
+/// `Connection: close`, before it ends the connection itself.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How to get to an endpoint from this node: a pure function.
 pub type Resolve = fn(&Snapshot, &EndpointEntry, &NodeName) -> Target;
@@ -90,7 +95,7 @@ pub struct Engine {
     targets: RefCell<Targets>,
     clock: Rc<Cell<Instant>>,
     watched: RefCell<Vec<Weak<Watched>>>,
-    draining: Cell<bool>,
+    draining: Cell<Option<Instant>>,
 }
 
 /// By the address of the entry's allocation, which the map keeps alive.
@@ -116,7 +121,7 @@ impl Engine {
             targets: RefCell::default(),
             clock: Rc::new(Cell::new(Instant::now())),
             watched: RefCell::default(),
-            draining: Cell::new(false),
+            draining: Cell::new(None),
         })
     }
 
@@ -150,16 +155,17 @@ impl Engine {
     pub(super) fn register(&self) -> Rc<Watched> {
         self.clock.set(Instant::now());
         let watched = Rc::new(Watched::new(&self.clock));
-        if self.draining.get() {
+        if self.draining.get().is_some() {
             watched.end(End::Gracefully);
         }
         self.watched.borrow_mut().push(Rc::downgrade(&watched));
         watched
     }
 
-    /// Ends every connection after what is under way on it: HTTP/1 by `Connection: close`, HTTP/2 by GOAWAY.
+    /// Ends every connection after what is under way on it: HTTP/1 by `Connection: close` on its next answer, or when no
+    /// request came for a while; HTTP/2 by GOAWAY.
     pub fn drain(&self) {
-        self.draining.set(true);
+        self.draining.set(Some(Instant::now()));
         for watched in self.watched.borrow().iter().filter_map(Weak::upgrade) {
             watched.end(End::Gracefully);
         }
@@ -206,6 +212,8 @@ impl Engine {
                 let Some(watched) = watched.upgrade() else { return false };
                 if let Some(why) = watched.expired(now, self.settings.header_timeout, self.settings.idle_timeout) {
                     watched.end(End::Now(why));
+                } else if self.draining.get().is_some_and(|since| watched.is_idle_for(LINGER, since, now)) {
+                    watched.end(End::Now(Reason::Draining));
                 }
                 true
             });

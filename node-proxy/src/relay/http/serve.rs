@@ -57,8 +57,8 @@ where
             let mut reading = pin!(io.read_buf(&mut read));
             poll_fn(|cx| match conn.poll_end(cx) {
                 Some(End::Now(reason)) => Poll::Ready(Err(reason)),
-                Some(End::Gracefully) => Poll::Ready(Err(Reason::Draining)),
-                None => reading.as_mut().poll(cx).map(|got| got.map_err(|_| Reason::DownstreamReset)),
+                // Its first request may be on the way; the worker's watch ends it if none comes.
+                _ => reading.as_mut().poll(cx).map(|got| got.map_err(|_| Reason::DownstreamReset)),
             })
             .await?
         };
@@ -98,7 +98,9 @@ where
     let ended = poll_fn(|cx| {
         match conn.poll_end(cx) {
             Some(End::Now(reason)) => return Poll::Ready(Err(reason)),
-            Some(End::Gracefully) if !leaving => {
+            // An idle client may be sending its next request at this moment: it gets an answer, with
+            // `Connection: close`. If none comes, the worker's watch ends the connection.
+            Some(End::Gracefully) if !leaving && conn.watched.busy.get() > 0 => {
                 leaving = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }

@@ -103,6 +103,12 @@ impl Watched {
         self.end.get()
     }
 
+    /// Whether nothing has happened for so long, counted from `start` at the earliest.
+    pub(crate) fn is_idle_for(&self, time: std::time::Duration, start: Instant, now: Instant) -> bool {
+        let since = self.active.get().max(start);
+        self.busy.get() == 0 && self.head_since.get().is_none() && now.saturating_duration_since(since) >= time
+    }
+
     /// Whether the connection outlived one of its limits.
     pub(crate) fn expired(&self, now: Instant, head: std::time::Duration, idle: std::time::Duration) -> Option<Reason> {
         if self.busy.get() > 0 {

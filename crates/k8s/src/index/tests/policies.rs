@@ -243,5 +243,5 @@ fn policies_of_one_name_but_two_kinds_do_not_mix() {
         Resource::MeshPolicy(p) => Some(p.key.to_string()),
         _ => None,
     });
-    assert_eq!(key.as_deref(), Some("shop/MeshPolicy/p"));
+    assert_eq!(key.as_deref(), Some("shop/MeshPolicy:p"));
 }

@@ -270,3 +270,22 @@ fn a_drain_finishes_what_is_under_way_and_takes_no_more() {
         });
     }
 }
+
+#[test]
+fn an_idle_client_gets_one_more_answer_from_a_draining_worker() {
+    on_worker(async {
+        let world = World::new(service_one());
+        world.app(1, Rc::new(|_, _| Box::pin(async { Response::new(full("done")) })));
+        let mut client = world.connect(Version::HTTP_11).await;
+        assert_eq!(&client.get("/").await.2[..], b"done");
+        world.engine.drain();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (status, headers, body) = client.get("/").await;
+        assert_eq!((status, &body[..]), (200, &b"done"[..]));
+        assert_eq!(headers.get("connection").map(|v| v.as_bytes()), Some(&b"close"[..]));
+        // Another that asks for nothing more is ended after a while.
+        let _silent = world.connect_raw();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(world.engine.connections(), 0);
+    });
+}

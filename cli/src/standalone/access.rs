@@ -1,0 +1,100 @@
+//! Who may ask the primary for what: nodes by their tokens.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+use weft_ca::{Authenticator, Caller, IssueRule, Refusal, Unauthenticated};
+use weft_controller::standalone::{PrimaryHandle, Tokens, bearer};
+use weft_core::identity::SpiffeId;
+use weft_core::ids::NodeName;
+use weft_xds::server::{Access, Event};
+
+/// How far a node's proxy follows the configuration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Streams that are open: its proxy, its resolver, and a proxy that drains.
+    pub streams: usize,
+    /// Whether it has everything that was published when it was last heard of.
+    pub synced: bool,
+    /// Refusals since the primary started.
+    pub nacks: u64,
+    /// The last refusal.
+    pub last_nack: Option<String>,
+}
+
+/// What the primary's service of configuration needs.
+#[derive(Debug)]
+pub struct NodeAccess {
+    tokens: Arc<Tokens>,
+    nodes: Mutex<BTreeMap<NodeName, NodeView>>,
+}
+
+impl NodeAccess {
+    /// Lets nodes in by these tokens.
+    pub fn new(tokens: Arc<Tokens>) -> Self {
+        Self { tokens, nodes: Mutex::default() }
+    }
+
+    /// The nodes seen so far.
+    pub fn nodes(&self) -> BTreeMap<NodeName, NodeView> {
+        self.nodes.lock().clone()
+    }
+}
+
+impl Access for NodeAccess {
+    type Client = NodeName;
+
+    fn admit(&self, metadata: &MetadataMap, _extensions: &tonic::Extensions) -> Result<NodeName, Status> {
+        let token = bearer(metadata).ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
+        self.tokens.node_of(token).ok_or_else(|| Status::unauthenticated("the token is not valid"))
+    }
+
+    fn on_event(&self, node: &NodeName, event: Event) {
+        let mut nodes = self.nodes.lock();
+        let view = nodes.entry(node.clone()).or_default();
+        match event {
+            Event::Connected => view.streams += 1,
+            Event::Disconnected => view.streams = view.streams.saturating_sub(1),
+            Event::Synced(_) => view.synced = true,
+            Event::Nacked { type_url, reason } => {
+                tracing::error!(%node, %type_url, reason, "a node refuses configuration");
+                view.nacks += 1;
+                view.last_nack = Some(format!("{type_url}: {reason}"));
+            }
+        }
+    }
+}
+
+/// Knows nodes by their tokens.
+#[derive(Debug)]
+pub struct NodeTokens(pub Arc<Tokens>);
+
+impl Authenticator for NodeTokens {
+    fn authenticate<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, Unauthenticated>> + Send + 'a>> {
+        let node = self.0.node_of(token).map(Caller::Node).ok_or(Unauthenticated::Invalid);
+        Box::pin(std::future::ready(node))
+    }
+}
+
+/// A node may have an identity while a pod that uses it is there.
+#[derive(Debug)]
+pub struct BoundPods(pub PrimaryHandle);
+
+impl IssueRule for BoundPods {
+    fn may_issue(&self, caller: &Caller, identity: &SpiffeId) -> Result<(), Refusal> {
+        match caller {
+            Caller::Node(node) if self.0.is_bound(node, identity) => Ok(()),
+            Caller::Node(node) => Err(Refusal::NotOnNode { node: node.clone(), identity: identity.clone() }),
+            Caller::Workload(own) => Err(Refusal::NotOwn { caller: own.clone(), identity: identity.clone() }),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The node proxy as a process: settings, configuration, certificates, telemetry and the proxy put together.
+//!
+//! Order of a start: the saved configuration, or else the first whole one of the controller; then the pods. A proxy
+//! that knows nothing yet would take every address for one outside the mesh, so until it knows, no pod is given to it
+//! and the predecessor, if there is one, goes on.
+
+mod logging;
+mod settings;
+mod trust;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
+use weft_xds::client::ClientStatus;
+
+pub use self::logging::{LogControl, start_logging};
+pub use self::settings::{Account, ControlSettings, ProcessSettings, TelemetrySettings};
+pub use self::trust::keep_trust;
+use crate::admin::Admin;
+use crate::app::{Ending, Proxy, Sources};
+use crate::control::{ConfigClient, TokenSource, channel};
+use crate::identity_client::IdentityClient;
+use crate::inpod::LinkState;
+use crate::relay::http::{HttpSettings, Telemetered};
+use crate::store::{ConfigSource, SavedFile, Store};
+use crate::telemetry::{AccessLog, ProcessMetrics, Registry};
+
+/// Threads for everything that is not a connection.
+const CONTROL_THREADS: usize = 2;
+/// How often somebody is told what a start still waits for.
+const WAITING: Duration = Duration::from_secs(10);
+
+/// Runs a node proxy until it was told to end and has drained, or a successor has taken over.
+///
+/// # Errors
+/// Settings, files and sockets without which there is nothing to run.
+pub fn run(settings: ProcessSettings) -> anyhow::Result<()> {
+    settings.validate()?;
+    let log = start_logging(&settings.telemetry.log)?;
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    let ending = runtime.block_on(serve(settings, log))?;
+    tracing::info!(?ending, "ended");
+    // Tasks that wait on peers must not hold the end up.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<Ending> {
+    let mut signals = Signals::new()?;
+    let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    let store = Arc::new(Store::new(saved(settings.proxy.saved_config.as_deref())));
+    let starts_with_saved = !store.load().resources().is_empty();
+    let control = Control::start(&settings, &store)?;
+    let (registry, engine) = engine(&settings)?;
+    let quit = CancellationToken::new();
+    let (agent, agent_seen) = watch::channel(LinkState::Connecting);
+    let metrics = Arc::<OnceLock<ProcessMetrics>>::default();
+    let admin = Admin {
+        registry,
+        process_metrics: process_metrics(prometheus, Arc::clone(&metrics)),
+        store: Arc::clone(&store),
+        missing: missing(control.config.clone(), starts_with_saved, agent_seen),
+        connections: Box::new(|| serde_json::Value::Null),
+        set_log_filter: Box::new(move |filter| log.set(filter)),
+        quit: quit.clone(),
+    };
+    let admin = serve_admin(admin, &settings);
+    if !starts_with_saved {
+        let known = first_configuration(control.config.clone());
+        tokio::select! { () = known => {}, () = signals.stop() => return Ok(Ending::Stopped) }
+    }
+    let sources = Sources {
+        authority: Arc::new(control.identities),
+        trust: control.trust,
+        trust_domain: settings.control.trust_domain.clone(),
+        store,
+        engine,
+    };
+    let proxy = Proxy::start(settings.proxy.clone(), sources).await?;
+    tokio::spawn(forward(proxy.agent_link(), agent));
+    // Set once: there is one proxy.
+    let _ = metrics.set(proxy.metrics().with_config(control.config.clone()));
+    tracing::info!(node = %settings.proxy.node, "serving");
+    let ending = proxy
+        .run(async {
+            tokio::select! { () = signals.stop() => {}, () = quit.cancelled() => {} }
+        })
+        .await;
+    admin.cancel();
+    Ok(ending)
+}
+
+/// The conversation with the control plane, under way.
+struct Control {
+    trust: TrustStore,
+    identities: IdentityClient,
+    config: watch::Receiver<ClientStatus>,
+}
+
+impl Control {
+    fn start(settings: &ProcessSettings, store: &Arc<Store>) -> anyhow::Result<Self> {
+        let control = &settings.control;
+        let trust = trust::open(control)?;
+        let token = token_source(&control.token_file);
+        let client = |account: &Account| {
+            ControlClient::new(ServerTrust::Bundle(trust.clone()), account.expected(), Clock::system())
+        };
+        let ca = control.ca.as_ref().unwrap_or(&control.control);
+        let identities =
+            IdentityClient::new(ca.clone(), client(&control.ca_account)?, Arc::clone(&token), trust.clone());
+        tokio::spawn({
+            let identities = identities.clone();
+            async move { identities.follow_bundle().await }
+        });
+        tokio::spawn(keep_trust(control.trust_bundle.clone(), control.trust_domain.clone(), trust.clone()));
+        let (sink, source) = ConfigSource::channel();
+        tokio::spawn({
+            let store = Arc::clone(store);
+            async move { store.follow(source).await }
+        });
+        let channel = channel(control.control.clone(), client(&control.control_account)?);
+        let (config, handle) = ConfigClient::new(&settings.proxy.node, channel, token, sink);
+        let config = config.holding(&store.load());
+        tokio::spawn(async move {
+            // The client serves demands only while somebody can make them.
+            let _demands = handle.demands;
+            config.run().await;
+        });
+        Ok(Self { trust, identities, config: handle.status })
+    }
+}
+
+fn engine(settings: &ProcessSettings) -> anyhow::Result<(Arc<Registry>, Arc<Telemetered>)> {
+    let registry = Arc::<Registry>::default();
+    let (log, queue) = AccessLog::new(settings.telemetry.access_log, settings.telemetry.access_log_format);
+    std::thread::Builder::new().name("access-log".into()).spawn(move || {
+        // Whoever reads it may go away; traffic goes on without a log.
+        if let Err(error) = queue.write_to(io::stdout().lock()) {
+            tracing::error!("the access log can't be written any more: {error}");
+        }
+    })?;
+    let (limits, zone) = (settings.proxy.limits(), settings.control.zone.clone());
+    let settings = HttpSettings { connect_timeout: limits.connect, ..HttpSettings::default() };
+    let engine = Telemetered { registry: Arc::clone(&registry), log, affinity: Arc::default(), zone, settings };
+    Ok((registry, Arc::new(engine)))
+}
+
+fn saved(file: Option<&Path>) -> weft_core::snapshot::Snapshot {
+    let Some(path) = file else { return Default::default() };
+    match SavedFile::new(path).read() {
+        Ok(snapshot) => snapshot.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(file = %path.display(), "saved configuration not used: {error}");
+            Default::default()
+        }
+    }
+}
+
+fn token_source(file: &Path) -> TokenSource {
+    let file = file.to_owned();
+    Arc::new(move || std::fs::read_to_string(&file))
+}
+
+async fn first_configuration(mut status: watch::Receiver<ClientStatus>) {
+    loop {
+        let synced = status.wait_for(|status| status.synced);
+        if tokio::time::timeout(WAITING, synced).await.is_ok() {
+            return;
+        }
+        let error = status.borrow().last_error.clone().unwrap_or_else(|| "no answer yet".to_owned());
+        tracing::warn!(error, "waiting for the controller: there is no saved configuration to start with");
+    }
+}
+
+/// Those of the `metrics` crate, and those of the proxy once it runs.
+fn process_metrics(
+    prometheus: PrometheusHandle,
+    proxy: Arc<OnceLock<ProcessMetrics>>,
+) -> Box<dyn Fn() -> String + Send + Sync> {
+    Box::new(move || {
+        prometheus.run_upkeep();
+        prometheus.render() + &proxy.get().map(ProcessMetrics::render).unwrap_or_default()
+    })
+}
+
+fn missing(
+    config: watch::Receiver<ClientStatus>,
+    has_saved: bool,
+    agent: watch::Receiver<LinkState>,
+) -> Box<dyn Fn() -> Vec<&'static str> + Send + Sync> {
+    Box::new(move || {
+        let mut missing = Vec::new();
+        if !has_saved && !config.borrow().synced {
+            missing.push("configuration from the controller");
+        }
+        if *agent.borrow() != LinkState::Live {
+            missing.push("pods from the node's agent");
+        }
+        missing
+    })
+}
+
+/// Serves until the token that it returns is cancelled. A predecessor may still have the address: its turn to drain
+/// comes, and then the address is free.
+fn serve_admin(admin: Admin, settings: &ProcessSettings) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let (admin, address, stopped) = (Arc::new(admin), settings.telemetry.admin, stop.clone());
+    tokio::spawn(async move {
+        let mut said = false;
+        while let Err(error) = Arc::clone(&admin).serve(address, stopped.clone()).await {
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(%address, "the admin server can't listen yet: {error}");
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    stop
+}
+
+async fn forward(mut from: watch::Receiver<LinkState>, to: watch::Sender<LinkState>) {
+    loop {
+        to.send_replace(*from.borrow_and_update());
+        if from.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The soft limit of descriptors is what decides how many connections fit; the hard one is ours to use.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(soft, hard, "the limit of descriptors stays low: {error}");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
+}

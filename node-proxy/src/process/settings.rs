@@ -1,0 +1,183 @@
+//! Settings of the process around a node proxy.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use weft_core::identity::TrustDomain;
+use weft_core::ids::{Namespace, ServiceAccount, Zone};
+use weft_tls::ExpectedServer;
+
+use crate::app::{InvalidSettings, Settings};
+use crate::telemetry::{LogFormat, LogPolicy};
+
+/// Settings of the `node-proxy` process.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ProcessSettings {
+    /// The proxy itself.
+    #[command(flatten)]
+    pub proxy: Settings,
+    /// Where configuration and certificates come from.
+    #[command(flatten)]
+    pub control: ControlSettings,
+    /// What it tells.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+/// Where configuration and certificates come from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ControlSettings {
+    /// The controller that serves configuration, HOST:PORT
+    #[arg(long, env = "WEFT_CONTROL")]
+    pub control: String,
+    /// Who the controller must be, NAMESPACE/SERVICEACCOUNT
+    #[arg(long, env = "WEFT_CONTROL_ACCOUNT", default_value = "weft-system/weft-controller", value_parser = account)]
+    pub control_account: Account,
+    /// The certificate authority, HOST:PORT; the controller's address if left out
+    #[arg(long, env = "WEFT_CA")]
+    pub ca: Option<String>,
+    /// Who the certificate authority must be, NAMESPACE/SERVICEACCOUNT
+    #[arg(long, env = "WEFT_CA_ACCOUNT", default_value = "weft-system/weft-ca", value_parser = account)]
+    pub ca_account: Account,
+    /// File with the token that proves which node this is; read anew for every connection
+    #[arg(long, env = "WEFT_TOKEN_FILE", default_value = "/var/run/secrets/tokens/weft")]
+    pub token_file: PathBuf,
+    /// PEM file with the mesh's roots to start with; kept up to date if it can be written
+    #[arg(long, env = "WEFT_TRUST_BUNDLE", default_value = "/var/run/secrets/weft/root.pem")]
+    pub trust_bundle: PathBuf,
+    /// The mesh's trust domain
+    #[arg(long, env = "WEFT_TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: TrustDomain,
+    /// The zone this node is in, for endpoints nearby
+    #[arg(long, env = "WEFT_ZONE", value_parser = zone)]
+    pub zone: Option<Zone>,
+}
+
+/// What the process tells.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TelemetrySettings {
+    /// Loopback address of the admin server
+    #[arg(long, env = "WEFT_ADMIN", default_value = "127.0.0.1:15000")]
+    pub admin: SocketAddr,
+    /// Which requests and connections get a line: off, errors, all, or a share such as 0.01 (errors always included)
+    #[arg(long, env = "WEFT_ACCESS_LOG", default_value = "errors", value_parser = log_policy)]
+    pub access_log: LogPolicy,
+    /// How lines of the access log look: json or text
+    #[arg(long, env = "WEFT_ACCESS_LOG_FORMAT", default_value = "json", value_parser = log_format)]
+    pub access_log_format: LogFormat,
+    /// Filter of the process's own log, such as info or weft_node_proxy=debug,info
+    #[arg(long, env = "WEFT_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// A ServiceAccount, as its namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub service_account: ServiceAccount,
+}
+
+impl Account {
+    pub(super) fn expected(&self) -> ExpectedServer {
+        let Self { namespace, service_account } = self.clone();
+        ExpectedServer::Account { namespace, service_account }
+    }
+}
+
+impl ProcessSettings {
+    /// Looks for mistakes, all of them.
+    ///
+    /// # Errors
+    /// The list.
+    pub fn validate(&self) -> Result<(), InvalidSettings> {
+        let mut mistakes = self.proxy.mistakes();
+        if !self.telemetry.admin.ip().is_loopback() {
+            mistakes.push(format!("--admin must be a loopback address, not {}", self.telemetry.admin.ip()));
+        }
+        let addresses = [("--control", Some(&self.control.control)), ("--ca", self.control.ca.as_ref())];
+        for (name, address) in addresses {
+            let port = address.map(|a| a.rsplit_once(':').is_some_and(|(host, p)| !host.is_empty() && is_port(p)));
+            if port == Some(false) {
+                mistakes.push(format!("{name} must be HOST:PORT, such as weft-controller.weft-system:15010"));
+            }
+        }
+        InvalidSettings::from_list(mistakes)
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn account(text: &str) -> Result<Account, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(Account { namespace: namespace.into(), service_account: name.into() })
+        }
+        _ => Err("expected NAMESPACE/SERVICEACCOUNT".to_owned()),
+    }
+}
+
+fn zone(text: &str) -> Result<Zone, String> {
+    if text.is_empty() { Err("must not be empty; leave it out instead".to_owned()) } else { Ok(Zone::new(text)) }
+}
+
+fn log_policy(text: &str) -> Result<LogPolicy, String> {
+    match text {
+        "off" => Ok(LogPolicy::Off),
+        "errors" => Ok(LogPolicy::Errors),
+        "all" => Ok(LogPolicy::All),
+        share => match share.parse::<f64>() {
+            Ok(share) if (0.0..=1.0).contains(&share) => Ok(LogPolicy::Sampled(share)),
+            _ => Err("expected off, errors, all, or a share between 0 and 1".to_owned()),
+        },
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("expected json or text".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        settings: ProcessSettings,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<ProcessSettings, String> {
+        let cli = Cli::try_parse_from([&["node-proxy", "--node", "n1"], arguments].concat());
+        cli.map(|cli| cli.settings).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn mistakes_of_all_parts_are_reported_at_once() {
+        let settings = parse(&["--control=nowhere", "--ca=:1", "--admin=0.0.0.0:1", "--connect-timeout=0s"]).unwrap();
+        let text = settings.validate().unwrap_err().to_string();
+        for part in ["--control", "--ca", "--admin", "--connect-timeout"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        parse(&["--control=primary:15012"]).unwrap().validate().unwrap();
+    }
+
+    #[test]
+    fn values_of_the_logs_are_checked() {
+        let policy = |text: &str| parse(&["--control=a:1", "--access-log", text]).map(|s| s.telemetry.access_log);
+        assert_eq!(policy("0.25"), Ok(LogPolicy::Sampled(0.25)));
+        assert_eq!(policy("all"), Ok(LogPolicy::All));
+        assert!(policy("1.5").is_err());
+        assert!(policy("some").is_err());
+        assert!(parse(&["--control=a:1", "--access-log-format=xml"]).is_err());
+        assert!(parse(&["--control=a:1", "--ca-account=weft-ca"]).is_err());
+    }
+}
