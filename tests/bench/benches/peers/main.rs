@@ -77,6 +77,9 @@ struct Args {
     /// Peers that take part (`envoy`, `envoy-h1`, `nginx`, `haproxy`, `weft`, `weft-before`); all, when none is given.
     #[arg(long)]
     peer: Vec<String>,
+    /// Measurements to make, by a part of their name (`requests`, `bulk`, `L4`); all, when none is given.
+    #[arg(long)]
+    measure: Vec<String>,
     /// Another build of this program: its proxies take part as `weft-before`.
     #[arg(long)]
     before: Option<PathBuf>,
@@ -104,6 +107,10 @@ impl Args {
 
     fn takes_part(&self, peer: &str) -> bool {
         self.peer.is_empty() || self.peer.iter().any(|name| name == peer)
+    }
+
+    fn measures(&self, name: &str) -> bool {
+        self.measure.is_empty() || self.measure.iter().any(|part| name.contains(part.as_str()))
     }
 
     fn time(&self) -> Duration {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use weft_bench::{Metric, REFERENCE, Report};
 
 use crate::Args;
@@ -82,20 +82,24 @@ pub fn mesh(args: &Args, report: &mut Report) -> Result<()> {
     let (peers, policies) = (start(specs, args, report)?, start(policies, args, report)?);
     for round in 1..=args.rounds {
         eprintln!("mesh: round {round} of {}", args.rounds);
-        for peer in &peers {
-            measured(peer, MESH, report, || wrk(&requests(&peer.h1), args.load_core, args.time()))?;
-        }
-        for peer in &policies {
-            measured(peer, MESH_POLICY, report, || wrk(&requests(&peer.h1), args.load_core, args.time()))?;
+        if args.measures("requests") {
+            for (scenario, peers) in [(MESH, &peers), (MESH_POLICY, &policies)] {
+                for peer in peers {
+                    measured(peer, scenario, report, || wrk(&requests(&peer.h1), args.load_core, args.time()))?;
+                }
+            }
         }
         bulk_and_churn(&peers, args, report)?;
         // The same rate for everybody, or the numbers would be of different work.
         let half = report.median(MESH, "requests", REFERENCE).or(report.median(MESH, "requests", "weft"));
-        let half = half.context("nobody to measure")? / 2.0;
-        for peer in &peers {
-            at_half_load(peer, half, args, report)?;
+        if let Some(rate) = half.filter(|_| args.measures("half")) {
+            for peer in &peers {
+                at_half_load(peer, rate / 2.0, args, report)?;
+            }
         }
-        unparsed(&peers, &pairs::direct(&direct), args, report)?;
+        if args.measures("L4") {
+            unparsed(&peers, &pairs::direct(&direct), args, report)?;
+        }
     }
     Ok(())
 }
@@ -143,31 +147,30 @@ fn mib(bytes: u64) -> f64 {
 }
 
 fn bulk_and_churn(peers: &[Peer], args: &Args, report: &mut Report) -> Result<()> {
-    let load = |front, path, connections, reconnect| {
-        wrk(&Wrk { front, path, connections, reconnect }, args.load_core, args.time())
-    };
     let megabytes = f64::from(1 << 20) / 1e6;
-    for peer in peers {
-        let rate = load(&peer.h1, "/1m", 8, false)?;
-        let metric = Metric { scenario: MESH, name: "bulk over HTTP, 8 x 1 MiB", unit: "MB/s" };
-        report.add(metric, peer.name, rate.per_second * megabytes, rate.failures);
-    }
-    for peer in peers {
-        let Some(front) = &peer.tcp else { continue };
-        let rate = load(front, "/1m", 8, false)?;
-        let metric = Metric { scenario: MESH, name: "bulk unparsed, 8 x 1 MiB", unit: "MB/s" };
-        report.add(metric, peer.name, rate.per_second * megabytes, rate.failures);
-    }
-    for peer in peers {
-        let rate = load(&peer.h1, "/1k", CONNECTIONS, true)?;
-        let metric = Metric { scenario: MESH, name: "new connections", unit: "1/s" };
-        report.add(metric, peer.name, rate.per_second, rate.failures);
-    }
-    for peer in peers {
-        let Some(front) = &peer.tcp else { continue };
-        let rate = load(front, "/1k", CONNECTIONS, true)?;
-        let metric = Metric { scenario: MESH, name: "new connections, unparsed", unit: "1/s" };
-        report.add(metric, peer.name, rate.per_second, rate.failures);
+    let http = |peer: &Peer| Some(peer.h1.clone());
+    let bytes = |peer: &Peer| peer.tcp.clone();
+    type Pick<'a> = &'a dyn Fn(&Peer) -> Option<Front>;
+    let kinds: [(&str, Pick<'_>, bool); 4] = [
+        ("bulk over HTTP, 8 x 1 MiB", &http, false),
+        ("bulk unparsed, 8 x 1 MiB", &bytes, false),
+        ("new connections", &http, true),
+        ("new connections, unparsed", &bytes, true),
+    ];
+    for (name, pick, reconnect) in kinds.into_iter().filter(|(name, ..)| args.measures(name)) {
+        for (peer, front) in peers.iter().filter_map(|peer| Some((peer, pick(peer)?))) {
+            let (path, connections) = if reconnect { ("/1k", CONNECTIONS) } else { ("/1m", 8) };
+            let load = Wrk { front: &front, path, connections, reconnect };
+            let before = peer.usage()?;
+            let rate = wrk(&load, args.load_core, args.time())?;
+            let cpu = micros(peer.usage()?.cpu - before.cpu) / rate.requests as f64;
+            let (unit, value) = if reconnect { ("1/s", 1.0) } else { ("MB/s", megabytes) };
+            let mut note = |name: &str, unit, value| {
+                report.add(Metric { scenario: MESH, name, unit }, peer.name, value, rate.failures);
+            };
+            note(name, unit, rate.per_second * value);
+            note(&format!("CPU of one: {name}"), "us", cpu);
+        }
     }
     Ok(())
 }
