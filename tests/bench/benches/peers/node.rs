@@ -97,6 +97,7 @@ pub fn serve(path: &Path) -> Result<()> {
     store.apply(&file.changes()?);
     let node = Arc::new(Node {
         name: NodeName::new(&*pod.node),
+        addresses: Vec::new(),
         store,
         certificates,
         budget: NodeBudget::new(CONNECTIONS, defaults),
