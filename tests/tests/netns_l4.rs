@@ -53,6 +53,7 @@ weft_testkit::netns_tests! {
     a_panic_ends_one_connection_only,
     a_broken_listener_is_opened_anew,
     a_flood_of_connections_is_shed_at_the_limit_of_its_pod,
+    a_pod_that_goes_leaves_no_connection_behind,
 }
 
 fn between_nodes_everything_is_mutual_tls() -> Result<()> {
@@ -331,6 +332,19 @@ fn without_a_proxy_connections_are_refused() -> Result<()> {
     ensure!(packets.dialled_ports().into_iter().eq([15008]), "dialled {:?}", packets.dialled_ports());
     ensure!(server.peers().len() == 1, "c saw {:?}", server.peers());
     Ok(())
+}
+
+fn a_pod_that_goes_leaves_no_connection_behind() -> Result<()> {
+    let mesh = Mesh::of(&["a", "c"])?;
+    let (a, c) = (mesh.pod("a"), mesh.pod("c"));
+    let _server = servers::tcp(&c, "c", servers::any(7000), Behaviour::Echo)?;
+    ensure!(a.block_on(tcp::exchange(c.addr(7000), SECRET))? == SECRET);
+    let proxy = mesh.proxy_of("c");
+    let open = || proxy.workers.as_ref().map_or(0, weft_node_proxy::worker::Workers::connections);
+    ensure!(open() > 0, "the tunnel is kept for the next connection");
+    let (announced, _netns) = mesh.announcement("c")?;
+    proxy.control.block_on(proxy.manager.remove(&announced.sandbox));
+    proxy.events.until("no connection is left", || open() == 0)
 }
 
 fn an_unknown_cluster_address_is_refused_after_a_second() -> Result<()> {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use weft_core::identity::SpiffeId;
 use weft_core::ids::{SandboxId, WorkloadUid};
 use weft_core::snapshot::Snapshot;
@@ -81,12 +82,20 @@ impl Pod {
 pub struct LocalWorkload {
     /// What all workers share.
     pub pod: Arc<Pod>,
+    /// Cancelled when the worker drains, or the pod is gone: its tunnels take no more streams.
+    pub leaving: CancellationToken,
 }
 
 impl LocalWorkload {
     /// This worker's side of a pod.
     pub fn new(pod: Arc<Pod>) -> Self {
-        Self { pod }
+        Self { pod, leaving: CancellationToken::new() }
+    }
+
+    /// The same, leaving when the worker drains.
+    #[must_use]
+    pub fn within(self, drain: &CancellationToken) -> Self {
+        Self { leaving: drain.child_token(), ..self }
     }
 
     /// The workload's id.

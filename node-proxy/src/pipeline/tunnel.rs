@@ -38,7 +38,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, str
                 peer,
             };
             let limits = worker.node.limits.server;
-            let report = serve_connection(tls, Rc::new(handler), limits, worker.drain.clone()).await;
+            let report = serve_connection(tls, Rc::new(handler), limits, workload.leaving.clone()).await;
             tracing::debug!(workload = %workload.uid(), %peer, end = report.end.reason(), streams = report.streams,
                 "tunnel ended");
         }

@@ -142,7 +142,9 @@ async fn run(mut start: Start) {
     let listeners = Listeners::default();
     while let Some(command) = start.commands.recv().await {
         match command {
-            Command::AddPod(pod, _done) => worker.pods.insert(LocalWorkload::new(pod)),
+            Command::AddPod(pod, _done) => {
+                worker.pods.insert(LocalWorkload::new(pod).within(&worker.drain));
+            }
             Command::Listen(sandbox, role, listener, _done) => {
                 let Some(pod) = worker.pods.by_sandbox(&sandbox) else { continue };
                 let task = spawn_local(accept::run(Rc::clone(&worker), pod, role, listener));
@@ -153,6 +155,7 @@ async fn run(mut start: Start) {
                 listeners.close(&sandbox);
                 if let Some(pod) = worker.pods.remove(&sandbox) {
                     worker.http.forget(&pod);
+                    pod.leaving.cancel();
                 }
                 worker.connector.forget_pod(&sandbox);
                 worker.inbound.forget_pod(&sandbox);

@@ -188,7 +188,7 @@ pub struct Proxy {
     pub trust: TrustStore,
     pub manager: Arc<Manager>,
     pub control: tokio::runtime::Runtime,
-    workers: Option<Workers>,
+    pub workers: Option<Workers>,
 }
 
 impl Proxy {
