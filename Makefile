@@ -27,6 +27,11 @@ unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
 	cargo test --workspace --quiet
 
+test-full: test ## and what takes longer: a GiB each way, the demo, the benchmark
+	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
+	$(MAKE) demo
+	$(MAKE) bench
+
 demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP=1 leaves it up with a shell
 	@$(INSTALL) build demo
 	cargo build --bins
@@ -39,4 +44,4 @@ bench: ## Weft beside Envoy, nginx and HAProxy on one core; ARGS="--only plain -
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test lint unit demo bench clean
+.PHONY: help build test test-full lint unit demo bench clean

@@ -4,6 +4,7 @@
 
 mod chatter;
 mod dns;
+mod flood;
 mod mesh;
 mod pods;
 
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub use chatter::{chatter, echoes};
 pub use dns::resolve;
+pub use flood::{Flood, flood};
 pub use mesh::{Mesh, MeshNode, NODES, Programs};
 pub use pods::{PodManifest, RunningPod, pod_manifests};
 

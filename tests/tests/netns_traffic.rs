@@ -16,7 +16,7 @@ use weft_testkit::clients::{Connection, Grpc, Load, banner, connect, exchange, p
 use weft_testkit::servers::{Behaviour, any, http, tcp, udp_echo};
 use weft_testkit::websocket::{Opcode, Role, read, write};
 use weft_testkit::{Capture, netns_tests};
-use weft_tests::{chatter, echoes, eventually, shop};
+use weft_tests::{Flood, chatter, echoes, eventually, shop};
 
 netns_tests! {
     streams_of_every_kind,
@@ -24,6 +24,7 @@ netns_tests! {
     edits_under_load_fail_nothing,
     a_proxy_replaced_under_load_breaks_nothing,
     a_killed_proxy_leaks_nothing_and_comes_back,
+    a_flood_at_one_pod_leaves_its_neighbour_alone,
 }
 
 /// How much is sent each way: all of it with `WEFT_FULL` set, an eighth otherwise.
@@ -226,5 +227,22 @@ fn a_killed_proxy_leaks_nothing_and_comes_back() -> Result<()> {
     let report = web.block_on(Load { requests: 200, reconnect: true, ..Load::new(catalog) }.run())?;
     ensure!(report.failed() == 0, "{report:?}");
     capture.stop()?.assert_no_plaintext(b"never-in-the-clear");
+    Ok(())
+}
+
+fn a_flood_at_one_pod_leaves_its_neighbour_alone() -> Result<()> {
+    let mesh = shop(&[])?;
+    let flood = weft_tests::flood(&mesh, 4)?;
+    let p99 = [&flood.quiet, &flood.flooded].map(|times| times.value_at_quantile(0.99));
+    let Flood { rate, served, refused, failed, .. } = flood;
+    eprintln!(
+        "{rate:.0}/s: {served} served, {refused} refused; neighbour's p99 {} us before, {} us during",
+        p99[0], p99[1]
+    );
+    ensure!(
+        failed == 0 && refused > 0,
+        "{failed} requests of the neighbour failed, {refused} of the flood were refused"
+    );
+    ensure!(p99[1] <= 2 * p99[0], "the neighbour's p99 is {:.1} times what it was", p99[1] as f64 / p99[0] as f64);
     Ok(())
 }
