@@ -23,12 +23,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a node of a mesh without Kubernetes.
     Standalone(Box<standalone::Args>),
     /// Run the data plane of one node; `weft standalone` does so by itself.
     NodeProxy(Box<weft_node_proxy::process::ProcessSettings>),
     /// Show what this node of a standalone mesh is and does, and what needs attention.
     Status(standalone::StatusArgs),
+    /// Take the CNI plugin out of this node's network configuration, when the mesh is to leave it for good.
+    Uninstall {
+        /// The directory of network configurations.
+        #[arg(long, default_value = "/etc/cni/net.d")]
+        cni_dir: PathBuf,
+    },
     /// Check manifests: syntax, fields, references.
     Validate(validate::Args),
     /// Say what would become of a call, and which object decides.
@@ -81,6 +86,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Status(args) => standalone::run_status(&args),
+        Command::Uninstall { cni_dir } => {
+            weft_cni::install::uninstall(&cni_dir)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(args),
         Command::Token(args) => {

@@ -13,14 +13,14 @@ use weft_ca::{Authenticator, Caller, IssueRule, Refusal, Unauthenticated};
 use weft_controller::standalone::{PrimaryHandle, Tokens, bearer};
 use weft_core::identity::SpiffeId;
 use weft_core::ids::NodeName;
-use weft_xds::server::{Access, Event};
+use weft_xds::server::{Access, Event, Publisher, Sequence};
 
 /// How far a node's proxy follows the configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NodeView {
     /// Streams that are open: its proxy, its resolver, and a proxy that drains.
     pub streams: usize,
-    /// Whether it has everything that was published when it was last heard of.
+    /// Whether it has everything that is published.
     pub synced: bool,
     /// Refusals since the primary started.
     pub nacks: u64,
@@ -32,18 +32,28 @@ pub struct NodeView {
 #[derive(Debug)]
 pub struct NodeAccess {
     tokens: Arc<Tokens>,
-    nodes: Mutex<BTreeMap<NodeName, NodeView>>,
+    publisher: Publisher,
+    nodes: Mutex<BTreeMap<NodeName, Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    view: NodeView,
+    /// What the stream that was heard of last has been told up to.
+    told: Sequence,
 }
 
 impl NodeAccess {
     /// Lets nodes in by these tokens.
-    pub fn new(tokens: Arc<Tokens>) -> Self {
-        Self { tokens, nodes: Mutex::default() }
+    pub fn new(tokens: Arc<Tokens>, publisher: Publisher) -> Self {
+        Self { tokens, publisher, nodes: Mutex::default() }
     }
 
     /// The nodes seen so far.
     pub fn nodes(&self) -> BTreeMap<NodeName, NodeView> {
-        self.nodes.lock().clone()
+        let newest = self.publisher.sequence();
+        let view = |seen: &Seen| NodeView { synced: seen.told >= newest, ..seen.view.clone() };
+        self.nodes.lock().iter().map(|(node, seen)| (node.clone(), view(seen))).collect()
     }
 }
 
@@ -57,11 +67,11 @@ impl Access for NodeAccess {
 
     fn on_event(&self, node: &NodeName, event: Event) {
         let mut nodes = self.nodes.lock();
-        let view = nodes.entry(node.clone()).or_default();
+        let Seen { view, told } = nodes.entry(node.clone()).or_default();
         match event {
             Event::Connected => view.streams += 1,
             Event::Disconnected => view.streams = view.streams.saturating_sub(1),
-            Event::Synced(_) => view.synced = true,
+            Event::Synced(sequence) => *told = sequence,
             Event::Nacked { type_url, reason } => {
                 tracing::error!(%node, %type_url, reason, "a node refuses configuration");
                 view.nacks += 1;

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_cni::agent::{Agent, AgentOptions};
-use weft_cni::install::{install, uninstall};
+use weft_cni::install::install;
 use weft_controller::dns::{Resolver, upstreams_of};
 use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
@@ -78,20 +78,17 @@ pub async fn run(args: &Args, home: Home, status: Arc<Shared>, stop: Cancellatio
     tasks.spawn(status::serve(&args.run.join("status.sock"), status)?);
     if let Some(dir) = &args.cni_dir {
         let file = install(dir, &plugin_settings(args)).context("--cni-dir")?;
+        // It stays there when this process ends: pods of the mesh that start meanwhile must wait, not go past it.
         tracing::info!(file = %file.display(), "the CNI plugin is in the chain");
     }
     tracing::info!(node = %home.node, primary = home.primary, "node started");
-    let ended = tokio::select! {
+    tokio::select! {
         ended = watching => ended.context("the proxy's supervisor"),
         Some(ended) = tasks.join_next() => {
             stop.cancel();
             ended.context("a part of the node").and_then(|result| result)
         }
-    };
-    if let Some(dir) = &args.cni_dir {
-        uninstall(dir).context("--cni-dir")?;
     }
-    ended
 }
 
 /// The plugin's entry in the chain must name where this node's agent is.

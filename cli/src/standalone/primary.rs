@@ -38,9 +38,9 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
     let tokens = Arc::new(Tokens::open(&args.state).context("tokens")?);
     let handle = manifests(args, dir, status).await?;
 
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let listener = listen(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
-    let access = Arc::new(NodeAccess::new(Arc::clone(&tokens)));
+    let access = Arc::new(NodeAccess::new(Arc::clone(&tokens), handle.publisher.clone()));
     serve(listener, Services { authority: &authority, tokens: &tokens, handle: &handle, access: &access }).await?;
     tokio::spawn({
         let authority = Arc::clone(&authority);
@@ -66,6 +66,16 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
         snapshot,
         trust_domain: args.trust_domain.clone(),
     })
+}
+
+/// Listens; where there is no IPv6, all of IPv4 stands for all of IPv6.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
 }
 
 /// The address that this machine reaches its own listener at.

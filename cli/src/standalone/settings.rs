@@ -10,7 +10,8 @@ use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
 use weft_tls::RootHash;
 
-/// Runs a node of a mesh without Kubernetes.
+/// Run a node of a mesh without Kubernetes. SIGHUP replaces the node proxy without breaking a connection; SIGTERM ends it
+/// after its connections have drained.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Be the primary: serve the mesh that the manifests in this directory describe
@@ -58,7 +59,8 @@ pub struct Args {
     /// Where other names are asked for; those of /etc/resolv.conf if left out
     #[arg(long = "dns-upstream")]
     pub dns_upstreams: Vec<SocketAddr>,
-    /// Append the CNI plugin to the first network configuration in this directory, such as /etc/cni/net.d
+    /// Append the CNI plugin to the first network configuration in this directory, such as /etc/cni/net.d; `weft uninstall`
+    /// takes it out again
     #[arg(long)]
     pub cni_dir: Option<PathBuf>,
     /// Filter of the log, such as info or weft=debug,info

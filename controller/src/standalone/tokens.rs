@@ -21,7 +21,7 @@ const TOKEN_BYTES: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum JoinRefused {
     /// The token was never made, was used, or is too old.
-    #[error("the join token is not valid (any more): make a new one with `weft standalone token`")]
+    #[error("the join token is not valid (any more): make a new one with `weft token` on the primary")]
     BadToken,
     /// The node's name is not a DNS label.
     #[error("{0:?} is not a node name: 1 to 63 characters of a-z, 0-9 and '-'")]

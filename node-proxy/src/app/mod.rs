@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
 use weft_sys::SeqPacketListener;
@@ -72,6 +73,7 @@ pub struct Proxy {
     saving: Option<JoinHandle<()>>,
     limits: JoinHandle<()>,
     telemetry: JoinHandle<()>,
+    replaced: CancellationToken,
     settings: Settings,
 }
 
@@ -116,13 +118,18 @@ impl Proxy {
         let (client, agent_link) = InpodClient::new(settings.agent_socket.clone(), env!("CARGO_PKG_VERSION"));
         let served = Arc::clone(&manager);
         let agent = tokio::spawn(serve_agent(client, settings.node.clone(), served, sources.trust_domain));
-        let handover = handover.transpose()?;
-        Ok(Self { node, manager, workers, handover, agent, agent_link, saving, limits, telemetry, settings })
+        let (handover, replaced) = (handover.transpose()?, CancellationToken::new());
+        Ok(Self { node, manager, workers, handover, agent, agent_link, saving, limits, telemetry, replaced, settings })
     }
 
     /// How the conversation with the node's agent stands.
     pub fn agent_link(&self) -> watch::Receiver<LinkState> {
         self.agent_link.clone()
+    }
+
+    /// Cancelled when a successor has taken over: what there can be only one of on a node is the successor's from then on.
+    pub fn replaced(&self) -> CancellationToken {
+        self.replaced.clone()
     }
 
     /// The metrics of the process, for the admin page.
@@ -152,7 +159,10 @@ impl Proxy {
         self.handover = None;
         self.saving.iter().for_each(JoinHandle::abort);
         let deadline = match ending {
-            Ending::Replaced => self.settings.replaced_deadline,
+            Ending::Replaced => {
+                self.replaced.cancel();
+                self.settings.replaced_deadline
+            }
             Ending::Stopped => self.settings.drain_deadline,
         };
         self.manager.stop_listening().await;

@@ -93,6 +93,11 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     tokio::spawn(forward(proxy.agent_link(), agent));
     // Set once: there is one proxy.
     let _ = metrics.set(proxy.metrics().with_config(control.config.clone()));
+    let (replaced, leave) = (proxy.replaced(), admin.clone());
+    tokio::spawn(async move {
+        replaced.cancelled().await;
+        leave.cancel();
+    });
     tracing::info!(node = %settings.proxy.node, "serving");
     let ending = proxy
         .run(async {
@@ -213,8 +218,7 @@ fn missing(
     })
 }
 
-/// Serves until the token that it returns is cancelled. A predecessor may still have the address: its turn to drain
-/// comes, and then the address is free.
+/// Serves until the token that it returns is cancelled. A predecessor has the address until it is replaced.
 fn serve_admin(admin: Admin, settings: &ProcessSettings) -> CancellationToken {
     let stop = CancellationToken::new();
     let (admin, address, stopped) = (Arc::new(admin), settings.telemetry.admin, stop.clone());

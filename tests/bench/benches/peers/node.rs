@@ -101,7 +101,6 @@ pub fn serve(path: &Path) -> Result<()> {
         store,
         certificates,
         budget: NodeBudget::new(CONNECTIONS, defaults),
-        addresses: Vec::new(),
         limits: Limits::default(),
     });
     let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
