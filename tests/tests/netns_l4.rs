@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use support::{Event, Mesh, SOON, ips, upsert};
+use support::{Event, Mesh, SOON, ips, open, upsert};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weft_core::change::{Change, MeshConfig, Resource};
 use weft_core::ids::{PolicyKey, Port, ServiceKey};
@@ -20,8 +20,6 @@ use weft_core::service::{
     AppProtocol, Balancing, Endpoint, EndpointHealth, EndpointSlice, Service, ServiceKind, ServicePort, SliceKey,
     SlicePort, TrafficDistribution,
 };
-use weft_core::workload::Workload;
-use weft_node_proxy::inpod::ListenerRole;
 use weft_node_proxy::observe::HandshakeRole;
 use weft_testkit::Pod;
 use weft_testkit::capture::{Capture, RecordType};
@@ -51,8 +49,6 @@ weft_testkit::netns_tests! {
     session_affinity_holds_for_connections,
     a_tunnel_leads_to_its_own_pod_only,
     a_panic_ends_one_connection_only,
-    a_broken_listener_is_opened_anew,
-    a_flood_of_connections_is_shed_at_the_limit_of_its_pod,
     a_pod_that_goes_leaves_no_connection_behind,
 }
 
@@ -255,14 +251,6 @@ fn deny(identity: &str) -> Resource {
         dry_run: false,
         rules: vec![AuthorizationRule { from: vec![source], to: Vec::new() }],
     }))
-}
-
-/// Opens a connection that stays open, and proves that it works.
-async fn open(addr: std::net::SocketAddr) -> Result<tokio::net::TcpStream> {
-    let mut stream = tcp::connect(addr).await?;
-    stream.write_all(b"x").await?;
-    ensure!(stream.read_u8().await? == b'x');
-    Ok(stream)
 }
 
 /// The time until an open connection is reset.
@@ -489,58 +477,5 @@ fn a_panic_ends_one_connection_only() -> Result<()> {
     })?;
     let panicked = |e: &Event| matches!(e, Event::Panicked(uid) if *uid == Mesh::uid("a"));
     mesh.proxy_of("a").events.wait("panicked", panicked)?;
-    Ok(())
-}
-
-fn a_broken_listener_is_opened_anew() -> Result<()> {
-    let mesh = Mesh::of(&["c"])?;
-    let c = mesh.pod("c").addr(7000);
-    let _server = servers::tcp(&mesh.pod("c"), "c", servers::any(7000), Behaviour::Echo)?;
-    for served in mesh.proxy_of("c").manager.served()? {
-        for (role, listener) in &served.listeners {
-            if *role == ListenerRole::InboundPlaintext {
-                // A socket that was listening refuses to accept after this.
-                socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Read)?;
-            }
-        }
-    }
-    let d = mesh.pod("d");
-    let again = || {
-        let exchange = async { tokio::time::timeout(SOON / 5, tcp::exchange(c, SECRET)).await };
-        d.block_on(async { exchange.await.is_ok_and(|answer| answer.is_ok()) })
-    };
-    mesh.proxy_of("c").events.until("it listens again", again)?;
-    let role = ListenerRole::InboundPlaintext;
-    let reopened = |e: &Event| matches!(e, Event::Reopened(uid, r) if *uid == Mesh::uid("c") && *r == role);
-    mesh.proxy_of("c").events.wait("reopened", reopened)?;
-    Ok(())
-}
-
-fn a_flood_of_connections_is_shed_at_the_limit_of_its_pod() -> Result<()> {
-    let mesh = Mesh::of(&["a", "b", "c"])?;
-    let Resource::MeshPolicy(policy) = strict() else { unreachable!() };
-    let limits = WorkloadLimits { max_connections: Some(3), ..WorkloadLimits::default() };
-    let policy = MeshPolicy { mode: None, limits, scope: Scope::Selected, ..(*policy).clone() };
-    let workload = Workload { policies: vec![policy.key.clone()], ..mesh.workload("a", true) };
-    mesh.apply(&[upsert(Resource::MeshPolicy(Arc::new(policy))), upsert(Resource::Workload(Arc::new(workload)))]);
-    let c = mesh.pod("c").addr(7000);
-    let _server = servers::tcp(&mesh.pod("c"), "c", servers::any(7000), Behaviour::Echo)?;
-    let limited = || mesh.proxy_of("a").manager.pods().iter().any(|p| p.budget.usage().max_connections == 3);
-    mesh.proxy_of("a").events.until("the limit", limited)?;
-    let held = mesh.pod("a").block_on(async {
-        let mut held = Vec::new();
-        for _ in 0..3 {
-            held.push(open(c).await?);
-        }
-        ensure!(open(c).await.is_err(), "one too many");
-        anyhow::Ok(held)
-    })?;
-    let shed = |e: &Event| matches!(e, Event::Shed(uid, Reason::LimitConnections) if *uid == Mesh::uid("a"));
-    mesh.proxy_of("a").events.wait("limit_connections", shed)?;
-    mesh.pod("b").block_on(open(c)).context("the neighbour")?;
-    drop(held);
-    let free = || mesh.proxy_of("a").manager.pods().iter().all(|p| p.budget.usage().connections == 0);
-    mesh.proxy_of("a").events.until("connections given back", free)?;
-    mesh.pod("a").block_on(open(c)).context("once there is room again")?;
     Ok(())
 }

@@ -79,6 +79,8 @@ reasons! {
     HeadersTooLarge = "headers_too_large",
     /// The client was slower than the header timeout: 408.
     HeaderTimeout = "header_timeout",
+    /// The client sent nothing of the body it owes for too long: 408.
+    BodyTimeout = "body_timeout",
     /// The tunnel peer answered the CONNECT with an error.
     TunnelRefused = "tunnel_refused",
     /// The tunnel broke.

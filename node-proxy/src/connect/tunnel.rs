@@ -15,7 +15,7 @@ use weft_tls::{ExpectedPeer, HandshakeError, TlsStream};
 use super::ConnectError;
 use crate::identify::LocalWorkload;
 use crate::observe::{HandshakeRole, Observer};
-use crate::worker::{Node, Pods};
+use crate::worker::{Node, Pods, Turns};
 use weft_core::ids::SandboxId;
 
 /// How long a dial waits for the client pod's first certificate.
@@ -38,9 +38,9 @@ pub struct Tunnels(Pool<TunnelKey, PodConnector>);
 
 impl Tunnels {
     /// No tunnels yet.
-    pub fn new(node: Arc<Node>, pods: Rc<Pods>, observer: Rc<dyn Observer>) -> Self {
+    pub fn new(node: Arc<Node>, pods: Rc<Pods>, observer: Rc<dyn Observer>, turns: Rc<Turns>) -> Self {
         let limits = node.limits.tunnel;
-        Self(Pool::new(PodConnector { node, pods, observer }, limits))
+        Self(Pool::new(PodConnector { node, pods, observer, turns }, limits))
     }
 
     /// Opens a stream to an application through a tunnel from `source`.
@@ -88,6 +88,7 @@ struct PodConnector {
     node: Arc<Node>,
     pods: Rc<Pods>,
     observer: Rc<dyn Observer>,
+    turns: Rc<Turns>,
 }
 
 impl PodConnector {
@@ -113,7 +114,8 @@ impl Connector<TunnelKey> for PodConnector {
         let outgoing = pod.net.outgoing(None, key.server)?;
         let tcp = outgoing.socket.connect(outgoing.to).await?;
         let expected = ExpectedPeer::one(key.expected.clone());
-        let shaken = Box::pin(pod.lease.client().connect(tcp, key.server.ip(), &expected)).await;
+        let client_tls = pod.lease.client();
+        let shaken = Box::pin(self.turns.take(client_tls.connect(tcp, key.server.ip(), &expected))).await;
         let (tls, _peer) = shaken.map_err(|error| {
             self.shaken(&client, handshake_reason(&error));
             DialError::new(dial_failure(&error), format_args!("{} -> {}: {error}", pod.identity, key.server))

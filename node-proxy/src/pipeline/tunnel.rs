@@ -18,7 +18,7 @@ use crate::authorize::Inbound;
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::observe::{Connection, HandshakeRole};
 use crate::relay::tcp::{Terms, relay};
-use crate::worker::{CountPanic, Worker};
+use crate::worker::{CountPanic, Turns, Worker};
 
 /// How long a peer waits for the pod's first certificate.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 /// Serves a tunnel that was accepted inside a pod.
 pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, stream: TcpStream, peer: SocketAddr) {
     let local = stream.local_addr().map_or(peer, weft_sys::sock::canonical);
-    let shaken = handshake(workload, stream).await;
+    let shaken = handshake(&worker.turns, workload, stream).await;
     let result = shaken.as_ref().map_or_else(|reason| *reason, |_| Reason::Ok);
     worker.observer.handshake(&workload.workload(&worker.node.store.load()), HandshakeRole::Server, result);
     match shaken {
@@ -53,7 +53,11 @@ pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, str
 }
 
 /// In turn with the pod's other handshakes: they are what costs, and what a flood of them must share.
-async fn handshake(workload: &LocalWorkload, stream: TcpStream) -> Result<(TlsStream<TcpStream>, PeerInfo), Reason> {
+async fn handshake(
+    turns: &Turns,
+    workload: &LocalWorkload,
+    stream: TcpStream,
+) -> Result<(TlsStream<TcpStream>, PeerInfo), Reason> {
     let pod = &workload.pod;
     let turn = match pod.budget.handshake().await {
         Ok(turn) => turn,
@@ -66,7 +70,8 @@ async fn handshake(workload: &LocalWorkload, stream: TcpStream) -> Result<(TlsSt
         reset(&stream);
         return Err(Reason::NoCertificate);
     }
-    let accepted = Box::pin(pod.lease.server().accept(stream)).await;
+    let server = pod.lease.server();
+    let accepted = Box::pin(turns.take(server.accept(stream))).await;
     drop(turn);
     accepted.map_err(|error| {
         tracing::debug!(workload = %pod.uid, "tunnel refused: {error}");

@@ -6,6 +6,7 @@
 mod handle;
 mod pods;
 mod run;
+mod turns;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ pub use handle::{Accepted, Command, Done, LoadSlot, WorkerHandle, Workers, tell_
 pub use pods::Pods;
 pub(crate) use run::CountPanic;
 pub use run::{Engine, EngineParts};
+pub use turns::Turns;
 
 /// Times that bound what a connection may keep others waiting for.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +90,8 @@ pub struct Worker {
     pub connector: Rc<Connector>,
     /// Authorization and the way to applications.
     pub inbound: Rc<InboundHalf>,
+    /// Handshakes, one step at a time.
+    pub turns: Rc<Turns>,
     /// The HTTP engine.
     pub http: Rc<dyn HttpRelay>,
     /// Telemetry.

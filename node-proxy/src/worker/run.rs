@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use weft_core::ids::NodeName;
 
 use super::handle::{Accepted, Command, WorkerHandle};
-use super::{Node, Pods, Worker};
+use super::{Node, Pods, Turns, Worker};
 use crate::accept;
 use crate::balance::{Balancers, Place};
 use crate::connect::{Connector, Dial, Tunnels};
@@ -89,7 +89,8 @@ impl Worker {
         let drain = CancellationToken::new();
         let pods = Rc::new(Pods::default());
         let inbound = Rc::new(InboundHalf::new(Arc::clone(&node), Rc::clone(&observer)));
-        let tunnels = Tunnels::new(Arc::clone(&node), Rc::clone(&pods), Rc::clone(&observer));
+        let turns = Rc::<Turns>::default();
+        let tunnels = Tunnels::new(Arc::clone(&node), Rc::clone(&pods), Rc::clone(&observer), Rc::clone(&turns));
         let connector = Connector::new(Rc::clone(&pods), tunnels, Rc::clone(&inbound), node.limits.connect);
         let connector = Rc::new(connector);
         let http = start.engine.http(EngineParts {
@@ -103,7 +104,8 @@ impl Worker {
         inbound.set_http(&http);
         let workers = Arc::clone(&start.workers);
         let balancers = start.engine.balancers(&node.name);
-        Rc::new(Self { balancers, node, pods, connector, inbound, http, observer, drain, workers, index: start.index })
+        let index = start.index;
+        Rc::new(Self { balancers, node, pods, connector, inbound, turns, http, observer, drain, workers, index })
     }
 
     /// Starts the task of a connection. A panic in it is counted and ends only it.

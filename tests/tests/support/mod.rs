@@ -15,6 +15,7 @@ use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use weft_cni::rules::{OlderFlows, RuleSet, Rules};
 use weft_core::change::{Change, MeshConfig, Resource};
@@ -352,4 +353,12 @@ pub fn upsert(resource: Resource) -> Change {
 /// Where a client's address shows: at the server.
 pub fn ips(peers: &[SocketAddr]) -> Vec<IpAddr> {
     peers.iter().map(SocketAddr::ip).collect()
+}
+
+/// Opens a connection that stays open, and proves that it works.
+pub async fn open(addr: std::net::SocketAddr) -> Result<TcpStream> {
+    let mut stream = weft_testkit::clients::connect(addr).await?;
+    stream.write_all(b"x").await?;
+    anyhow::ensure!(stream.read_u8().await? == b'x');
+    Ok(stream)
 }

@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use weft_core::reason::Reason;
 
 use super::finish::Finish;
 use super::mirror::Copy;
@@ -22,22 +24,58 @@ pub(crate) enum BodyError {
     /// Its time ran out.
     #[error("the request ran out of time")]
     Timeout,
+    /// The client sent nothing of it for too long.
+    #[error("the client is too slow")]
+    Slow,
     /// The original of a mirrored request broke off.
     #[error("the original broke off")]
     Broken,
 }
 
-/// Bytes of a request's body that went upstream.
+/// How a request's body does on its way upstream.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Rc<Cell<u64>>);
+pub(crate) struct Progress(Rc<State>);
 
-impl Counter {
+#[derive(Debug, Default)]
+struct State {
+    bytes: Cell<u64>,
+    answered: Cell<bool>,
+    fault: Cell<Option<Reason>>,
+    patience: Option<Duration>,
+}
+
+impl Progress {
+    /// Of a body that must not pause for longer than this before there is an answer.
+    pub(crate) fn new(patience: Option<Duration>) -> Self {
+        Self(Rc::new(State { patience, ..State::default() }))
+    }
+
+    /// Bytes so far.
     pub(crate) fn get(&self) -> u64 {
-        self.0.get()
+        self.0.bytes.get()
     }
 
     pub(crate) fn add(&self, bytes: usize) {
-        self.0.set(self.0.get() + bytes as u64);
+        self.0.bytes.set(self.0.bytes.get() + bytes as u64);
+    }
+
+    /// The endpoint answers: from now on both may take their time.
+    pub(crate) fn answered(&self) {
+        self.0.answered.set(true);
+    }
+
+    /// How long the body may pause.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.0.patience.filter(|_| !self.0.answered.get())
+    }
+
+    /// Why the client's side broke it off.
+    pub(crate) fn fault(&self) -> Option<Reason> {
+        self.0.fault.get()
+    }
+
+    pub(crate) fn failed(&self, why: Reason) {
+        self.0.fault.set(Some(why));
     }
 }
 

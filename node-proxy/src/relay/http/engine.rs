@@ -37,6 +37,8 @@ pub struct HttpSettings {
     pub max_headers: usize,
     /// From the first byte of a head to its last.
     pub header_timeout: Duration,
+    /// How long the body of a request may pause before there is an answer, except gRPC's; up to twice that: 408.
+    pub body_timeout: Option<Duration>,
     /// A connection without a request for so long is closed.
     pub idle_timeout: Duration,
     /// How long connecting to an application may take.
@@ -53,6 +55,7 @@ impl Default for HttpSettings {
             max_header_bytes: 60 * 1024,
             max_headers: 100,
             header_timeout: Duration::from_secs(30),
+            body_timeout: Some(Duration::from_secs(300)),
             idle_timeout: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(10),
             max_streams: 250,

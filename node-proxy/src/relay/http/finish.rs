@@ -11,7 +11,7 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use weft_core::reason::Reason;
 
-use super::body::Counter;
+use super::body::Progress;
 use super::downstream::{Downstream, Labelled};
 use crate::balance::InFlight;
 use crate::connect::http_pool::Lease;
@@ -26,7 +26,7 @@ pub(super) struct Asked {
     pub(super) authority: Option<http::HeaderValue>,
     pub(super) request_id: Option<http::HeaderValue>,
     pub(super) grpc: bool,
-    pub(super) counter: Counter,
+    pub(super) progress: Progress,
 }
 
 /// How it was answered.
@@ -137,7 +137,7 @@ impl Inner {
         let took = asked.started.elapsed();
         let measure = RequestMeasure {
             took,
-            request_bytes: asked.counter.get(),
+            request_bytes: asked.progress.get(),
             response_bytes: self.sent,
             retries: answered.tries.saturating_sub(1),
         };
@@ -197,6 +197,9 @@ pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
 impl Asked {
     pub(super) fn new(conn: &Rc<Downstream>, parts: &http::request::Parts, started: Instant) -> Self {
         let logs = conn.engine.log.policy() != crate::telemetry::LogPolicy::Off;
+        let grpc = weft_core::matching::is_grpc(&parts.headers);
+        // A stream of messages may pause for as long as it likes.
+        let patience = conn.engine.settings.body_timeout.filter(|_| !grpc);
         let header = |name: &str| parts.headers.get(name).filter(|_| logs).cloned();
         Self {
             conn: Rc::clone(conn),
@@ -205,8 +208,8 @@ impl Asked {
             uri: if logs { parts.uri.clone() } else { Uri::default() },
             authority: header("host"),
             request_id: header("x-request-id"),
-            grpc: weft_core::matching::is_grpc(&parts.headers),
-            counter: Counter::default(),
+            grpc,
+            progress: Progress::new(patience),
         }
     }
 }

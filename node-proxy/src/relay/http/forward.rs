@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 use weft_core::reason::Reason;
 use weft_core::route::{Retry, Timeouts};
 
-use super::body::RequestBody;
+use super::body::{Progress, RequestBody};
 use super::engine::{Engine, View};
 use super::finish::grpc_status;
 use super::replay::Replays;
@@ -43,6 +43,8 @@ pub(super) struct Forward<'a> {
     pub(super) deadline: Option<Instant>,
     /// The request asks for another protocol.
     pub(super) upgrade: bool,
+    /// How the client's body does.
+    pub(super) progress: Progress,
 }
 
 /// The head of an answer, and what must be held while its body passes.
@@ -249,6 +251,11 @@ impl Forward<'_> {
             }
             Some(Err(SendError::Sent(error))) => {
                 tries.sent += 1;
+                if let Some(reason) = self.progress.fault() {
+                    // The endpoint is not to blame for its client.
+                    learn(Outcome::Unknown);
+                    return Tried::Hopeless(Failed::new(reason, "", Some(target), tries.sent));
+                }
                 // A kept connection that was closed meanwhile says nothing about the endpoint.
                 let stale = lease.is_reused() && keep && !error.is_parse();
                 if !stale {

@@ -33,6 +33,9 @@ pub(super) async fn serve(
     let started = Instant::now();
     let ambiguous = conn.watched.request_began();
     let (mut parts, body) = request.into_parts();
+    if parts.version == Version::HTTP_11 {
+        conn.watched.takes_interim();
+    }
     let checked = check::check(&mut parts, ambiguous);
     let asked = Asked::new(&conn, &parts, started);
     let protocol = protocol_label(parts.version, asked.grpc);
@@ -51,6 +54,7 @@ pub(super) async fn serve(
     restore_upgrade(&mut parts, upgrade.as_ref());
     match forward(&conn, called, permit, (parts, body, upgrade.is_some()), &asked).await {
         Ok((response, lease)) => Ok(answer(&conn, asked, response, (lease, upgrade))),
+        Err((Reason::BodyTimeout, detail)) => Ok(close(refuse(asked, Reason::BodyTimeout, detail))),
         Err((reason, detail)) => Ok(refuse(asked, reason, detail)),
     }
 }
@@ -103,6 +107,9 @@ async fn forward(
             Ok(response) => return Ok((response, lease)),
             Err(SendError::Unsent(again)) if was_kept => request = *again,
             Err(SendError::Unsent(_)) => return Err((Reason::UpstreamReset, "closed before the request".into())),
+            Err(SendError::Sent(_)) if asked.progress.fault().is_some() => {
+                return Err((asked.progress.fault().unwrap_or(Reason::DownstreamReset), String::new()));
+            }
             Err(SendError::Sent(error)) if error.is_parse() => {
                 return Err((Reason::UpstreamProtocol, error.to_string()));
             }
@@ -135,6 +142,7 @@ fn answer(
     response: Response<Incoming>,
     (lease, upgrade): (Lease, Option<HeaderValue>),
 ) -> Response<ResponseBody> {
+    asked.progress.answered();
     let (mut parts, body) = response.into_parts();
     let switched = hop::strip(&mut parts.headers);
     let labelled = conn.labelled(None, None, protocol_label(parts.version, asked.grpc));

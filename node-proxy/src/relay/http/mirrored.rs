@@ -14,7 +14,7 @@ use weft_core::filter::ForwardPlan;
 use weft_core::route::Timeouts;
 use weft_core::snapshot::Frontend;
 
-use super::body::RequestBody;
+use super::body::{Progress, RequestBody};
 use super::downstream::{Caller, Downstream};
 use super::engine::Engine;
 use super::forward::{Forward, Message};
@@ -92,6 +92,7 @@ async fn run(order: Order, message: Message, protocol: Protocol) {
         retry: None,
         deadline: Some(now + LIMIT),
         upgrade: false,
+        progress: Progress::default(),
     };
     let Ok(answer) = forward.run(message).await else {
         order.count("failed");

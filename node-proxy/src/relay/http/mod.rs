@@ -19,6 +19,7 @@ mod forward;
 mod framing;
 mod hop;
 mod inbound;
+mod interim;
 mod mirror;
 mod mirrored;
 mod outbound;

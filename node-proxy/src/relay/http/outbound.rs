@@ -27,7 +27,7 @@ use super::forward::{Answer, Failed, Forward, Message, deadline};
 use super::mirror;
 use super::mirrored;
 use super::replay::{Replays, Source};
-use super::{check, hop, reply};
+use super::{check, hop, interim, reply};
 use crate::balance::{Balancer, hash_bytes, hash_ip};
 use crate::connect::http_pool::Protocol;
 
@@ -40,6 +40,9 @@ pub(super) async fn serve(
     let started = Instant::now();
     let ambiguous = conn.watched.request_began();
     let (mut parts, body) = request.into_parts();
+    if parts.version == Version::HTTP_11 {
+        conn.watched.takes_interim();
+    }
     let checked = check::check(&mut parts, ambiguous);
     let asked = Asked::new(&conn, &parts, started);
     let protocol = protocol_label(parts.version, asked.grpc);
@@ -146,6 +149,7 @@ impl Exchange<'_> {
             retry,
             deadline: deadline(asked.started, timeouts.request),
             upgrade: self.upgrade.is_some(),
+            progress: asked.progress.clone(),
         };
         let message = message(parts, body, &asked, retry.is_some(), tees);
         match forward.run(message).await {
@@ -172,6 +176,7 @@ impl Exchange<'_> {
         deadline: Option<Instant>,
     ) -> Response<ResponseBody> {
         let Answer { response, lease, flight, target, tries } = answer;
+        asked.progress.answered();
         let (mut parts, body) = response.into_parts();
         let upgrade = hop::strip(&mut parts.headers);
         if let Some(plan) = plan {
@@ -214,7 +219,7 @@ impl Exchange<'_> {
         if let Some(plan) = plan {
             plan.cors.apply(response.headers_mut());
         }
-        response
+        if reason == Reason::BodyTimeout { close(response) } else { response }
     }
 }
 
@@ -308,10 +313,12 @@ fn hash_of(balancer: &Balancer, parts: &Parts, client: std::net::IpAddr) -> Opti
 pub(super) fn message(parts: Parts, body: Incoming, asked: &Asked, keep: bool, tees: Vec<mirror::Tee>) -> Message {
     use http_body::Body;
     if body.is_end_stream() {
+        let (parts, _no_body) = interim::listen(parts, asked.conn.watched.interim());
         tees.into_iter().for_each(mirror::Tee::end);
         return Message { head: parts, body: RequestBody::Empty, replays: None };
     }
-    let source = Source::new(body, &asked.counter, tees);
+    let (parts, gate) = interim::listen(parts, asked.conn.watched.interim());
+    let source = Source::new(body, &asked.progress, tees, gate);
     if keep {
         let replays = Replays::new(source);
         return Message { head: parts, body: RequestBody::Replay(replays.next()), replays: Some(replays) };

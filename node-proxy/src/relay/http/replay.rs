@@ -9,8 +9,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+use weft_core::reason::Reason;
 
-use super::body::{BodyError, Counter};
+use super::body::{BodyError, Progress};
+use super::interim::Gate;
 use super::mirror::Tee;
 
 /// Most bytes of a request's body that are kept for another try.
@@ -19,13 +22,21 @@ pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
 /// The client's body, and the mirrors that get a copy of each frame.
 pub(crate) struct Source {
     body: Incoming,
-    counter: Counter,
+    progress: Progress,
     tees: Vec<Tee>,
+    gate: Option<Box<Gate>>,
+    pause: Option<Box<Pause>>,
+}
+
+/// Looks whether anything came, whenever its time is up: a body may pause for between one and two limits.
+struct Pause {
+    timer: Pin<Box<Sleep>>,
+    moved: bool,
 }
 
 impl Source {
-    pub(crate) fn new(body: Incoming, counter: &Counter, tees: Vec<Tee>) -> Self {
-        Self { body, counter: counter.clone(), tees }
+    pub(super) fn new(body: Incoming, progress: &Progress, tees: Vec<Tee>, gate: Option<Box<Gate>>) -> Self {
+        Self { body, progress: progress.clone(), tees, gate, pause: None }
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
@@ -37,16 +48,47 @@ impl Source {
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(cx));
+            self.gate = None;
+        }
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending if self.is_too_slow(cx) => {
+                self.progress.failed(Reason::BodyTimeout);
+                self.tees.clear();
+                return Poll::Ready(Some(Err(BodyError::Slow)));
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        if let Some(pause) = &mut self.pause {
+            pause.moved = true;
+        }
         match &frame {
             Some(Ok(frame)) => {
-                self.counter.add(frame.data_ref().map_or(0, Bytes::len));
+                self.progress.add(frame.data_ref().map_or(0, Bytes::len));
                 self.tees.retain_mut(|tee| tee.frame(frame));
             }
-            Some(Err(_)) => self.tees.clear(),
+            Some(Err(_)) => {
+                self.progress.failed(Reason::DownstreamReset);
+                self.tees.clear();
+            }
             None => self.tees.drain(..).for_each(Tee::end),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)))
+    }
+
+    fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(limit) = self.progress.patience() else { return false };
+        let new = || Box::new(Pause { timer: Box::pin(sleep(limit)), moved: false });
+        let pause = self.pause.get_or_insert_with(new);
+        while pause.timer.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(&mut pause.moved) {
+                return true;
+            }
+            pause.timer.as_mut().reset(Instant::now() + limit);
+        }
+        false
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) fn status_of(reason: Reason) -> StatusCode {
     match reason {
         Reason::NoRoute => StatusCode::NOT_FOUND,
         Reason::BadRequest => StatusCode::BAD_REQUEST,
+        Reason::BodyTimeout | Reason::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
         Reason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Reason::PolicyDenied | Reason::PolicyRevoked => StatusCode::FORBIDDEN,
         Reason::InvalidRoute | Reason::InvalidBackend | Reason::NoBackend | Reason::Panic => {

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weft_core::reason::Reason;
 
 use super::body::ResponseBody;
@@ -22,6 +22,10 @@ use super::wire::{End, Framing, Wire};
 use super::{inbound, outbound};
 use crate::observe::Ended;
 
+/// The answer to a head that doesn't come to its end.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long a last word may take.
+const PARTING: std::time::Duration = std::time::Duration::from_secs(1);
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The window of a stream towards us.
@@ -110,11 +114,15 @@ where
         std::pin::Pin::new(&mut connection).poll(cx).map(|result| result.map_err(|error| reason_of(&error)))
     })
     .await;
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
     if let Err(reason) = ended {
+        if reason == Reason::HeaderTimeout && io.is_flushed() {
+            // Nobody may be there to read it.
+            drop(tokio::time::timeout(PARTING, io.write_all(TOO_SLOW)).await);
+        }
         return reason;
     }
-    let parts = connection.into_parts();
-    let io = parts.io.into_inner();
     let Some((lease, finish)) = conn.upgrade.borrow_mut().take() else { return conn.last.get() };
     match lease.upgraded().await {
         Some(upstream) => tunnel(io, parts.read_buf, upstream, (conn, finish)).await,
@@ -132,7 +140,6 @@ async fn tunnel<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    use tokio::io::AsyncWriteExt;
     let crate::connect::http_pool::Parts { mut stream, read } = upstream;
     let before = conn.watched.sent.get();
     io.switched();

@@ -8,7 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use weft_core::reason::Reason;
 
 use super::framing::{H1Framing, H2Framing};
+use super::interim::Interim;
 
 /// What a worker knows of one downstream connection. Shared by the stream, its task and the worker's watch.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub(crate) struct Watched {
     clock: Rc<Cell<Instant>>,
     end: Cell<Option<End>>,
     waker: RefCell<Option<Waker>>,
+    /// What the endpoint said before its answer.
+    interim: Arc<Interim>,
+    /// A request is under way, and not a byte of its answer has been written: an interim answer may be.
+    may_interim: Cell<bool>,
 }
 
 /// Why the connection is to end.
@@ -62,15 +68,28 @@ impl Watched {
             clock: Rc::clone(clock),
             end: Cell::new(None),
             waker: RefCell::new(None),
+            interim: Arc::default(),
+            may_interim: Cell::new(false),
         }
     }
 
     /// A request head is complete; whether its framing is ambiguous.
     pub(crate) fn request_began(&self) -> bool {
         self.head_since.set(None);
+        self.interim.next_request();
         self.busy.set(self.busy.get() + 1);
         let number = self.requests.replace(self.requests.get() + 1);
         self.ambiguous.get() == Some(number)
+    }
+
+    /// Its client knows interim answers.
+    pub(super) fn takes_interim(&self) {
+        self.may_interim.set(true);
+    }
+
+    /// Where interim answers go.
+    pub(super) fn interim(&self) -> Arc<Interim> {
+        Arc::clone(&self.interim)
     }
 
     /// The first bytes came, of whatever it will be.
@@ -170,6 +189,10 @@ pub(crate) struct Wire<T> {
     prefix: Bytes,
     framing: Framing,
     watched: Rc<Watched>,
+    /// Something was written that may be in the codec's buffer in part: what is written now may be the rest of it.
+    unflushed: bool,
+    /// The rest of an interim answer.
+    interim: Bytes,
 }
 
 impl<T> Wire<T> {
@@ -177,7 +200,12 @@ impl<T> Wire<T> {
         if !prefix.is_empty() {
             watched.read(&mut framing, &prefix);
         }
-        Self { inner, prefix, framing, watched }
+        Self { inner, prefix, framing, watched, unflushed: false, interim: Bytes::new() }
+    }
+
+    /// Whether the last answer went out whole.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.unflushed && self.interim.is_empty()
     }
 
     /// From now on the bytes are another protocol's.
@@ -186,8 +214,47 @@ impl<T> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+impl<T: AsyncWrite + Unpin> Wire<T> {
+    /// Writes interim answers, where one may stand: after the last byte of the answer before, and before the first of
+    /// the next.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Also before one may be written: the codec reads once more before it calls for the answer, and not after.
+        if matches!(self.framing, Framing::Http1(_)) {
+            self.watched.interim.register(cx);
+        }
+        if self.watched.may_interim.get() && !self.unflushed && self.interim.is_empty() {
+            self.interim = self.watched.interim.take().into();
+        }
+        while !self.interim.is_empty() {
+            let n = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.interim))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.watched.wrote(n);
+            self.interim.advance(n);
+            if self.interim.is_empty() {
+                ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The codec writes: it begins or continues an answer, unless it only says 100.
+    fn writes(&mut self, bytes: &[u8]) {
+        self.unflushed = true;
+        if !bytes.starts_with(b"HTTP/1.1 100 ") {
+            self.watched.may_interim.set(false);
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // The codec reads while it waits for the answer, to see a client leave: the one chance to write meanwhile. A
+        // failure shows with the answer.
+        if let Poll::Ready(Err(error)) = self.poll_interim(cx) {
+            return Poll::Ready(Err(error));
+        }
         if !self.prefix.is_empty() {
             let n = self.prefix.len().min(buf.remaining());
             let chunk = self.prefix.split_to(n);
@@ -206,6 +273,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
+        self.writes(buf);
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(n)) = &result {
             self.watched.wrote(*n);
@@ -218,6 +287,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
+        self.writes(bufs.first().map_or(&[], |first| first));
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(n)) = &result {
             self.watched.wrote(*n);
@@ -230,7 +301,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        // The codec flushes when its own buffer is empty.
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

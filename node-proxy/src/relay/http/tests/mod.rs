@@ -4,5 +4,6 @@ mod churn;
 mod edge;
 mod flow;
 mod inbound;
+mod interim;
 mod policy;
 mod world;
