@@ -13,6 +13,7 @@ mod body;
 mod check;
 mod downstream;
 mod engine;
+mod extended;
 mod factory;
 mod finish;
 mod forward;

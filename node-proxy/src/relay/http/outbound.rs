@@ -22,6 +22,7 @@ use weft_core::snapshot::{Frontend, RouteSet, Snapshot};
 use super::body::{RequestBody, ResponseBody};
 use super::downstream::{Caller, Downstream};
 use super::engine::View;
+use super::extended::Extended;
 use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::forward::{Answer, Failed, Forward, Message, deadline};
 use super::mirror;
@@ -51,8 +52,16 @@ pub(super) async fn serve(
         return Ok(close(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0)));
     }
     let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    let extended = match Extended::take(&mut parts) {
+        Ok(extended) => extended,
+        Err(unsupported) => {
+            let refused = reply::failure(Reason::BadRequest, unsupported.to_string());
+            return Ok(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0));
+        }
+    };
+    let upgrade = if extended.is_some() { Some(Extended::protocol()) } else { upgrade };
     let view = conn.engine.view();
-    let exchange = Exchange { conn: &conn, caller, view: &view, protocol, upgrade };
+    let exchange = Exchange { conn: &conn, caller, view: &view, protocol, upgrade, extended };
     let routed = route(&view, caller, &parts);
     Ok(match routed {
         Routed::Reply(local, rule) => reply::respond(local, asked, conn.labelled(rule, None, protocol), 0),
@@ -114,6 +123,8 @@ struct Exchange<'a> {
     view: &'a View,
     protocol: &'static str,
     upgrade: Option<HeaderValue>,
+    /// The upgrade came as an extended CONNECT.
+    extended: Option<Extended>,
 }
 
 impl Exchange<'_> {
@@ -190,6 +201,10 @@ impl Exchange<'_> {
         let detail = String::new();
         let answered = Answered { labelled, status, reason: Reason::Ok, detail, grpc_status: grpc, tries, upstream };
         let finish = Finish::new(asked, answered);
+        if self.extended.is_some() && parts.status.is_success() {
+            // To this client any success would mean that it may speak WebSocket.
+            parts.status = StatusCode::BAD_GATEWAY;
+        }
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(parts, upgrade, finish.holding(flight, None, None), lease);
         }
@@ -204,6 +219,9 @@ impl Exchange<'_> {
         finish: Finish,
         lease: crate::connect::http_pool::Lease,
     ) -> Response<ResponseBody> {
+        if let Some(extended) = self.extended {
+            return extended.switched(parts, self.conn, (lease, finish));
+        }
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = upgrade.or(self.upgrade) {
             parts.headers.insert(header::UPGRADE, protocol);

@@ -240,6 +240,9 @@ fn h2_builder(conn: &Rc<Downstream>) -> http2::Builder<RequestExec> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(std::time::Duration::from_secs(60))
         .keep_alive_timeout(std::time::Duration::from_secs(20));
+    if matches!(conn.side, Side::Outbound(_)) {
+        builder.enable_connect_protocol();
+    }
     builder
 }
 

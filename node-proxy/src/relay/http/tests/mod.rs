@@ -2,6 +2,7 @@
 
 mod churn;
 mod edge;
+mod extended;
 mod flow;
 mod inbound;
 mod interim;
