@@ -11,10 +11,15 @@ mod key;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::request::Parts as RequestHead;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -23,8 +28,8 @@ use crate::identify::LocalWorkload;
 use crate::relay::http::RequestBody;
 use crate::util::FastHash;
 
-pub(crate) use h1::Parts;
-use h1::{H1, Idle};
+use h1::{AnswerBody, H1, Idle};
+pub(crate) use h1::{ExchangeError, Parts};
 use h2::{H2, Shared};
 pub(crate) use key::{PoolKey, Protocol};
 
@@ -87,8 +92,7 @@ impl AppConnections {
             Protocol::H1 => {
                 let mut idle = self.h1.borrow_mut();
                 idle.retain(|conn| !conn.is_closed());
-                let ready = idle.iter().rposition(H1::is_ready)?;
-                Conn::H1(idle.swap_remove(ready))
+                Conn::H1(idle.pop()?)
             }
         };
         Some(Lease { home: Home::App(Rc::clone(self)), conn, reused: true })
@@ -102,7 +106,7 @@ impl AppConnections {
         to: SocketAddr,
     ) -> Result<Lease, ConnectError> {
         let conn = match protocol {
-            Protocol::H1 => Conn::H1(h1::open(stream, &self.settings, to).await?),
+            Protocol::H1 => Conn::H1(H1::new(stream, &self.settings)),
             Protocol::H2 => {
                 let conn = h2::open(stream, &self.settings, to).await?;
                 self.h2.add(&conn);
@@ -120,15 +124,62 @@ enum Conn {
 
 /// Why a request got no answer.
 pub(crate) enum SendError {
-    /// Not a byte of it was sent: here it is again.
-    Unsent(Box<Request<RequestBody>>),
+    /// Not a byte of it was sent: here is its body again.
+    Unsent(RequestBody),
     /// It may have been sent.
-    Sent(hyper::Error),
+    Sent(ExchangeError),
+}
+
+/// The body of an answer.
+pub(crate) enum UpstreamBody {
+    H1(AnswerBody),
+    H2(Incoming),
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match &mut *self {
+            Self::H1(body) => body.poll_frame(cx),
+            Self::H2(body) => Pin::new(body).poll_frame(cx).map_err(ExchangeError::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::H1(body) => body.is_end_stream(),
+            Self::H2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::H1(body) => body.size_hint(),
+            Self::H2(body) => body.size_hint(),
+        }
+    }
 }
 
 impl Pool {
     pub(crate) fn new(dial: Rc<dyn Dial>, settings: PoolSettings) -> Rc<Self> {
         Rc::new(Self { dial, settings, h1: RefCell::default(), h2: RefCell::default() })
+    }
+
+    /// A connection that is open already.
+    pub(crate) fn kept(
+        self: &Rc<Self>,
+        source: &Rc<LocalWorkload>,
+        target: &Rc<Target>,
+        protocol: Protocol,
+    ) -> Option<Lease> {
+        let key = PoolKey::new(source, target, protocol);
+        let conn = match protocol {
+            Protocol::H1 => Conn::H1(self.pop(&key)?),
+            Protocol::H2 => Conn::H2(self.h2.borrow().get(&key)?.usable(self.settings.max_streams)?),
+        };
+        Some(Lease { home: Home::Pool(Rc::clone(self), key), conn, reused: true })
     }
 
     /// A connection for one request; `fresh` takes none that was used before.
@@ -139,23 +190,20 @@ impl Pool {
         protocol: Protocol,
         fresh: bool,
     ) -> Result<Lease, ConnectError> {
+        if !fresh && let Some(kept) = self.kept(source, target, protocol) {
+            return Ok(kept);
+        }
         let key = PoolKey::new(source, target, protocol);
         if protocol == Protocol::H2 {
             return self.acquire_h2(key, fresh).await;
         }
-        if !fresh && let Some(conn) = self.pop(&key) {
-            return Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H1(conn), reused: true });
-        }
         let stream = self.dial.dial(source, target).await?;
-        let conn = h1::open(stream, &self.settings, target.address).await?;
-        Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H1(conn), reused: false })
+        let conn = Conn::H1(H1::new(stream, &self.settings));
+        Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn, reused: false })
     }
 
     async fn acquire_h2(self: &Rc<Self>, key: PoolKey, fresh: bool) -> Result<Lease, ConnectError> {
         let shared = Rc::clone(self.h2.borrow_mut().entry(key.clone()).or_default());
-        if let Some(conn) = shared.usable(self.settings.max_streams).filter(|_| !fresh) {
-            return Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H2(conn), reused: true });
-        }
         // One dials, the others wait for what it gets.
         let _turn = shared.dialling.lock().await;
         if let Some(conn) = shared.usable(self.settings.max_streams).filter(|_| !fresh) {
@@ -171,25 +219,20 @@ impl Pool {
     fn pop(&self, key: &PoolKey) -> Option<H1> {
         let mut h1 = self.h1.borrow_mut();
         let idle = h1.get_mut(key)?;
-        for back in (0..idle.len()).rev() {
-            match idle.get(back).map(|it| (it.conn.is_ready(), it.conn.is_closed())) {
-                Some((true, false)) => return Some(idle.swap_remove(back).conn),
-                Some((_, true)) => drop(idle.swap_remove(back)),
-                _ => {}
+        while let Some(Idle { conn, .. }) = idle.pop() {
+            if !conn.is_closed() {
+                return Some(conn);
             }
         }
         None
     }
 
     fn push(&self, key: PoolKey, conn: H1) {
-        if conn.is_closed() {
-            return;
-        }
         let idle = Idle { conn, since: Instant::now() };
         let mut h1 = self.h1.borrow_mut();
         match h1.get_mut(&key) {
             Some(list) if list.len() < self.settings.max_idle => list.push(idle),
-            Some(_) => {}
+            Some(_) => idle.conn.close(),
             None => drop(h1.insert(key, vec![idle])),
         }
     }
@@ -198,7 +241,10 @@ impl Pool {
     pub(crate) fn sweep(&self, now: Instant) {
         let stale = |idle: &Idle| now.saturating_duration_since(idle.since) > self.settings.idle_timeout;
         self.h1.borrow_mut().retain(|_, list| {
-            list.retain(|idle| !idle.conn.is_closed() && !stale(idle));
+            // The one used last is last: the stale ones are in front.
+            let fresh = list.iter().position(|idle| !stale(idle)).unwrap_or(list.len());
+            list.drain(..fresh).for_each(|idle| idle.conn.close());
+            list.retain(|idle| !idle.conn.is_closed());
             !list.is_empty()
         });
         self.h2.borrow_mut().retain(|_, shared| shared.sweep(now, self.settings.idle_timeout));
@@ -225,11 +271,33 @@ impl Lease {
         self.reused
     }
 
-    /// Sends the request and waits for the head of the answer.
-    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    /// Sends a request and waits for the head of the answer; `told` hears of interim answers (HTTP/1 only). Unless `keep` says that it may be needed once more, the head may
+    /// be taken.
+    pub(crate) async fn send(
+        &mut self,
+        head: &mut Option<RequestHead>,
+        body: RequestBody,
+        keep: bool,
+        told: &dyn Fn(&Response<()>),
+    ) -> Result<Response<UpstreamBody>, SendError> {
         match &mut self.conn {
-            Conn::H1(conn) => conn.send(request).await,
-            Conn::H2(conn) => conn.send(request).await,
+            Conn::H1(conn) => {
+                let Some(head) = head.as_ref() else { return Err(SendError::Unsent(body)) };
+                conn.send(head, body, told).await.map(|response| response.map(UpstreamBody::H1))
+            }
+            Conn::H2(conn) => {
+                let taken = if keep { head.as_ref().map(clone_head) } else { head.take() };
+                let Some(taken) = taken else { return Err(SendError::Unsent(body)) };
+                match conn.send(Request::from_parts(taken, body)).await {
+                    Ok(response) => Ok(response.map(UpstreamBody::H2)),
+                    Err((error, None)) => Err(SendError::Sent(error.into())),
+                    Err((_, Some(request))) => {
+                        let (taken, body) = request.into_parts();
+                        *head = Some(taken);
+                        Err(SendError::Unsent(body))
+                    }
+                }
+            }
         }
     }
 
@@ -241,9 +309,9 @@ impl Lease {
     }
 
     /// The stream, after the endpoint answered 101.
-    pub(crate) async fn upgraded(self) -> Option<Parts> {
+    pub(crate) fn upgraded(self) -> Option<Parts> {
         match self.conn {
-            Conn::H1(conn) => conn.upgraded().await,
+            Conn::H1(conn) => conn.upgraded(),
             Conn::H2(_) => None,
         }
     }
@@ -251,9 +319,23 @@ impl Lease {
     /// The answer is complete: the connection may carry the next request.
     pub(crate) fn release(self) {
         match (self.conn, self.home) {
+            (Conn::H1(conn), _) if !conn.is_reusable() => {}
             (Conn::H1(conn), Home::Pool(pool, key)) => pool.push(key, conn),
             (Conn::H1(conn), Home::App(app)) => app.h1.borrow_mut().push(conn),
             (Conn::H2(_), _) => {}
         }
     }
+}
+
+/// The head once more. Of the extensions only what the codec needs.
+fn clone_head(head: &RequestHead) -> RequestHead {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.version = head.version;
+    copy.headers = head.headers.clone();
+    if let Some(protocol) = head.extensions.get::<hyper::ext::Protocol>() {
+        copy.extensions.insert(protocol.clone());
+    }
+    copy
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::super::{ConnectError, UpstreamStream};
-use super::{PoolSettings, SendError};
+use super::PoolSettings;
 use crate::relay::http::{LocalExec, RequestBody};
 
 /// A stream's window: a body of this size needs no round trip for credit.
@@ -48,10 +48,14 @@ impl H2 {
         Self { sender, streams }
     }
 
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
-        self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::Unsent(Box::new(request)),
-            None => SendError::Sent(error.into_error()),
+    /// Sends a request. If not a byte of it was sent, it comes back with the error.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<RequestBody>>)> {
+        self.sender.try_send_request(request).await.map_err(|mut error| {
+            let request = error.take_message();
+            (error.into_error(), request)
         })
     }
 }

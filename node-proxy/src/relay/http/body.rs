@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use weft_core::reason::Reason;
 
 use super::finish::Finish;
 use super::mirror::Copy;
 use super::replay::{Replay, Source};
+use crate::connect::http_pool::{ExchangeError, UpstreamBody};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub(crate) enum BodyError {
     /// The codec's word.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    /// The endpoint's side.
+    #[error(transparent)]
+    Endpoint(#[from] ExchangeError),
     /// Its time ran out.
     #[error("the request ran out of time")]
     Timeout,
@@ -137,7 +140,7 @@ pub(crate) struct ResponseBody {
 
 enum ResponseKind {
     Local(Bytes),
-    Stream(Incoming),
+    Stream(UpstreamBody),
 }
 
 impl ResponseBody {
@@ -147,7 +150,7 @@ impl ResponseBody {
     }
 
     /// The endpoint's answer. One without a body is over at once.
-    pub(crate) fn upstream(body: Incoming, mut finish: Finish) -> Self {
+    pub(crate) fn upstream(body: UpstreamBody, mut finish: Finish) -> Self {
         let finish = if body.is_end_stream() {
             finish.complete(true);
             None
@@ -202,7 +205,7 @@ impl Body for ResponseBody {
             Some(Err(_)) => this.over(false),
             None => this.over(true),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)))
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Endpoint)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,8 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Method, Response, StatusCode};
 use smallvec::SmallVec;
 use tokio::time::{Duration, Instant};
 use weft_core::reason::Reason;
@@ -19,9 +18,10 @@ use weft_core::route::{Retry, Timeouts};
 use super::body::{Progress, RequestBody};
 use super::engine::{Engine, View};
 use super::finish::grpc_status;
+use super::interim::Listener;
 use super::replay::Replays;
 use crate::balance::{Ask, Balancer, InFlight, Outcome, Picked};
-use crate::connect::http_pool::{Lease, Protocol, SendError};
+use crate::connect::http_pool::{Lease, Protocol, SendError, UpstreamBody};
 use crate::connect::{ConnectError, Retry as Retryable, Target};
 use crate::identify::LocalWorkload;
 
@@ -49,7 +49,7 @@ pub(super) struct Forward<'a> {
 
 /// The head of an answer, and what must be held while its body passes.
 pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<UpstreamBody>,
     pub(super) lease: Lease,
     pub(super) flight: InFlight,
     pub(super) target: Rc<Target>,
@@ -71,6 +71,16 @@ pub(super) struct Message {
     pub(super) body: RequestBody,
     /// Makes the body again.
     pub(super) replays: Option<Replays>,
+    /// Takes interim answers, if somebody wants them.
+    pub(super) listener: Option<Listener>,
+}
+
+/// A message that is sent, as far as all tries share it.
+struct Outgoing {
+    head: Option<Parts>,
+    /// The head is needed whole for another try.
+    keep: bool,
+    listener: Option<Listener>,
 }
 
 struct Tries {
@@ -86,8 +96,8 @@ struct Tries {
 /// What came of one try.
 enum Tried {
     Answered(Box<Answer>),
-    /// Nothing was sent; the request again.
-    Unsent(Box<Request<RequestBody>>, Failed, Option<Picked>),
+    /// Nothing was sent; the request's body again.
+    Unsent(RequestBody, Failed, Option<Picked>),
     /// It was sent, and there is no answer.
     Lost(Failed, Option<Picked>),
     /// There will be no answer, whoever is asked.
@@ -97,22 +107,21 @@ enum Tried {
 impl Forward<'_> {
     /// Tries until there is an answer to give.
     pub(super) async fn run(&self, message: Message) -> Result<Box<Answer>, Failed> {
-        let Message { head, body, replays } = message;
+        let Message { head, body, replays, listener } = message;
         let bodyless = body.is_empty();
         let again = bodyless && !self.upgrade;
         let idempotent = again && is_idempotent(&head.method);
         let may_retry = self.retry.is_some_and(|retry| retry.attempts > 0) && (again || replays.is_some());
-        let spare = (idempotent || may_retry).then(|| clone_head(&head));
-        let mut next = Some(Request::from_parts(head, body));
+        let keep = idempotent || may_retry;
+        let (mut outgoing, mut next) = (Outgoing { head: Some(head), keep, listener }, Some(body));
         let mut tries = Tries { tried: SmallVec::new(), sent: 0, unreached: 0, fresh: None };
         let mut stale_retry = idempotent;
         loop {
-            let remake = || Some(Request::from_parts(clone_head(spare.as_ref()?), remake_body(bodyless, &replays)?));
-            let Some(request) = next.take().or_else(remake) else {
+            let Some(body) = next.take().or_else(|| remake_body(bodyless, &replays)) else {
                 return Err(Failed::new(Reason::UpstreamReset, "the body cannot be sent again", None, tries.sent));
             };
             let fresh = tries.fresh.is_some();
-            match self.attempt(request, &mut tries, spare.is_some()).await {
+            match self.attempt(&mut outgoing, body, &mut tries).await {
                 Tried::Answered(answer) => {
                     if !self.wants_retry(answer.response.status(), &tries) || !can_remake(bodyless, &replays, may_retry)
                     {
@@ -123,9 +132,9 @@ impl Forward<'_> {
                     }
                     tries.tried.push(answer.target.address);
                     drop(answer);
-                    self.back_off(tries.sent).await?;
+                    Box::pin(self.back_off(tries.sent)).await?;
                 }
-                Tried::Unsent(request, failed, reused) => {
+                Tried::Unsent(body, failed, reused) => {
                     match reused {
                         Some(picked) if !fresh => tries.fresh = Some(picked),
                         _ => {
@@ -136,7 +145,7 @@ impl Forward<'_> {
                             }
                         }
                     }
-                    next = Some(*request);
+                    next = Some(body);
                 }
                 Tried::Lost(failed, reused) => {
                     if let Some(picked) = reused.filter(|_| std::mem::take(&mut stale_retry)) {
@@ -148,7 +157,7 @@ impl Forward<'_> {
                         return Err(failed);
                     }
                     tries.tried.extend(failed.target.as_ref().map(|target| target.address));
-                    self.back_off(tries.sent).await?;
+                    Box::pin(self.back_off(tries.sent)).await?;
                 }
                 Tried::Hopeless(failed) => return Err(failed),
             }
@@ -182,7 +191,7 @@ impl Forward<'_> {
         }
     }
 
-    async fn attempt(&self, request: Request<RequestBody>, tries: &mut Tries, keep: bool) -> Tried {
+    async fn attempt(&self, outgoing: &mut Outgoing, body: RequestBody, tries: &mut Tries) -> Tried {
         let fresh = tries.fresh.is_some();
         let picked = tries.fresh.take().or_else(|| {
             let (now, random) = (Instant::now(), fastrand::u64(..));
@@ -193,15 +202,22 @@ impl Forward<'_> {
             return Tried::Hopeless(Failed::new(Reason::NoEndpoint, detail, None, tries.sent));
         };
         let target = self.engine.target(self.view, &picked.entry);
-        let acquire = self.engine.pool.acquire(self.source, &target, self.protocol, fresh);
-        let lease = match until(self.deadline, acquire).await {
-            Some(Ok(lease)) => lease,
-            Some(Err(error)) => {
-                return self.unreached(request, &picked, &error, Failed::of(&error, target, tries.sent));
+        let pool = &self.engine.pool;
+        let kept = if fresh { None } else { pool.kept(self.source, &target, self.protocol) };
+        let lease = match kept {
+            Some(lease) => lease,
+            // Boxed: most requests find a connection, and a future is moved as big as its rarest way.
+            None => {
+                match Box::pin(until(self.deadline, pool.acquire(self.source, &target, self.protocol, fresh))).await {
+                    Some(Ok(lease)) => lease,
+                    Some(Err(error)) => {
+                        return self.unreached(body, &picked, &error, Failed::of(&error, target, tries.sent));
+                    }
+                    None => return Tried::Hopeless(Failed::new(Reason::RequestTimeout, "", Some(target), tries.sent)),
+                }
             }
-            None => return Tried::Hopeless(Failed::new(Reason::RequestTimeout, "", Some(target), tries.sent)),
         };
-        self.send(request, (lease, picked, target), tries, keep).await
+        self.send((outgoing, body), (lease, picked, target), tries).await
     }
 
     fn learn(&self, picked: &Picked, outcome: Outcome, now: Instant) {
@@ -211,27 +227,28 @@ impl Forward<'_> {
     }
 
     /// Nothing was sent, because there is no connection.
-    fn unreached(&self, request: Request<RequestBody>, picked: &Picked, error: &ConnectError, failed: Failed) -> Tried {
+    fn unreached(&self, body: RequestBody, picked: &Picked, error: &ConnectError, failed: Failed) -> Tried {
         if error.retryable() != Retryable::NeverSent {
             return Tried::Hopeless(failed);
         }
         self.learn(picked, Outcome::Failed, Instant::now());
-        Tried::Unsent(Box::new(request), failed, None)
+        Tried::Unsent(body, failed, None)
     }
 
     async fn send(
         &self,
-        request: Request<RequestBody>,
+        (outgoing, body): (&mut Outgoing, RequestBody),
         (mut lease, picked, target): (Lease, Picked, Rc<Target>),
         tries: &mut Tries,
-        keep: bool,
     ) -> Tried {
         if self.upgrade {
             lease.expect_upgrade();
         }
         let own_limit = self.timeouts.backend_request.map(|limit| Instant::now() + limit);
         let limit = earlier(own_limit, self.deadline);
-        let result = until(limit, lease.send(request)).await;
+        let Outgoing { head, keep, listener } = outgoing;
+        let (keep, told) = (*keep, |answer: &_| listener.iter().for_each(|listener| listener.told(answer)));
+        let result = until(limit, lease.send(head, body, keep, &told)).await;
         let now = Instant::now();
         let learn = |outcome| self.learn(&picked, outcome, now);
         match result {
@@ -241,13 +258,13 @@ impl Forward<'_> {
                 let answer = Answer { response, lease, flight: picked.flight, target, tries: tries.sent };
                 Tried::Answered(Box::new(answer))
             }
-            Some(Err(SendError::Unsent(request))) => {
+            Some(Err(SendError::Unsent(body))) => {
                 let reused = lease.is_reused();
                 if !reused {
                     learn(Outcome::Failed);
                 }
                 let failed = Failed::new(Reason::UpstreamReset, "closed before the request", Some(target), tries.sent);
-                Tried::Unsent(request, failed, reused.then_some(picked))
+                Tried::Unsent(body, failed, reused.then_some(picked))
             }
             Some(Err(SendError::Sent(error))) => {
                 tries.sent += 1;
@@ -292,7 +309,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-fn outcome_of(response: &Response<Incoming>) -> Outcome {
+fn outcome_of(response: &Response<UpstreamBody>) -> Outcome {
     // RESOURCE_EXHAUSTED and UNAVAILABLE of an answer without a body.
     match (response.status().as_u16(), grpc_status(response.headers())) {
         (429, _) | (200, Some(8)) => Outcome::Overloaded,
@@ -317,19 +334,6 @@ fn remake_body(bodyless: bool, replays: &Option<Replays>) -> Option<RequestBody>
     Some(RequestBody::Replay(replays.next()))
 }
 
-/// The head once more. Of the extensions only what the codec needs.
-fn clone_head(head: &Parts) -> Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method = head.method.clone();
-    copy.uri = head.uri.clone();
-    copy.version = head.version;
-    copy.headers = head.headers.clone();
-    if let Some(protocol) = head.extensions.get::<hyper::ext::Protocol>() {
-        copy.extensions.insert(protocol.clone());
-    }
-    copy
-}
-
 /// The earlier of two moments.
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
@@ -340,9 +344,11 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 /// The result, unless the time comes first. Without a limit there is no timer.
 async fn until<T>(limit: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    let work = std::pin::pin!(work);
     match limit {
         None => Some(work.await),
-        Some(at) => tokio::time::timeout_at(at, work).await.ok(),
+        // Boxed: most requests have no limit.
+        Some(at) => Box::pin(tokio::time::timeout_at(at, work)).await.ok(),
     }
 }
 

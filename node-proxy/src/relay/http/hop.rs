@@ -10,12 +10,11 @@ pub(crate) fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
     // One walk over the names is cheaper than a lookup for each name that is mostly absent.
     let (mut any, mut te, mut connection) = (false, false, false);
     for name in headers.keys() {
-        if *name == header::CONNECTION {
-            (any, connection) = (true, true);
-        } else if *name == header::TE {
-            (any, te) = (true, true);
-        } else if [header::TRANSFER_ENCODING, header::UPGRADE, KEEP_ALIVE, PROXY_CONNECTION].contains(name) {
-            any = true;
+        match name.as_str() {
+            "connection" => (any, connection) = (true, true),
+            "te" => (any, te) = (true, true),
+            "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection" => any = true,
+            _ => {}
         }
     }
     if !any {

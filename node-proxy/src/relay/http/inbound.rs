@@ -21,7 +21,7 @@ use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::outbound::{close, message, protocol_label};
 use super::{check, hop, reply};
 use crate::authorize::Permit;
-use crate::connect::http_pool::{Lease, Protocol, SendError};
+use crate::connect::http_pool::{Lease, Protocol, SendError, UpstreamBody};
 use crate::connect::{UpstreamStream, connect_application};
 
 /// Serves one request; every failure is an answer.
@@ -86,26 +86,28 @@ async fn forward(
     permit: Permit,
     (mut parts, body, upgrade): (Parts, Incoming, bool),
     asked: &Asked,
-) -> Result<(Response<Incoming>, Lease), (Reason, String)> {
+) -> Result<(Response<UpstreamBody>, Lease), (Reason, String)> {
     let protocol = if parts.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 };
     if protocol == Protocol::H1 {
         parts.version = Version::HTTP_11;
     }
     let message = message(parts, body, asked, false, Vec::new());
-    let mut request = Request::from_parts(message.head, message.body);
+    let (mut head, mut body, listener) = (Some(message.head), message.body, message.listener);
+    let told = |answer: &_| listener.iter().for_each(|listener| listener.told(answer));
     let mut permit = Some(permit);
     loop {
         let mut lease = match called.app.kept(protocol).filter(|_| permit.is_some()) {
             Some(lease) => lease,
-            None => connect(conn, called, permit.take(), protocol).await?,
+            // Boxed: a connection is made once for many requests.
+            None => Box::pin(connect(conn, called, permit.take(), protocol)).await?,
         };
         if upgrade {
             lease.expect_upgrade();
         }
         let was_kept = lease.is_reused();
-        match lease.send(request).await {
+        match lease.send(&mut head, body, false, &told).await {
             Ok(response) => return Ok((response, lease)),
-            Err(SendError::Unsent(again)) if was_kept => request = *again,
+            Err(SendError::Unsent(again)) if was_kept => body = again,
             Err(SendError::Unsent(_)) => return Err((Reason::UpstreamReset, "closed before the request".into())),
             Err(SendError::Sent(_)) if asked.progress.fault().is_some() => {
                 return Err((asked.progress.fault().unwrap_or(Reason::DownstreamReset), String::new()));
@@ -139,7 +141,7 @@ async fn connect(
 fn answer(
     conn: &Rc<Downstream>,
     asked: Asked,
-    response: Response<Incoming>,
+    response: Response<UpstreamBody>,
     (lease, upgrade): (Lease, Option<HeaderValue>),
 ) -> Response<ResponseBody> {
     asked.progress.answered();

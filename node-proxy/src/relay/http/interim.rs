@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, StatusCode, Version};
+use http::{Response, StatusCode, Version};
 use parking_lot::Mutex;
 use tokio::time::{Duration, Sleep};
 
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of interim answers that may wait for a client.
 const MOST: usize = 16 << 10;
 
-/// Interim answers on their way to one client connection. The codec wants it to be `Send`; it never leaves its worker.
+/// Interim answers on their way to one client connection.
 #[derive(Debug, Default)]
 pub(super) struct Interim {
     bytes: Mutex<Vec<u8>>,
@@ -108,26 +108,35 @@ impl Gate {
     }
 }
 
-/// Listens for interim answers to a request that is about to be sent; the gate, if its client waits for a 100.
-pub(super) fn listen(parts: Parts, client: Arc<Interim>) -> (Parts, Option<Box<Gate>>) {
-    if parts.version != Version::HTTP_11 {
-        return (parts, None);
-    }
-    let waits = parts.headers.get(header::EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let open = Arc::<Open>::default();
-    let gate = waits.then(|| {
-        let patience = Box::pin(tokio::time::sleep(PATIENCE));
-        Box::new(Gate { open: Arc::clone(&open), patience })
-    });
-    let number = client.request.load(Ordering::Relaxed);
-    let mut request = Request::from_parts(parts, ());
-    hyper::ext::on_informational(&mut request, move |answer| {
-        if answer.status() == StatusCode::CONTINUE {
+/// Takes the interim answers to one request.
+pub(crate) struct Listener {
+    client: Arc<Interim>,
+    number: u64,
+    /// The gate of a body that waits.
+    gate: Option<Arc<Open>>,
+}
+
+impl Listener {
+    /// The endpoint said something before its answer.
+    pub(super) fn told(&self, answer: &Response<()>) {
+        if answer.status() != StatusCode::CONTINUE {
+            self.client.add(self.number, answer.status(), answer.headers());
+        } else if let Some(open) = &self.gate {
             open.yes.store(true, Ordering::Release);
             open.body.wake();
-        } else {
-            client.add(number, answer.status(), answer.headers());
         }
+    }
+}
+
+/// Listens for interim answers to a request that is about to be sent; the gate, if its client waits for a 100.
+pub(super) fn listen(parts: &Parts, client: Arc<Interim>) -> (Listener, Option<Box<Gate>>) {
+    let number = client.request.load(Ordering::Relaxed);
+    let expects = |it: &HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let waits = parts.version == Version::HTTP_11 && parts.headers.get(header::EXPECT).is_some_and(expects);
+    let gate = waits.then(Arc::<Open>::default);
+    let held = gate.clone().map(|open| {
+        let patience = Box::pin(tokio::time::sleep(PATIENCE));
+        Box::new(Gate { open, patience })
     });
-    (request.into_parts().0, gate)
+    (Listener { client, number, gate }, held)
 }

@@ -73,7 +73,7 @@ pub(super) fn start(order: Order, plan: &ForwardPlan<'_>, parts: &Parts, body: &
         let (tee, copy) = mirror::tee(body.size_hint());
         (Some(tee), RequestBody::Copy(copy))
     };
-    tokio::task::spawn_local(run(order, Message { head, body, replays: None }, protocol));
+    tokio::task::spawn_local(run(order, Message { head, body, replays: None, listener: None }, protocol));
     tee
 }
 

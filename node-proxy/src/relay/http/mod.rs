@@ -56,11 +56,11 @@ pub(crate) struct LocalExec;
 
 impl<F> hyper::rt::Executor<F> for LocalExec
 where
-    F: Future + 'static,
+    F: Future<Output = ()> + 'static,
 {
     fn execute(&self, task: F) {
         // The codec's own tasks report through what they serve.
-        drop(tokio::task::spawn_local(async move { drop(task.await) }));
+        drop(tokio::task::spawn_local(task));
     }
 }
 

@@ -330,16 +330,16 @@ fn hash_of(balancer: &Balancer, parts: &Parts, client: std::net::IpAddr) -> Opti
 
 pub(super) fn message(parts: Parts, body: Incoming, asked: &Asked, keep: bool, tees: Vec<mirror::Tee>) -> Message {
     use http_body::Body;
+    let (listener, gate) = interim::listen(&parts, asked.conn.watched.interim());
+    let listener = Some(listener);
     if body.is_end_stream() {
-        let (parts, _no_body) = interim::listen(parts, asked.conn.watched.interim());
         tees.into_iter().for_each(mirror::Tee::end);
-        return Message { head: parts, body: RequestBody::Empty, replays: None };
+        return Message { head: parts, body: RequestBody::Empty, replays: None, listener };
     }
-    let (parts, gate) = interim::listen(parts, asked.conn.watched.interim());
     let source = Source::new(body, &asked.progress, tees, gate);
     if keep {
         let replays = Replays::new(source);
-        return Message { head: parts, body: RequestBody::Replay(replays.next()), replays: Some(replays) };
+        return Message { head: parts, body: RequestBody::Replay(replays.next()), replays: Some(replays), listener };
     }
-    Message { head: parts, body: RequestBody::Stream(source), replays: None }
+    Message { head: parts, body: RequestBody::Stream(source), replays: None, listener }
 }

@@ -124,7 +124,7 @@ where
         return reason;
     }
     let Some((lease, finish)) = conn.upgrade.borrow_mut().take() else { return conn.last.get() };
-    match lease.upgraded().await {
+    match lease.upgraded() {
         Some(upstream) => tunnel(io, parts.read_buf, upstream, (conn, finish)).await,
         None => Reason::UpstreamReset,
     }

@@ -12,12 +12,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use weft_core::reason::Reason;
 
 use super::framing::{H1Framing, H2Framing};
 use super::interim::Interim;
+
+/// Writes up to this size are made of one buffer.
+const ONE_BUFFER: usize = 4096;
 
 /// What a worker knows of one downstream connection. Shared by the stream, its task and the worker's watch.
 #[derive(Debug)]
@@ -289,7 +293,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(cx))?;
         self.writes(bufs.first().map_or(&[], |first| first));
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let result = if total <= ONE_BUFFER {
+            // A head and a small body: copying them costs less than what the kernel does for several buffers.
+            let mut one = SmallVec::<[u8; ONE_BUFFER]>::new();
+            bufs.iter().for_each(|buf| one.extend_from_slice(buf));
+            Pin::new(&mut self.inner).poll_write(cx, &one)
+        } else {
+            Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        };
         if let Poll::Ready(Ok(n)) = &result {
             self.watched.wrote(*n);
         }

@@ -97,10 +97,10 @@ pub fn serve(path: &Path) -> Result<()> {
     store.apply(&file.changes()?);
     let node = Arc::new(Node {
         name: NodeName::new(&*pod.node),
-        addresses: Vec::new(),
         store,
         certificates,
         budget: NodeBudget::new(CONNECTIONS, defaults),
+        addresses: Vec::new(),
         limits: Limits::default(),
     });
     let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
