@@ -76,7 +76,7 @@ impl Extended {
 }
 
 async fn pass(client: OnUpgrade, lease: Lease, mut finish: Finish) {
-    let (Ok(client), Some(upstream)) = futures::future::join(client, lease.upgraded()).await else {
+    let (Ok(client), Some(upstream)) = (client.await, lease.upgraded()) else {
         return finish.complete(false);
     };
     let (mut client, mut stream) = (TokioIo::new(client), upstream.stream);
