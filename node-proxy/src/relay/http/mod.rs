@@ -59,8 +59,9 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, task: F) {
-        // The codec's own tasks report through what they serve.
-        drop(tokio::task::spawn_local(task));
+        // The codec's own tasks report through what they serve. Boxed here, because spawning moves a task several times and
+        // those of the codec have more than a kilobyte.
+        drop(tokio::task::spawn_local(Box::pin(task)));
     }
 }
 

@@ -208,6 +208,8 @@ where
 {
     fn execute(&self, task: F) {
         let conn = Rc::clone(&self.0);
+        // Boxed here, because spawning moves a task several times and this one has a kilobyte.
+        let task = Box::pin(task);
         // The codec's own tasks report through what they serve.
         drop(tokio::task::spawn_local(async move {
             let _counted = CountPanic(&conn);
