@@ -61,6 +61,8 @@ struct Inner<K, C> {
     connector: C,
     limits: TunnelLimits,
     entries: RefCell<HashMap<K, Entry>>,
+    /// Tunnels that were evicted with streams on them, which end by themselves unless they are killed.
+    retired: RefCell<Vec<(K, Weak<Tunnel>)>>,
     draining: Cell<bool>,
     dials: Cell<u64>,
 }
@@ -85,6 +87,7 @@ where
             connector,
             limits,
             entries: RefCell::default(),
+            retired: RefCell::default(),
             draining: Cell::new(false),
             dials: Cell::new(0),
         }))
@@ -167,27 +170,44 @@ where
     /// Retires the tunnels of all keys that match: their pod or identity is gone. Streams on them end by themselves; to end them
     /// too, use [`Self::kill`]. Returns how many tunnels that were.
     pub fn evict(&self, matches: impl Fn(&K) -> bool) -> usize {
-        self.each_removed(matches, Tunnel::retire)
+        let removed = self.remove(matches);
+        removed.iter().for_each(|(_, tunnel)| tunnel.retire());
+        let mut retired = self.0.retired.borrow_mut();
+        retired.retain(|(_, tunnel)| tunnel.strong_count() > 0);
+        let with_streams = removed.iter().filter(|(_, tunnel)| tunnel.active_streams() > 0);
+        retired.extend(with_streams.map(|(key, tunnel)| (key.clone(), Rc::downgrade(tunnel))));
+        removed.len()
     }
 
-    /// Closes the tunnels of all keys that match, and the streams on them: their certificate is revoked. Tunnels that retired
-    /// before are not known to the pool any more; their streams are the relay's to stop.
+    /// Closes the tunnels of all keys that match, those evicted before included, and the streams on them: their certificate is
+    /// revoked. A tunnel that its peer retired is not known to the pool any more.
     pub fn kill(&self, matches: impl Fn(&K) -> bool) -> usize {
-        self.each_removed(matches, Tunnel::stop)
+        let mut retired = self.0.retired.borrow_mut();
+        let before = retired.extract_if(.., |(key, _)| matches(key)).filter_map(|(_, tunnel)| tunnel.upgrade());
+        let mut killed: Vec<_> = before.collect();
+        drop(retired);
+        killed.extend(self.remove(&matches).into_iter().map(|(_, tunnel)| tunnel));
+        killed.iter().for_each(|tunnel| tunnel.stop());
+        killed.len()
     }
 
-    fn each_removed(&self, matches: impl Fn(&K) -> bool, act: impl Fn(&Tunnel)) -> usize {
+    /// Whether there is a tunnel of the key, or streams on one that was evicted.
+    pub fn knows(&self, key: &K) -> bool {
+        let alive = |(known, tunnel): &(K, Weak<Tunnel>)| known == key && tunnel.strong_count() > 0;
+        self.0.entries.borrow().contains_key(key) || self.0.retired.borrow().iter().any(alive)
+    }
+
+    fn remove(&self, matches: impl Fn(&K) -> bool) -> Vec<(K, Rc<Tunnel>)> {
         let mut removed = Vec::new();
         self.0.entries.borrow_mut().retain(|key, entry| {
             if !matches(key) {
                 return true;
             }
-            removed.append(&mut entry.tunnels);
+            removed.extend(entry.tunnels.drain(..).map(|tunnel| (key.clone(), tunnel)));
             // A dial under way belongs to what was evicted too: its waiters get the tunnel's error, nobody else the tunnel.
             false
         });
-        removed.iter().for_each(|tunnel| act(tunnel));
-        removed.len()
+        removed
     }
 
     /// Numbers for gauges.

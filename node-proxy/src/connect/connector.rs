@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::LocalBoxFuture;
 use weft_core::ids::WorkloadUid;
 use weft_core::inpod::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+use weft_tls::CertStore;
 
 use super::application::is_pressure;
 use super::{ConnectError, Dial, Target, Transport, Tunnels, UpstreamStream};
@@ -30,9 +31,14 @@ impl Connector {
         Self { pods, tunnels, inbound, connect_limit }
     }
 
-    /// No new streams on tunnels that stand now; see [`Tunnels::renew_all`].
-    pub fn renew_tunnels(&self) {
-        self.tunnels.renew_all();
+    /// The roots have changed; see [`Tunnels::recheck_trust`].
+    pub fn recheck_trust(&self, certificates: &CertStore) {
+        self.tunnels.recheck_trust(certificates);
+    }
+
+    /// See [`Tunnels::forget_peers`].
+    pub fn forget_peers(&self) {
+        self.tunnels.forget_peers();
     }
 
     /// No new streams on the tunnels of a pod that stand now: it has a new certificate.

@@ -1,5 +1,7 @@
 //! Tunnels to other pods' proxies: who dials whom, from where, with which certificate.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use weft_core::identity::SpiffeId;
 use weft_core::inpod::HBONE_PORT;
 use weft_core::reason::Reason;
 use weft_hbone::{Connector, DialError, DialFailure, OpenError, OpenRequest, Pool, TunnelStream};
-use weft_tls::{ExpectedPeer, HandshakeError, TlsStream};
+use weft_tls::{CertStore, ExpectedPeer, HandshakeError, PeerInfo, TlsStream};
 
 use super::ConnectError;
 use crate::identify::LocalWorkload;
@@ -34,13 +36,17 @@ pub struct TunnelKey {
 
 /// The tunnels of one worker.
 #[derive(Clone)]
-pub struct Tunnels(Pool<TunnelKey, PodConnector>);
+pub struct Tunnels(Pool<TunnelKey, PodConnector>, Peers);
+
+/// Who proved to be at the other end, by the serial number of the certificate.
+type Peers = Rc<RefCell<HashMap<TunnelKey, Vec<PeerInfo>>>>;
 
 impl Tunnels {
     /// No tunnels yet.
     pub fn new(node: Arc<Node>, pods: Rc<Pods>, observer: Rc<dyn Observer>, turns: Rc<Turns>) -> Self {
         let limits = node.limits.tunnel;
-        Self(Pool::new(PodConnector { node, pods, observer, turns }, limits))
+        let peers = Peers::default();
+        Self(Pool::new(PodConnector { node, pods, observer, turns, peers: Rc::clone(&peers) }, limits), peers)
     }
 
     /// Opens a stream to an application through a tunnel from `source`.
@@ -67,9 +73,24 @@ impl Tunnels {
         self.0.stats()
     }
 
-    /// No new streams on tunnels that stand now: their peers' certificates were verified with older roots.
-    pub fn renew_all(&self) {
+    /// The roots have changed: what a peer proved with one that is gone ends, and the other tunnels, which were verified
+    /// with older roots, take no new streams.
+    pub fn recheck_trust(&self, certificates: &CertStore) {
+        let refused = |peer: &PeerInfo| peer.recheck(certificates.trust(), certificates.clock()).is_err();
+        let peers = self.1.borrow();
+        let untrusted = |key: &TunnelKey| peers.get(key).is_some_and(|known| known.iter().any(refused));
+        let killed = self.0.kill(untrusted);
+        if killed > 0 {
+            tracing::info!(tunnels = killed, "tunnels ended: their peers are no longer trusted");
+        }
         self.0.evict(|_| true);
+        drop(peers);
+        self.forget_peers();
+    }
+
+    /// Forgets who was at the other end of tunnels that are gone.
+    pub fn forget_peers(&self) {
+        self.1.borrow_mut().retain(|key, _| self.0.knows(key));
     }
 
     /// No new streams on the tunnels of a pod that stand now.
@@ -89,9 +110,18 @@ struct PodConnector {
     pods: Rc<Pods>,
     observer: Rc<dyn Observer>,
     turns: Rc<Turns>,
+    peers: Peers,
 }
 
 impl PodConnector {
+    fn remember(&self, key: &TunnelKey, peer: PeerInfo) {
+        let mut peers = self.peers.borrow_mut();
+        let known = peers.entry(key.clone()).or_default();
+        if !known.iter().any(|other| other.serial() == peer.serial()) {
+            known.push(peer);
+        }
+    }
+
     fn shaken(&self, client: &LocalWorkload, result: Reason) {
         let workload = client.workload(&self.node.store.load());
         self.observer.handshake(&workload, HandshakeRole::Client, result);
@@ -116,11 +146,12 @@ impl Connector<TunnelKey> for PodConnector {
         let expected = ExpectedPeer::one(key.expected.clone());
         let client_tls = pod.lease.client();
         let shaken = Box::pin(self.turns.take(client_tls.connect(tcp, key.server.ip(), &expected))).await;
-        let (tls, _peer) = shaken.map_err(|error| {
+        let (tls, peer) = shaken.map_err(|error| {
             self.shaken(&client, handshake_reason(&error));
             DialError::new(dial_failure(&error), format_args!("{} -> {}: {error}", pod.identity, key.server))
         })?;
         self.shaken(&client, Reason::Ok);
+        self.remember(key, peer);
         Ok(tls)
     }
 }

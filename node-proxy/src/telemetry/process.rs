@@ -12,6 +12,9 @@ use super::labels::pair;
 use crate::inpod::Manager;
 use crate::worker::Node;
 
+#[cfg(test)]
+mod tests;
+
 /// The metrics of the process; see the module.
 #[derive(Debug)]
 pub struct ProcessMetrics {

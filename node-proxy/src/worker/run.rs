@@ -195,7 +195,7 @@ async fn watch_policy(worker: Rc<Worker>) {
 async fn watch_trust(worker: Rc<Worker>) {
     let mut generations = worker.node.certificates.trust().subscribe();
     while generations.changed().await.is_ok() {
-        worker.connector.renew_tunnels();
+        worker.connector.recheck_trust(&worker.node.certificates);
         worker.inbound.recheck_trust().await;
     }
 }
@@ -211,6 +211,7 @@ async fn watch_time(worker: Rc<Worker>) {
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
             worker.inbound.end_expired().await;
             renew_tunnels(&worker, &mut serials);
+            worker.connector.forget_peers();
         }
     }
 }

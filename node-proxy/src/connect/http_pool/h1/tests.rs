@@ -267,6 +267,9 @@ fn a_head_says_how_long_its_body_is() {
         (Method::POST, Some(3), None, "content-length: 3\r\n"),
         (Method::POST, Some(3), Some("3"), "content-length: 3\r\n"),
         (Method::POST, None, None, "transfer-encoding: chunked\r\n"),
+        (Method::POST, None, Some("3"), "transfer-encoding: chunked\r\n"),
+        (Method::POST, Some(3), Some("4"), "content-length: 3\r\n"),
+        (Method::GET, Some(0), Some("0"), "content-length: 0\r\n"),
     ] {
         let text = write(method.clone(), length, header);
         assert_eq!(text, format!("{method} /a?b HTTP/1.1\r\nhost: h\r\n{want}\r\n"));

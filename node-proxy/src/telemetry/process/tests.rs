@@ -1,0 +1,99 @@
+//! What a scrape of a whole node says.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use weft_core::change::{Change, MeshConfig, Resource};
+use weft_tls::{
+    CertManager, CertStore, Clock, FetchError, FetchFuture, ManagerSettings, SvidRequest, SvidSource, TlsSettings,
+    TrustBundle, TrustStore,
+};
+
+use super::*;
+use crate::budget::{Defaults, NodeBudget};
+use crate::inpod::{Announcement, ListenerRole, Outgoing, PodNet};
+use crate::store::Store;
+use crate::telemetry::{EventLabels, Registry, families};
+use crate::worker::Limits;
+
+/// Nothing listens and nothing is dialled.
+#[derive(Debug)]
+struct Nowhere;
+
+impl PodNet for Nowhere {
+    fn listen(&self, _role: ListenerRole) -> std::io::Result<Vec<std::net::TcpListener>> {
+        Ok(Vec::new())
+    }
+
+    fn original_destination(&self, _stream: &tokio::net::TcpStream) -> std::io::Result<std::net::SocketAddr> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn outgoing(&self, _: Option<std::net::IpAddr>, _: std::net::SocketAddr) -> std::io::Result<Outgoing> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+struct NoAuthority;
+
+impl SvidSource for NoAuthority {
+    fn fetch(&self, _request: SvidRequest) -> FetchFuture<'_> {
+        Box::pin(async { Err(FetchError::Unavailable("down".into())) })
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_names_every_family_once_and_says_how_the_node_is() {
+    let trust = TrustStore::new(TrustBundle::default());
+    let certificates = CertStore::new(trust, Clock::system(), TlsSettings::default());
+    let runtime = tokio::runtime::Handle::current();
+    let identities = CertManager::new(certificates.clone(), Arc::new(NoAuthority), ManagerSettings::default(), runtime);
+    let defaults = Defaults { connections: 100, handshakes: 8, buffer_bytes: 4096 };
+    let node = Arc::new(Node {
+        name: "n1".into(),
+        store: Arc::new(Store::default()),
+        certificates,
+        budget: NodeBudget::new(1000, defaults),
+        addresses: Vec::new(),
+        limits: Limits::default(),
+    });
+    let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::from(Vec::new()), identities));
+    let workload = Arc::clone(crate::plain::fixed_pod().announced());
+    let net = Arc::new(Nowhere);
+    manager.add(Announcement { sandbox: "s1".into(), workload, net }).await.unwrap();
+    let pods = manager.pods();
+    let _held = (pods[0].budget.connection().unwrap(), pods[0].budget.buffer(10).unwrap());
+    node.store.apply(&[Change::Upsert(Resource::Mesh(Arc::new(MeshConfig::default())))]);
+    let status = ClientStatus { connected: true, version: "7".into(), nacks: 2, ..ClientStatus::default() };
+    let (_sender, status) = watch::channel(status);
+    let metrics = ProcessMetrics::new(node, manager).with_config(status);
+
+    let registry = Registry::default();
+    let recorder = registry.recorder();
+    families::ALL.iter().for_each(|family| recorder.event(&EventLabels::plain(family), 1));
+    let text = registry.render() + &metrics.render();
+    for line in [
+        "weft_config_changes_total 1",
+        "weft_config_info{version=\"7\"} 1",
+        "weft_config_connected 1",
+        "weft_config_synced 0",
+        "weft_config_rejections_total 2",
+        "weft_certificate_expiry_timestamp_seconds{identity=\"spiffe://cluster.local/ns/plain/sa/client\"} 0",
+        "weft_node_connections 1",
+        "weft_node_connections_limit 1000",
+        "weft_pods 1",
+        "weft_budget_connections{namespace=\"plain\",pod=\"client\"} 1",
+        "weft_budget_connections_limit{namespace=\"plain\",pod=\"client\"} 100",
+        "weft_budget_buffer_bytes{namespace=\"plain\",pod=\"client\"} 10",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
+    }
+    let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let distinct: HashSet<_> = types.iter().collect();
+    assert_eq!(distinct.len(), types.len(), "{types:?}");
+    for name in types {
+        assert!(name.starts_with("weft_"), "{name}");
+        assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+    }
+}
