@@ -58,6 +58,8 @@ pub enum Command {
     },
     /// Whether a pod is to be enrolled.
     Decide {
+        /// The node that asks.
+        node: NodeName,
         /// The pod's namespace.
         namespace: Namespace,
         /// The pod's name.

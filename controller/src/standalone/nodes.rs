@@ -132,7 +132,7 @@ impl Session {
     async fn decide(&self, request: &wire::DecisionRequest) -> Verdict {
         let (reply, verdict) = oneshot::channel();
         let (namespace, name) = (request.namespace.as_str().into(), request.name.as_str().into());
-        self.primary.send(Command::Decide { namespace, name, reply }).await;
+        self.primary.send(Command::Decide { node: self.node.clone(), namespace, name, reply }).await;
         let verdict = verdict.await.unwrap_or_else(|_| Verdict::Undecided("the primary is stopping".into()));
         if let Verdict::Enrolled { service_account, .. } = &verdict {
             let domain = self.primary.snapshot.load().mesh().trust_domain.clone();

@@ -129,8 +129,8 @@ impl Primary {
             }
             Command::Attached(attachment) => self.world.attach(attachment),
             Command::Detached { node, namespace, name } => self.world.detach(&node, &(namespace, name)),
-            Command::Decide { namespace, name, reply } => {
-                let verdict = self.world.decide(&(namespace, name), &self.snapshot.load());
+            Command::Decide { node, namespace, name, reply } => {
+                let verdict = self.world.decide(&node, &(namespace, name), &self.snapshot.load());
                 // The node may have given up waiting.
                 let _ = reply.send(verdict);
             }
@@ -274,7 +274,8 @@ spec: { selector: { app: cart }, ports: [{ name: http, port: 80, targetPort: htt
     impl Running {
         async fn decide(&self, namespace: &str, name: &str) -> Verdict {
             let (reply, verdict) = oneshot::channel();
-            self.handle.send(Command::Decide { namespace: namespace.into(), name: name.into(), reply }).await;
+            let node = NodeName::new("a");
+            self.handle.send(Command::Decide { node, namespace: namespace.into(), name: name.into(), reply }).await;
             verdict.await.unwrap()
         }
 
@@ -327,6 +328,25 @@ spec: { selector: { app: cart }, ports: [{ name: http, port: 80, targetPort: htt
         running.handle.send(gone("a")).await;
         running.settle().await;
         assert!(running.endpoints().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_gets_nothing_for_a_pod_that_is_for_another() {
+        let running = start(tempfile::tempdir().unwrap());
+        let text =
+            MANIFESTS.replace("spec: { serviceAccountName: cart,", "spec: { nodeName: b, serviceAccountName: cart,");
+        assert_ne!(text, MANIFESTS);
+        running.manifests.send(manifests(&text)).await.unwrap();
+        running.settle().await;
+        assert!(matches!(running.decide("shop", "cart-1").await, Verdict::Undecided(why) if why.contains("node b")));
+        running.handle.send(Command::Attached(attachment("a", "10.0.0.1"))).await;
+        running.settle().await;
+        let identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
+        assert!(running.endpoints().is_empty() && !running.handle.is_bound(&NodeName::new("a"), &identity));
+        running.handle.send(Command::Attached(attachment("b", "10.0.0.2"))).await;
+        running.settle().await;
+        assert_eq!(running.endpoints(), ["10.0.0.2:8080 Ready"]);
+        assert!(running.handle.is_bound(&NodeName::new("b"), &identity));
     }
 
     #[tokio::test(start_paused = true)]

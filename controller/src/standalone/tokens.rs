@@ -120,8 +120,10 @@ pub fn bearer(metadata: &tonic::metadata::MetadataMap) -> Option<&str> {
     metadata.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
+/// Begins with a name: without one, a token in 64 would begin with `-` and be taken for an option; and whoever looks for
+/// secrets in a text can find it.
 fn random_token() -> String {
-    URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>())
+    format!("weft_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>()))
 }
 
 fn hash(token: &str) -> String {
@@ -155,6 +157,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(state.path()).unwrap();
         let join = tokens.make_join_token(Duration::from_secs(60)).unwrap();
+        assert!(join.starts_with("weft_"), "{join}");
         let node = NodeName::new("b");
         let first = tokens.join(&join, &node).unwrap();
         assert!(matches!(tokens.join(&join, &node), Err(JoinRefused::BadToken)), "used up");

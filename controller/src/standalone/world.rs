@@ -118,9 +118,15 @@ impl World {
         pods.iter().for_each(|pod| self.compose(pod));
     }
 
-    /// A pod got its network, or its readiness changed.
+    /// A pod got its network, or its readiness changed. A node that says so of a pod that is another node's by its
+    /// manifest is not believed: it would get the pod's identity and its traffic.
     pub fn attach(&mut self, attachment: Attachment) {
         let pod = (attachment.namespace.clone(), attachment.name.clone());
+        if let Some(owner) = self.assigned(&pod).filter(|owner| *owner != attachment.node) {
+            let (namespace, name) = &pod;
+            tracing::error!(node = %attachment.node, %owner, "node reports pod {namespace}/{name}, which is for another node: not believed");
+            return;
+        }
         self.attached.insert(pod.clone(), attachment);
         self.compose(&pod);
     }
@@ -157,9 +163,22 @@ impl World {
         &self.index
     }
 
-    /// Whether a pod is to be enrolled, by its labels and its namespace's.
-    pub fn decide(&self, pod: &PodName, snapshot: &Snapshot) -> Verdict {
+    /// The node that a pod is for, if its manifest says so.
+    fn assigned(&self, (namespace, name): &PodName) -> Option<NodeName> {
+        match self.manifests.get(&ObjectRef::new(Kind::Pod, namespace.clone(), name.clone())) {
+            Some(Object::Pod(pod)) => pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new),
+            _ => None,
+        }
+    }
+
+    /// Whether a pod is to be enrolled, by its labels and its namespace's, on the node that asks.
+    pub fn decide(&self, node: &NodeName, pod: &PodName, snapshot: &Snapshot) -> Verdict {
         let (namespace, name) = pod;
+        if let Some(owner) = self.assigned(pod).filter(|owner| owner != node) {
+            return Verdict::Undecided(format!(
+                "by its manifest pod {namespace}/{name} is for node {owner}, not {node}"
+            ));
+        }
         let bare = bare_pod(namespace, name);
         let manifest = self.manifests.get(&ObjectRef::new(Kind::Pod, namespace.clone(), name.clone()));
         let object = match manifest {
