@@ -40,9 +40,9 @@ demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP
 	cargo build --bins
 	@$${CARGO_TARGET_DIR:-target}/debug/weft-demo
 
-bench: ## Weft beside Envoy, nginx and HAProxy on one core; ARGS="--only plain --rounds 5 --out bench.json"
+bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as shipped, ARGS="--only plain --rounds 5 --out bench.json"
 	@$(INSTALL) build bench
-	cargo bench -p weft-bench --profile quick --bench peers -- $(ARGS)
+	cargo bench -p weft-bench --profile $(or $(PROFILE),quick) --bench peers -- $(ARGS)
 
 images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name PROFILE=release
 	@$(INSTALL) build images
