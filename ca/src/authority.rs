@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, DnsName};
 use tokio::sync::watch;
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_tls::{Clock, RootHash, TrustBundle, TrustStore};
@@ -252,6 +252,31 @@ impl Authority {
     ///
     /// See [`IssueError`].
     pub fn issue(&self, csr: &[u8], identity: &SpiffeId, life: Option<Duration>) -> Result<Issued, IssueError> {
+        self.certify(csr, identity, &[], life)
+    }
+
+    /// As [`issue`](Self::issue) for a server that others also know by DNS names. Only for this process's own server:
+    /// no caller over the network may ask for a DNS name.
+    ///
+    /// # Errors
+    ///
+    /// See [`IssueError`].
+    pub fn issue_server(
+        &self,
+        csr: &[u8],
+        identity: &SpiffeId,
+        dns_names: &[DnsName<'_>],
+    ) -> Result<Issued, IssueError> {
+        self.certify(csr, identity, dns_names, None)
+    }
+
+    fn certify(
+        &self,
+        csr: &[u8],
+        identity: &SpiffeId,
+        dns_names: &[DnsName<'_>],
+        life: Option<Duration>,
+    ) -> Result<Issued, IssueError> {
         if identity.trust_domain != self.settings.trust_domain {
             let domain = self.settings.trust_domain.clone();
             return Err(IssueError::TrustDomain { identity: identity.clone(), domain });
@@ -265,7 +290,7 @@ impl Authority {
             return Err(AuthorityError::Expired(end).into());
         }
         let validity = Validity::new(now, self.settings.backdate, life, Some(end));
-        let leaf = branch.intermediate.leaf(identity, &key, validity)?;
+        let leaf = branch.intermediate.leaf(identity, dns_names, &key, validity)?;
         let mut chain = vec![leaf, branch.intermediate.cert.clone()];
         chain.extend(branch.above.iter().cloned());
         Ok(Issued { chain, not_after: validity.to, bundle: self.bundle() })

@@ -7,7 +7,7 @@
 //! Invariants:
 //!
 //! - The name in a certificate is the identity that the caller was permitted; nothing but the public key is taken from
-//!   a signing request.
+//!   a signing request. DNS names are for the authority's own server and come from its command line alone.
 //! - No leaf outlives the intermediate that signed it, and no intermediate its root.
 //! - At every moment of a rotation, every unexpired leaf chains to a root of the current bundle, and no leaf is issued
 //!   under a root that was not published for the propagation time before.
@@ -26,8 +26,9 @@ mod store;
 
 pub use auth::{Authenticator, Bindings, Caller, IssueRule, Refusal, StaticTokens, Unauthenticated};
 pub use authority::{Authority, AuthorityError, AuthoritySettings, AuthorityStatus, Bundle, IssueError, Issued};
-pub use local::LocalSource;
+pub use local::{InvalidDnsName, LocalSource, ServerSource, dns_name};
 pub use rotate::{RotateError, Stage};
+pub use rustls_pki_types::DnsName;
 pub use serve::{TlsIo, control_incoming};
 pub use service::{CaService, ServiceSettings};
 

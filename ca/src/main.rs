@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use weft_ca::{
-    Authority, AuthoritySettings, Bindings, CaService, Caller, LocalSource, ServiceSettings, StaticTokens,
-    control_incoming,
+    Authority, AuthoritySettings, Bindings, CaService, Caller, DnsName, ServerSource, ServiceSettings, StaticTokens,
+    control_incoming, dns_name,
 };
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::NodeName;
@@ -66,6 +66,10 @@ struct Serve {
     /// The identity this server answers as.
     #[arg(long, default_value = "weft-system/weft-ca")]
     service_account: String,
+    /// A DNS name that this server's certificate also carries, for agents that know servers by name, such as Istio's;
+    /// may be repeated.
+    #[arg(long = "dns-name", value_parser = dns_name)]
+    dns_names: Vec<DnsName<'static>>,
     /// A JSON file of callers: `[{"token_sha256": "<hex>", "node": "n1", "identities": ["spiffe://..."]},
     /// {"token_sha256": "<hex>", "workload": "spiffe://..."}]`.
     #[arg(long)]
@@ -135,7 +139,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let own = SpiffeId::new(serve.place.trust_domain, namespace, name);
 
     let store = CertStore::new(authority.trust().clone(), Clock::system(), TlsSettings::default());
-    let source = Arc::new(LocalSource(authority.clone()));
+    let source = Arc::new(ServerSource { authority: authority.clone(), dns_names: serve.dns_names });
     let manager = CertManager::new(store.clone(), source, ManagerSettings::default(), Handle::current());
     let lease = manager.lease(&own);
     lease.ready(Duration::from_secs(10)).await?;

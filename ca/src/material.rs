@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, DnsName};
 use time::OffsetDateTime;
 use weft_core::identity::{SpiffeId, TrustDomain};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -76,17 +76,22 @@ impl Signer {
         Self::new(issued.der().clone(), key)
     }
 
-    /// A leaf of this intermediate: one URI SAN, no subject, and nothing the requester chose but the key.
+    /// A leaf of this intermediate: one URI SAN, DNS SANs after it, no subject, and nothing the requester chose but the
+    /// key.
     pub fn leaf(
         &self,
         identity: &SpiffeId,
+        dns_names: &[DnsName<'_>],
         key: &impl PublicKeyData,
         validity: Validity,
     ) -> Result<CertificateDer<'static>, AuthorityError> {
-        let uri = Ia5String::try_from(identity.to_string()).map_err(AuthorityError::Sign)?;
+        let text = |text: &str| Ia5String::try_from(text).map_err(AuthorityError::Sign);
         let mut params = dated(validity)?;
         params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.subject_alt_names = vec![SanType::URI(text(&identity.to_string())?)];
+        for name in dns_names {
+            params.subject_alt_names.push(SanType::DnsName(text(name.as_ref())?));
+        }
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -7,6 +7,7 @@ mod dns;
 mod flood;
 mod mesh;
 mod pods;
+mod setup;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub use dns::resolve;
 pub use flood::{Flood, flood};
 pub use mesh::{Mesh, MeshNode, NODES, Programs};
 pub use pods::{PodManifest, RunningPod, pod_manifests};
+pub use setup::{Invitation, Setup};
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,12 +30,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// When something doesn't come up; with its log.
 pub fn shop(proxy: &[&str]) -> Result<Mesh> {
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/shop");
-    let usual = ["--workers", "1", "--access-log", "all", "--drain-deadline", "1s", "--replaced-deadline", "30s"];
-    let mut mesh = Mesh::start(&manifests, &[&usual, proxy].concat())?;
+    let mut mesh = bare_shop(Setup { proxy, ..Setup::default() })?;
     mesh.start_pods()?;
     mesh.wait_endpoints()?;
     Ok(mesh)
+}
+
+/// The nodes of the shop, without its pods.
+///
+/// # Errors
+/// When something doesn't come up; with its log.
+pub fn bare_shop(setup: Setup<'_>) -> Result<Mesh> {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/shop");
+    let usual = ["--workers", "1", "--access-log", "all", "--drain-deadline", "1s", "--replaced-deadline", "30s"];
+    Mesh::start(&manifests, Setup { proxy: &[&usual, setup.proxy].concat(), ..setup })
 }
 
 /// Waits until something holds.

@@ -16,9 +16,11 @@ use weft_testkit::{Attachment, CniChain, World};
 
 use crate::PATIENCE;
 use crate::pods::{PodManifest, RunningPod, ips, pod_manifests};
+use crate::setup::{Invitation, Setup};
 
 /// The primary's node, and the one that joins.
 pub const NODES: [&str; 2] = ["node-a", "node-b"];
+
 /// The programs under test.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -79,13 +81,14 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Two nodes on a copy of the manifests, without pods yet. `proxy` are more options of the proxies.
+    /// Two nodes on a copy of the manifests, without pods yet.
     ///
     /// # Errors
     /// When something doesn't come up; with its log.
-    pub fn start(manifests: &Path, proxy: &[&str]) -> Result<Self> {
+    pub fn start(manifests: &Path, setup: Setup<'_>) -> Result<Self> {
         let programs = Programs::find()?;
-        let world = World::builder().node(NODES[0]).node(NODES[1]).build()?;
+        let machines = NODES.iter().chain(setup.machines);
+        let world = machines.fold(World::builder(), |builder, name| builder.node(name)).build()?;
         let folder = tempfile::tempdir()?;
         let copy = folder.path().join("manifests");
         std::fs::create_dir(&copy)?;
@@ -97,25 +100,34 @@ impl Mesh {
         }
         let (nodes, pods) = (BTreeMap::new(), BTreeMap::new());
         let mut mesh = Self { pods, nodes, world, programs, manifests: copy, folder };
-        mesh.start_node(NODES[0], &[], proxy)?;
-        let token = mesh.weft(&["token", "--state"], &mesh.node(NODES[0]).state)?;
-        let root = mesh.status(NODES[0])?["roots"][0].as_str().context("no root")?.to_owned();
-        let primary = format!("{}:15012", mesh.world.node(NODES[0]).ipv4());
-        mesh.start_node(NODES[1], &["--join", &primary, "--token", token.trim(), "--root-hash", &root], proxy)?;
+        mesh.start_node(NODES[0], setup.primary, setup.proxy)?;
+        let Invitation { primary, token, root_hash } = mesh.invite()?;
+        let join = ["--join", &primary, "--token", &token, "--root-hash", &root_hash];
+        mesh.start_node(NODES[1], &join, setup.proxy)?;
         Ok(mesh)
     }
 
-    fn start_node(&mut self, name: &'static str, join: &[&str], proxy: &[&str]) -> Result<()> {
+    /// What another node needs to join.
+    ///
+    /// # Errors
+    /// When the primary makes no token.
+    pub fn invite(&self) -> Result<Invitation> {
+        let token = self.weft(&["token", "--state"], &self.node(NODES[0]).state)?.trim().to_owned();
+        let root_hash = self.status(NODES[0])?["roots"][0].as_str().context("no root")?.to_owned();
+        Ok(Invitation { primary: format!("{}:15012", self.world.node(NODES[0]).ipv4()), token, root_hash })
+    }
+
+    fn start_node(&mut self, name: &'static str, options: &[&str], proxy: &[&str]) -> Result<()> {
         let (state, run) = (self.folder.path().join(format!("state-{name}")), self.folder.path().join(name));
         let node = self.world.node(name);
         let mut command = self.programs.weft();
         command.arg("standalone").args(["--node", name]).arg("--state").arg(&state).arg("--run").arg(&run);
-        if join.is_empty() {
+        if name == NODES[0] {
             command.arg("--dir").arg(&self.manifests).args(["--listen", "0.0.0.0:15012"]);
             command.args(["--pod-range", "10.244.0.0/16", "--pod-range", "fd00:10:244::/48"]);
         }
         let gateway = std::net::Ipv4Addr::from_bits(node.pod_range4().to_bits() + 1);
-        command.args(join).args(["--dns", &format!("{gateway}:53"), "--"]).args(proxy);
+        command.args(options).args(["--dns", &format!("{gateway}:53"), "--"]).args(proxy);
         let arguments: Vec<_> = command.get_args().map(OsString::from).collect();
         let process = self.run_node(name, &arguments)?;
         let plugin = json!({
@@ -159,12 +171,14 @@ impl Mesh {
         Ok(())
     }
 
-    /// Starts every pod of the manifests.
+    /// Starts every pod of the manifests that is for one of the two nodes.
     ///
     /// # Errors
     /// When one can't be wired up or its server can't start.
     pub fn start_pods(&mut self) -> Result<()> {
-        pod_manifests(&self.manifests)?.into_iter().try_for_each(|pod| self.start_pod(pod))
+        let mut pods = pod_manifests(&self.manifests)?;
+        pods.retain(|pod| self.nodes.contains_key(&*pod.node));
+        pods.into_iter().try_for_each(|pod| self.start_pod(pod))
     }
 
     /// Starts one pod.

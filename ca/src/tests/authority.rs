@@ -33,6 +33,32 @@ fn a_leaf_says_what_was_permitted_and_nothing_the_request_said() {
 }
 
 #[test]
+fn a_server_of_ours_also_has_its_dns_names_and_peers_still_know_it_by_its_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = open(dir.path());
+    let request = KeyRequest::generate(&id("ca")).unwrap();
+    let names = ["ca.shop.svc", "primary"].map(|name| dns_name(name).unwrap());
+    let issued = authority.issue_server(request.csr(), &id("ca"), &names).unwrap();
+    let leaf = issued.chain[0].clone();
+    let entity = webpki::EndEntityCert::try_from(&leaf).unwrap();
+    for (name, valid) in [("ca.shop.svc", true), ("primary", true), ("other.shop.svc", false)] {
+        let server = rustls_pki_types::ServerName::try_from(name).unwrap();
+        assert_eq!(entity.verify_is_valid_for_subject_name(&server).is_ok(), valid, "{name}");
+    }
+    let svid = request.complete(issued.chain).unwrap();
+    assert_eq!(svid.identity(), &id("ca"));
+    svid.verify(authority.trust(), PeerRole::Server, &Clock::system()).unwrap();
+}
+
+#[test]
+fn names_that_a_certificate_cannot_carry_are_refused() {
+    assert_eq!(dns_name("CA.Example.com").unwrap().as_ref(), "ca.example.com");
+    for wrong in ["", "*.example.com", "10.0.0.1", "ca.example.com.", "ca example", "-ca"] {
+        assert_eq!(dns_name(wrong), Err(InvalidDnsName), "{wrong:?}");
+    }
+}
+
+#[test]
 fn serials_do_not_repeat() {
     let dir = tempfile::tempdir().unwrap();
     let authority = open(dir.path());

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use weft_ca::{Authority, AuthoritySettings, CaService, LocalSource, ServiceSettings, control_incoming};
+use weft_ca::{Authority, AuthoritySettings, CaService, ServerSource, ServiceSettings, control_incoming};
 use weft_controller::standalone::{Manifests, NodeService, Primary, PrimaryHandle, PrimarySettings, Tokens};
 use weft_core::change::MeshConfig;
 use weft_k8s::index::IndexConfig;
@@ -41,7 +41,9 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
     let listener = listen(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
     let access = Arc::new(NodeAccess::new(Arc::clone(&tokens), handle.publisher.clone()));
-    serve(listener, Services { authority: &authority, tokens: &tokens, handle: &handle, access: &access }).await?;
+    let source = ServerSource { authority: Arc::clone(&authority), dns_names: args.ca_dns_names.clone() };
+    let services = Services { authority: &authority, tokens: &tokens, handle: &handle, access: &access };
+    serve(listener, source, services).await?;
     tokio::spawn({
         let authority = Arc::clone(&authority);
         async move { authority.run().await }
@@ -96,12 +98,11 @@ struct Services<'a> {
     access: &'a Arc<NodeAccess>,
 }
 
-async fn serve(listener: TcpListener, services: Services<'_>) -> anyhow::Result<()> {
+async fn serve(listener: TcpListener, source: ServerSource, services: Services<'_>) -> anyhow::Result<()> {
     let Services { authority, tokens, handle, access } = services;
     let own = primary_identity(authority.trust_domain());
     let store = CertStore::new(authority.trust().clone(), Clock::system(), TlsSettings::default());
-    let source = Arc::new(LocalSource(Arc::clone(authority)));
-    let manager = CertManager::new(store.clone(), source, ManagerSettings::default(), Handle::current());
+    let manager = CertManager::new(store.clone(), Arc::new(source), ManagerSettings::default(), Handle::current());
     let lease = manager.lease(&own);
     lease.ready(Duration::from_secs(10)).await.context("the primary's own certificate")?;
     let incoming = control_incoming(listener, ControlServer::for_identity(&store, &own)?);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
+use weft_ca::{DnsName, dns_name};
 use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
 use weft_tls::RootHash;
@@ -50,6 +51,10 @@ pub struct Args {
     /// The mesh's trust domain
     #[arg(long, default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
+    /// A DNS name that the primary's certificate also carries, for agents of another mesh with the same root that know
+    /// their authority by name, such as Istio's; may be repeated
+    #[arg(long = "ca-dns-name", value_parser = dns_name)]
+    pub ca_dns_names: Vec<DnsName<'static>>,
     /// The DNS suffix of Services
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
