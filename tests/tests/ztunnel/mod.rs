@@ -16,10 +16,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use weft_api::weft::node::v1::PodAttached;
 use weft_testkit::servers::{Server, any, http};
 use weft_testkit::{Pod, Process, Task};
-use weft_tests::{Mesh, Setup, bare_shop, eventually};
+use weft_tests::{Mesh, NODES, Setup, bare_shop, eventually};
 
 /// The machine.
 pub const MACHINE: &str = "node-z";
@@ -103,7 +104,10 @@ impl Mixed {
         let (namespace, name) = ("shop".to_owned(), "zt".to_owned());
         let attached = PodAttached { namespace, name, uid: "uid-zt".into(), ips, ready: true };
         let session = node::report(&mesh, MACHINE, &joined, attached);
-        // A certificate is given out once the primary knows that the pod is there.
+        // A certificate is given out once the primary knows that the pod is there. The manifest was written while the
+        // mesh ran: a node that hasn't heard of it yet takes its endpoints for complete.
+        let known = |status: &Value| status["services"].as_array().is_some_and(|all| all.iter().any(is_zt));
+        NODES.iter().try_for_each(|node| mesh.wait_status(node, "the Service of the pod", known).map(drop))?;
         mesh.wait_endpoints()?;
 
         let folder = tempfile::tempdir()?;
@@ -145,7 +149,7 @@ impl Mixed {
     /// Waits for a line of a Weft node's access log with all of these fields.
     pub fn weft_says(&self, node: &str, fields: &[(&str, &str)]) -> Result<()> {
         let process = &self.mesh.node(node).process;
-        let has = |entry: &serde_json::Value| fields.iter().all(|(name, value)| entry[name] == *value);
+        let has = |entry: &Value| fields.iter().all(|(name, value)| entry[name] == *value);
         let said = |log: &str| log.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|entry| has(&entry));
         eventually(&format!("{node} logs {fields:?}"), || Ok(said(&process.log()?)))
             .with_context(|| process.log().unwrap_or_default())
@@ -163,6 +167,10 @@ impl Drop for Mixed {
             eprintln!("---- ztunnel\n{}", self.ztunnel.log().unwrap_or_default());
         }
     }
+}
+
+fn is_zt(service: &Value) -> bool {
+    service["name"] == "shop/zt"
 }
 
 /// A policy of Istio's that ztunnel holds for its pod.
