@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_core::snapshot::Snapshot;
 use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
 use weft_xds::client::ClientStatus;
 
@@ -61,8 +62,9 @@ pub fn run(settings: ProcessSettings) -> anyhow::Result<()> {
 async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<Ending> {
     let mut signals = Signals::new()?;
     let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
-    let store = Arc::new(Store::new(saved(settings.proxy.saved_config.as_deref())));
-    let starts_with_saved = !store.load().resources().is_empty();
+    let saved = saved(settings.proxy.saved_config.as_deref());
+    let starts_with_saved = saved.is_some();
+    let store = Arc::new(Store::new(saved.unwrap_or_default()));
     let control = Control::start(&settings, &store)?;
     let (registry, engine) = engine(&settings)?;
     let quit = CancellationToken::new();
@@ -163,15 +165,13 @@ fn engine(settings: &ProcessSettings) -> anyhow::Result<(Arc<Registry>, Arc<Tele
     Ok((registry, Arc::new(engine)))
 }
 
-fn saved(file: Option<&Path>) -> weft_core::snapshot::Snapshot {
-    let Some(path) = file else { return Default::default() };
-    match SavedFile::new(path).read() {
-        Ok(snapshot) => snapshot.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(file = %path.display(), "saved configuration not used: {error}");
-            Default::default()
-        }
-    }
+fn saved(file: Option<&Path>) -> Option<Snapshot> {
+    let path = file?;
+    let read = SavedFile::new(path).read();
+    read.unwrap_or_else(|error| {
+        tracing::warn!(file = %path.display(), "saved configuration not used: {error}");
+        None
+    })
 }
 
 fn token_source(file: &Path) -> TokenSource {
@@ -266,5 +266,23 @@ impl Signals {
 
     async fn stop(&mut self) {
         tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A snapshot is never without its mesh-wide settings: whether there is a configuration is for the file to say.
+    #[test]
+    fn a_start_without_a_usable_file_waits_for_the_controller() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        assert!(saved(None).is_none());
+        assert!(saved(Some(&path)).is_none(), "there is none yet");
+        std::fs::write(&path, "cut off").unwrap();
+        assert!(saved(Some(&path)).is_none(), "a damaged one");
+        SavedFile::new(&path).write(&Snapshot::default()).unwrap();
+        assert!(saved(Some(&path)).is_some());
     }
 }
