@@ -47,7 +47,7 @@ bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as s
 images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name PROFILE=release
 	@$(INSTALL) build images
 	cargo build --profile $(PROFILE) --bins
-	python3 images/build.py $(OUT) $${CARGO_TARGET_DIR:-target}/$(PROFILE) $(TAG)
+	python3 images/build.py $(OUT) $${CARGO_TARGET_DIR:-target}/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(TAG)
 
 clean: ## remove what was built here; the cache stays
 	cargo clean
