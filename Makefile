@@ -42,7 +42,7 @@ demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP
 
 bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as shipped, ARGS="--only plain --rounds 5 --out bench.json"
 	@$(INSTALL) build bench
-	cargo bench -p weft-bench --profile $(or $(PROFILE),quick) --bench peers -- $(ARGS)
+	cargo bench -p weft-bench --profile $(PROFILE) --bench peers -- $(ARGS)
 
 images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name PROFILE=release
 	@$(INSTALL) build images

@@ -1,12 +1,13 @@
 //! The node's directories and small files.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
+use weft_cni::agent::write_atomically;
 
 /// What tells a node's processes how to reach the primary, below the state directory.
 #[derive(Clone, Debug)]
@@ -32,10 +33,11 @@ impl Credentials {
     /// What the file system says.
     pub fn write(&self, token: &str, roots: &str, trust_domain: &str) -> io::Result<()> {
         self.token.parent().map_or(Ok(()), prepare)?;
-        write(&self.roots, roots.as_bytes())?;
-        write(&self.trust_domain, trust_domain.as_bytes())?;
+        let private = |file: &Path, text: &str| write_atomically(file, text.as_bytes(), 0o600);
+        private(&self.roots, roots)?;
+        private(&self.trust_domain, trust_domain)?;
         // Last: whoever finds a token finds the rest.
-        write(&self.token, token.as_bytes())
+        private(&self.token, token)
     }
 }
 
@@ -55,14 +57,4 @@ pub fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
         }
         Err((_, error)) => bail!("{}: {error}", path.display()),
     }
-}
-
-/// Writes a file that only its owner reads, whole or not at all.
-pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut new = path.to_owned().into_os_string();
-    new.push(".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }

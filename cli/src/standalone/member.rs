@@ -11,10 +11,9 @@ use weft_api::weft::node::v1::{JoinReply, JoinRequest};
 use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
-use weft_node_proxy::control::{ConfigClient, TokenSource, channel};
-use weft_node_proxy::identity_client::IdentityClient;
-use weft_node_proxy::process::keep_trust;
-use weft_node_proxy::store::{ConfigSource, SavedFile, Store};
+use weft_node_proxy::control::channel;
+use weft_node_proxy::process::{Account, Control, ControlSettings};
+use weft_node_proxy::store::{SavedFile, Store};
 use weft_tls::{CertificateDer, Clock, ControlClient, ExpectedServer, RootHash, ServerTrust, TrustBundle, TrustStore};
 
 use super::PRIMARY;
@@ -93,31 +92,20 @@ fn pinned_roots(reply: &JoinReply, pinned: RootHash) -> anyhow::Result<String> {
 
 /// Follows roots and configuration for what this process itself answers; its proxy has a conversation of its own.
 fn follow(home: &Home, saved: &std::path::Path) -> anyhow::Result<Arc<Store>> {
-    let Home { node, primary, credentials, trust, trust_domain, .. } = home;
-    let tls = || ControlClient::new(ServerTrust::Bundle(trust.clone()), expected_primary(), Clock::system());
-    let token = token_source(credentials);
-    let identities = IdentityClient::new(primary.clone(), tls()?, Arc::clone(&token), trust.clone());
-    tokio::spawn(async move { identities.follow_bundle().await });
-    tokio::spawn(keep_trust(credentials.roots.clone(), trust_domain.clone(), trust.clone()));
+    let account = || Account { namespace: PRIMARY.0.into(), service_account: PRIMARY.1.into() };
+    let settings = ControlSettings {
+        control: home.primary.clone(),
+        control_account: account(),
+        ca: None,
+        ca_account: account(),
+        token_file: home.credentials.token.clone(),
+        trust_bundle: home.credentials.roots.clone(),
+        trust_domain: home.trust_domain.clone(),
+        zone: None,
+    };
     // What the proxy has saved: names are answered while the primary is away.
     let snapshot = SavedFile::new(saved).read().ok().flatten().unwrap_or_default();
     let store = Arc::new(Store::new(snapshot));
-    let (sink, source) = ConfigSource::channel();
-    tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { store.follow(source).await }
-    });
-    let (config, handle) = ConfigClient::new(node, channel(primary.clone(), tls()?), token, sink);
-    let config = config.holding(&store.load());
-    tokio::spawn(async move {
-        let _handle = handle;
-        config.run().await;
-    });
+    Control::start(&home.node, &settings, home.trust.clone(), &store)?;
     Ok(store)
-}
-
-/// Reads the node's token whenever it is needed.
-pub fn token_source(credentials: &Credentials) -> TokenSource {
-    let file = credentials.token.clone();
-    Arc::new(move || std::fs::read_to_string(&file))
 }

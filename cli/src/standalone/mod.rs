@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_core::identity::SpiffeId;
 use weft_core::identity::TrustDomain;
@@ -38,6 +39,14 @@ const PRIMARY: (&str, &str) = ("weft-system", "weft-primary");
 
 fn primary_identity(domain: &TrustDomain) -> SpiffeId {
     SpiffeId::new(domain.clone(), PRIMARY.0, PRIMARY.1)
+}
+
+/// Waits for a moment, if there is one to wait for.
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Runs until it is told to end.

@@ -13,11 +13,11 @@ use weft_controller::dns::{Resolver, upstreams_of};
 use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
-use weft_node_proxy::control::channel;
+use weft_node_proxy::control::{channel, token_file};
 use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
 
 use super::files::Credentials;
-use super::member::{expected_primary, token_source};
+use super::member::expected_primary;
 use super::session::session;
 use super::settings::Args;
 use super::status::{self, Shared};
@@ -48,7 +48,7 @@ pub async fn run(args: &Args, home: Home, status: Arc<Shared>, stop: Cancellatio
     let tls = ServerTrust::Bundle(home.trust.clone());
     let tls = ControlClient::new(tls, expected_primary(), Clock::system())?;
     let zone = args.zone.clone().unwrap_or_default();
-    let (session, link) = session(channel(home.primary.clone(), tls), token_source(&home.credentials), zone);
+    let (session, link) = session(channel(home.primary.clone(), tls), token_file(&home.credentials.token), zone);
     let agent_state = args.state.join("agent");
     files::prepare(&agent_state)?;
     let options = AgentOptions::new(home.node.clone(), agent_state).in_directory(&args.run);

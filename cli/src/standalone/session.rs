@@ -19,6 +19,8 @@ use weft_cni::rules::OlderFlows;
 use weft_core::ids::{Namespace, SandboxId};
 use weft_node_proxy::control::{TokenSource, authorize};
 
+use super::sleep_until;
+
 /// Pauses between attempts to open the session: the first, and the longest. Short: pods can't start meanwhile.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -208,13 +210,6 @@ impl Open {
             }
         }
         Ok(())
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

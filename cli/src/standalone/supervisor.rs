@@ -18,6 +18,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::sleep_until;
+
 /// Pauses before a proxy that ended is started again: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// A proxy that ran for so long was well; the next pause is the first one again.
@@ -71,7 +73,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = due(self.again) => self.start(),
+                () = sleep_until(self.again) => self.start(),
                 Some(()) = hung_up(&mut hangup) => {
                     tracing::info!("replacing the proxy");
                     self.start();
@@ -131,13 +133,6 @@ impl Supervisor {
     fn later(&mut self) {
         self.again = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSES.1);
-    }
-}
-
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -23,6 +23,12 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Reads the token that proves which node this is, each time anew: projected tokens are replaced while we run.
 pub type TokenSource = Arc<dyn Fn() -> io::Result<String> + Send + Sync>;
 
+/// The token in a file.
+pub fn token_file(file: impl Into<std::path::PathBuf>) -> TokenSource {
+    let file = file.into();
+    Arc::new(move || std::fs::read_to_string(&file))
+}
+
 /// A channel to `address` (`host:port`), whose server `tls` knows beforehand. Connects when first used, and again
 /// after each failure.
 pub fn channel(address: String, tls: ControlClient) -> Channel {

@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
 use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
 use weft_xds::client::ClientStatus;
@@ -27,7 +28,7 @@ pub use self::settings::{Account, ControlSettings, ProcessSettings, TelemetrySet
 pub use self::trust::keep_trust;
 use crate::admin::Admin;
 use crate::app::{Ending, Proxy, Sources};
-use crate::control::{ConfigClient, TokenSource, channel};
+use crate::control::{ConfigClient, channel, token_file};
 use crate::identity_client::IdentityClient;
 use crate::inpod::LinkState;
 use crate::relay::http::{HttpSettings, Telemetered};
@@ -65,16 +66,16 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     let saved = saved(settings.proxy.saved_config.as_deref());
     let starts_with_saved = saved.is_some();
     let store = Arc::new(Store::new(saved.unwrap_or_default()));
-    let control = Control::start(&settings, &store)?;
+    let trust = trust::open(&settings.control)?;
+    let control = Control::start(&settings.proxy.node, &settings.control, trust, &store)?;
     let (registry, engine) = engine(&settings)?;
     let quit = CancellationToken::new();
-    let (agent, agent_seen) = watch::channel(LinkState::Connecting);
-    let metrics = Arc::<OnceLock<ProcessMetrics>>::default();
+    let live = Arc::<OnceLock<Live>>::default();
     let admin = Admin {
         registry,
-        process_metrics: process_metrics(prometheus, Arc::clone(&metrics)),
+        process_metrics: process_metrics(prometheus, Arc::clone(&live)),
         store: Arc::clone(&store),
-        missing: missing(control.config.clone(), starts_with_saved, agent_seen),
+        missing: missing(control.config.clone(), starts_with_saved, Arc::clone(&live)),
         connections: Box::new(|| serde_json::Value::Null),
         set_log_filter: Box::new(move |filter| log.set(filter)),
         quit: quit.clone(),
@@ -92,9 +93,9 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
         engine,
     };
     let proxy = Proxy::start(settings.proxy.clone(), sources).await?;
-    tokio::spawn(forward(proxy.agent_link(), agent));
+    let metrics = proxy.metrics().with_config(control.config.clone());
     // Set once: there is one proxy.
-    let _ = metrics.set(proxy.metrics().with_config(control.config.clone()));
+    let _ = live.set(Live { metrics, agent: proxy.agent_link() });
     let (replaced, leave) = (proxy.replaced(), admin.clone());
     tokio::spawn(async move {
         replaced.cancelled().await;
@@ -110,18 +111,35 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     Ok(ending)
 }
 
+/// What there is to tell of the proxy once it runs; the admin server is there before it.
+struct Live {
+    metrics: ProcessMetrics,
+    agent: watch::Receiver<LinkState>,
+}
+
 /// The conversation with the control plane, under way.
-struct Control {
-    trust: TrustStore,
-    identities: IdentityClient,
-    config: watch::Receiver<ClientStatus>,
+pub struct Control {
+    /// Roots, as the authority changes them.
+    pub trust: TrustStore,
+    /// Where certificates come from.
+    pub identities: IdentityClient,
+    /// How far the configuration is followed.
+    pub config: watch::Receiver<ClientStatus>,
 }
 
 impl Control {
-    fn start(settings: &ProcessSettings, store: &Arc<Store>) -> anyhow::Result<Self> {
-        let control = &settings.control;
-        let trust = trust::open(control)?;
-        let token = token_source(&control.token_file);
+    /// Follows roots, kept in their file too, and configuration, into `store`, which may hold a saved one. Must be called on
+    /// a runtime.
+    ///
+    /// # Errors
+    /// If the cryptography library can't be set up.
+    pub fn start(
+        node: &NodeName,
+        control: &ControlSettings,
+        trust: TrustStore,
+        store: &Arc<Store>,
+    ) -> anyhow::Result<Self> {
+        let token = token_file(&control.token_file);
         let client = |account: &Account| {
             ControlClient::new(ServerTrust::Bundle(trust.clone()), account.expected(), Clock::system())
         };
@@ -139,7 +157,7 @@ impl Control {
             async move { store.follow(source).await }
         });
         let channel = channel(control.control.clone(), client(&control.control_account)?);
-        let (config, handle) = ConfigClient::new(&settings.proxy.node, channel, token, sink);
+        let (config, handle) = ConfigClient::new(node, channel, token, sink);
         let config = config.holding(&store.load());
         tokio::spawn(async move {
             // The client serves demands only while somebody can make them.
@@ -174,11 +192,6 @@ fn saved(file: Option<&Path>) -> Option<Snapshot> {
     })
 }
 
-fn token_source(file: &Path) -> TokenSource {
-    let file = file.to_owned();
-    Arc::new(move || std::fs::read_to_string(&file))
-}
-
 async fn first_configuration(mut status: watch::Receiver<ClientStatus>) {
     loop {
         let synced = status.wait_for(|status| status.synced);
@@ -191,27 +204,24 @@ async fn first_configuration(mut status: watch::Receiver<ClientStatus>) {
 }
 
 /// Those of the `metrics` crate, and those of the proxy once it runs.
-fn process_metrics(
-    prometheus: PrometheusHandle,
-    proxy: Arc<OnceLock<ProcessMetrics>>,
-) -> Box<dyn Fn() -> String + Send + Sync> {
+fn process_metrics(prometheus: PrometheusHandle, live: Arc<OnceLock<Live>>) -> Box<dyn Fn() -> String + Send + Sync> {
     Box::new(move || {
         prometheus.run_upkeep();
-        prometheus.render() + &proxy.get().map(ProcessMetrics::render).unwrap_or_default()
+        prometheus.render() + &live.get().map(|live| live.metrics.render()).unwrap_or_default()
     })
 }
 
 fn missing(
     config: watch::Receiver<ClientStatus>,
     has_saved: bool,
-    agent: watch::Receiver<LinkState>,
+    live: Arc<OnceLock<Live>>,
 ) -> Box<dyn Fn() -> Vec<&'static str> + Send + Sync> {
     Box::new(move || {
         let mut missing = Vec::new();
         if !has_saved && !config.borrow().synced {
             missing.push("configuration from the controller");
         }
-        if *agent.borrow() != LinkState::Live {
+        if live.get().is_none_or(|live| *live.agent.borrow() != LinkState::Live) {
             missing.push("pods from the node's agent");
         }
         missing
@@ -232,15 +242,6 @@ fn serve_admin(admin: Admin, settings: &ProcessSettings) -> CancellationToken {
         }
     });
     stop
-}
-
-async fn forward(mut from: watch::Receiver<LinkState>, to: watch::Sender<LinkState>) {
-    loop {
-        to.send_replace(*from.borrow_and_update());
-        if from.changed().await.is_err() {
-            return;
-        }
-    }
 }
 
 /// The soft limit of descriptors is what decides how many connections fit; the hard one is ours to use.

@@ -10,11 +10,11 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 use weft_core::authorize::HttpFacts;
 use weft_core::normalize;
 use weft_core::reason::Reason;
 
+use super::begin::{Begun, begin};
 use super::body::ResponseBody;
 use super::downstream::{Called, Downstream};
 use super::finish::{Answered, Asked, Finish, grpc_status};
@@ -30,15 +30,7 @@ pub(super) async fn serve(
     called: &Called,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let started = Instant::now();
-    let ambiguous = conn.watched.request_began();
-    let (mut parts, body) = request.into_parts();
-    if parts.version == Version::HTTP_11 {
-        conn.watched.takes_interim();
-    }
-    let checked = check::check(&mut parts, ambiguous);
-    let asked = Asked::new(&conn, &parts, started);
-    let protocol = protocol_label(parts.version, asked.grpc);
+    let Begun { mut parts, body, checked, asked, protocol } = begin(&conn, request);
     let refuse = |asked, reason, detail: String| {
         reply::respond(reply::failure(reason, detail), asked, conn.labelled(None, None, protocol), 0)
     };

@@ -9,6 +9,7 @@
 //! bodies stream and are never collected; each request ends in exactly one record (metrics and access log), whatever
 //! way it ends; nothing here is shared with another worker.
 
+mod begin;
 mod body;
 mod check;
 mod downstream;

@@ -19,6 +19,7 @@ use weft_core::route::{RedirectScheme, Timeouts};
 use weft_core::service::{AppProtocol, HashKey};
 use weft_core::snapshot::{Frontend, RouteSet, Snapshot};
 
+use super::begin::{Begun, begin};
 use super::body::{RequestBody, ResponseBody};
 use super::downstream::{Caller, Downstream};
 use super::engine::View;
@@ -38,15 +39,7 @@ pub(super) async fn serve(
     caller: &Caller,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let started = Instant::now();
-    let ambiguous = conn.watched.request_began();
-    let (mut parts, body) = request.into_parts();
-    if parts.version == Version::HTTP_11 {
-        conn.watched.takes_interim();
-    }
-    let checked = check::check(&mut parts, ambiguous);
-    let asked = Asked::new(&conn, &parts, started);
-    let protocol = protocol_label(parts.version, asked.grpc);
+    let Begun { mut parts, body, checked, asked, protocol } = begin(&conn, request);
     if let Err(bad) = checked {
         let refused = reply::failure(Reason::BadRequest, bad.to_string());
         return Ok(close(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0)));

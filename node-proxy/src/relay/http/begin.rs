@@ -1,0 +1,36 @@
+//! What every request begins with, whichever way it goes.
+
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::{Request, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::check::{BadRequest, Checked, check};
+use super::downstream::Downstream;
+use super::finish::Asked;
+use super::outbound::protocol_label;
+
+/// A request that was counted and checked.
+pub(super) struct Begun {
+    pub(super) parts: Parts,
+    pub(super) body: Incoming,
+    pub(super) checked: Result<Checked, BadRequest>,
+    pub(super) asked: Asked,
+    pub(super) protocol: &'static str,
+}
+
+/// Counts and checks a request. Its time starts here.
+pub(super) fn begin(conn: &Rc<Downstream>, request: Request<Incoming>) -> Begun {
+    let started = Instant::now();
+    let ambiguous = conn.watched.request_began();
+    let (mut parts, body) = request.into_parts();
+    if parts.version == Version::HTTP_11 {
+        conn.watched.takes_interim();
+    }
+    let checked = check(&mut parts, ambiguous);
+    let asked = Asked::new(conn, &parts, started);
+    let protocol = protocol_label(parts.version, asked.grpc);
+    Begun { parts, body, checked, asked, protocol }
+}
