@@ -24,7 +24,9 @@ SOURCE = "https://github.com/weftmesh/weft"
 # and sets their rules: it cannot do without root; neither can a proxy that serves namespaces it is handed.
 COMPONENTS = {
     "weft": (["weft", "weft-cni"], ["nft"], ["/usr/bin/weft"], 0),
+    "weft-cni": (["weft-agent", "weft-cni"], ["nft"], ["/usr/bin/weft-agent"], 0),
     "weft-node-proxy": (["weft-node-proxy"], [], ["/usr/bin/weft-node-proxy"], 0),
+    "weft-controller": (["weft-controller"], [], ["/usr/bin/weft-controller"], 65532),
     "weft-ca": (["weft-ca"], [], ["/usr/bin/weft-ca"], 65532),
 }
 DIRECTORIES = ["etc", "proc", "run", "sys", "tmp", "var", "var/lib"]
@@ -102,7 +104,7 @@ def image(component, binaries, tag):
         "history": [{"created_by": "weft images", "comment": component}],
     }, sort_keys=True).encode()
     name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = [{"Config": name, "RepoTags": [f"weftmesh.io/{component}:{tag}"], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": name, "RepoTags": [f"localhost/{component}:{tag}"], "Layers": ["layer.tar"]}]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         add(archive, name, config, 0o644)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench images
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench images cluster
 # Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
 set -euo pipefail
 cache=${WEFT_CACHE:-$HOME/.cache/weft}
@@ -8,6 +8,7 @@ mkdir -p "$cache/tools"
 declare -A package=(
     [cc]=gcc [make]=make [cmake]=cmake [nft]=nftables [ip]=iproute2 [tcpdump]=tcpdump [unshare]=util-linux
     [taskset]=util-linux [wrk]=wrk [nginx]=nginx-light [haproxy]=haproxy [h2load]=nghttp2-client [python3]=python3
+    [containerd]=containerd [runc]=runc [conntrack]=conntrack [openssl]=openssl [nsenter]=util-linux [gcc]=gcc [setsid]=util-linux
     [shellcheck]=shellcheck [strip]=binutils [ldd]=libc-bin [rustup]=rustup
 )
 
@@ -60,6 +61,11 @@ for group in "$@"; do
     test | demo)
         need nft ip unshare tcpdump
         need_cni_plugins
+        ;;
+    cluster)
+        need containerd runc conntrack openssl nft ip nsenter setsid gcc python3
+        need_cni_plugins
+        command -v go >/dev/null || { echo "missing: Go 1.26, which the cluster's parts are built with" >&2; exit 1; }
         ;;
     images) need python3 strip ldd nft ;;
     bench)
