@@ -1,4 +1,24 @@
 //! Talks to a Kubernetes API server: client set-up, watches, leases, token reviews, events. The only user of `kube`'s
 //! client; who needs one takes it from here.
+//!
+//! - [`client()`]: a client with timeouts. [`watch()`]: list and watch for ever.
+//! - [`Leadership`]: one leader among replicas. [`Reviewer`]: whose token this is. [`Events`]: what `kubectl describe` shows.
+//! - [`health`]: the page that every component serves to probes and Prometheus.
+//!
+//! Nothing here ends because the API server is away: it is said in logs and metrics, and tried again.
 
+mod client;
+mod events;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+pub mod health;
+mod lease;
+mod review;
+mod watch;
+
+pub use client::{ConnectError, client};
+pub use events::{Events, Severity};
 pub use kube;
+pub use lease::{Leadership, LeaseSettings};
+pub use review::{ReviewError, Reviewed, Reviewer};
+pub use watch::{Watched, watch};

@@ -1,0 +1,427 @@
+//! An API server in memory, for tests: objects of any kind with list, watch, get, create, replace, merge patch and
+//! delete; resource versions, conflicts, `status` as a subresource, uids, generations, label and field selectors. No
+//! schemas, no admission, no other patches.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::mpsc;
+use http::{Request as HttpRequest, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+type Answer = dyn Fn(&Request) -> Option<Reply> + Send + Sync;
+type Pages = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `GET`, `POST` and so on.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The query; empty if there is none.
+    pub query: String,
+    /// The body; null if there is none.
+    pub body: Value,
+}
+
+impl Request {
+    /// Whether it opens a watch.
+    pub fn is_watch(&self) -> bool {
+        self.parameter("watch").is_some_and(|v| v == "true" || v == "1")
+    }
+
+    fn parameter(&self, name: &str) -> Option<String> {
+        let pair = self.query.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('='))?;
+        Some(pair.replace("%3D", "=").replace("%2C", ",").replace("%2F", "/").replace("%21", "!"))
+    }
+}
+
+/// What a test wants to be answered instead.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// A status code and a body.
+    Json(u16, Value),
+    /// Nothing, for ever.
+    Hang,
+}
+
+impl Reply {
+    /// An error as the API server puts it.
+    pub fn error(code: u16, reason: &str) -> Self {
+        let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": reason, "reason": reason, "code": code });
+        Self::Json(code, status)
+    }
+}
+
+/// The server; clones are the same one.
+#[derive(Clone, Default)]
+pub struct FakeApi {
+    state: Arc<Mutex<State>>,
+    answer: Arc<Mutex<Option<Arc<Answer>>>>,
+}
+
+#[derive(Default)]
+struct State {
+    version: u64,
+    /// Watches from before this version are told 410 Gone.
+    floor: u64,
+    objects: BTreeMap<Key, Value>,
+    history: Vec<(u64, &'static str, Key, Value)>,
+    watchers: Vec<Watcher>,
+    requests: Vec<Request>,
+    absent: Vec<(String, String)>,
+}
+
+/// `("/apis/apps/v1", "deployments", "shop", "cart")`; the namespace is empty for objects of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    group: String,
+    plural: String,
+    namespace: String,
+    name: String,
+}
+
+struct Watcher {
+    of: Key,
+    labels: Option<String>,
+    fields: Option<String>,
+    lines: mpsc::UnboundedSender<Result<Frame<Bytes>, std::io::Error>>,
+}
+
+impl fmt::Debug for FakeApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeApi")
+    }
+}
+
+impl FakeApi {
+    /// An empty server that knows every kind.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> kube::Client {
+        let fake = self.clone();
+        let service = tower::service_fn(move |request: HttpRequest<Body>| {
+            let fake = fake.clone();
+            async move { Ok::<_, Infallible>(fake.handle(request).await) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Asks `answer` about every request from now on; `None` goes on as usual. It may change objects meanwhile.
+    pub fn answer(&self, answer: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) {
+        *self.answer.lock() = Some(Arc::new(answer));
+    }
+
+    /// Makes or replaces an object as its author would, status included; `collection` is a path such as
+    /// `/api/v1/namespaces/shop/pods`.
+    pub fn put(&self, collection: &str, object: Value) -> Value {
+        let (mut key, _) = parse(collection).expect("a collection");
+        key.name = object["metadata"]["name"].as_str().expect("metadata.name").to_owned();
+        self.state.lock().store(&key, object)
+    }
+
+    /// Deletes an object by its path, if it is there.
+    pub fn remove(&self, path: &str) {
+        let (key, _) = parse(path).expect("an object's path");
+        self.state.lock().delete(&key);
+    }
+
+    /// An object by its path.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let (key, _) = parse(path).expect("an object's path");
+        self.state.lock().objects.get(&key).cloned()
+    }
+
+    /// All objects of a collection.
+    pub fn list(&self, collection: &str) -> Vec<Value> {
+        let (of, _) = parse(collection).expect("a collection");
+        self.state.lock().matching(&of, None, None)
+    }
+
+    /// Whether a kind is served; all are at first. `resource` is as `/apis/gateway.networking.k8s.io/v1/httproutes`.
+    pub fn serve(&self, resource: &str, served: bool) {
+        let (key, _) = parse(resource).expect("a resource");
+        let mut state = self.state.lock();
+        let absent = (key.group, key.plural);
+        state.absent.retain(|a| *a != absent);
+        if !served {
+            state.watchers.retain(|w| (&w.of.group, &w.of.plural) != (&absent.0, &absent.1));
+            state.absent.push(absent);
+        }
+    }
+
+    /// Forgets all history.
+    pub fn compact(&self) {
+        let mut state = self.state.lock();
+        state.floor = state.version;
+        state.history.clear();
+    }
+
+    /// Ends all watches, with an error or without.
+    pub fn disconnect(&self, broken: bool) {
+        for watcher in self.state.lock().watchers.drain(..) {
+            if broken {
+                let _ = watcher.lines.unbounded_send(Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+            }
+        }
+    }
+
+    /// What was asked so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.lock().requests.clone()
+    }
+
+    async fn handle(&self, request: HttpRequest<Body>) -> Response<Pages> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        let request = Request {
+            method: head.method.to_string(),
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        };
+        self.state.lock().requests.push(request.clone());
+        let answer = self.answer.lock().clone();
+        match answer.and_then(|answer| answer(&request)) {
+            Some(Reply::Json(code, value)) => page(code, &value),
+            Some(Reply::Hang) => std::future::pending().await,
+            None => self.state.lock().execute(&request),
+        }
+    }
+}
+
+impl State {
+    fn execute(&mut self, request: &Request) -> Response<Pages> {
+        let Some((mut key, subresource)) = parse(&request.path) else { return failure(404, "NotFound") };
+        if self.absent.iter().any(|(group, plural)| *group == key.group && *plural == key.plural) {
+            return failure(404, "NotFound");
+        }
+        match (request.method.as_str(), key.name.is_empty()) {
+            ("GET", true) if request.is_watch() => self.watch(key, request),
+            ("GET", true) => {
+                let (labels, fields) = (request.parameter("labelSelector"), request.parameter("fieldSelector"));
+                let items = self.matching(&key, labels.as_deref(), fields.as_deref());
+                let metadata = json!({ "resourceVersion": self.version.to_string() });
+                page(200, &json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }))
+            }
+            ("GET", false) => match self.objects.get(&key) {
+                Some(object) => page(200, object),
+                None => failure(404, "NotFound"),
+            },
+            ("POST", true) => {
+                key.name = request.body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                match self.objects.contains_key(&key) {
+                    true => failure(409, "AlreadyExists"),
+                    false => page(201, &self.store(&key, request.body.clone())),
+                }
+            }
+            ("PUT" | "PATCH", false) => self.change(&key, subresource.as_deref(), request),
+            ("DELETE", false) => match self.delete(&key) {
+                Some(object) => page(200, &object),
+                None => failure(404, "NotFound"),
+            },
+            _ => failure(405, "MethodNotAllowed"),
+        }
+    }
+
+    fn change(&mut self, key: &Key, subresource: Option<&str>, request: &Request) -> Response<Pages> {
+        let Some(before) = self.objects.get(key).cloned() else { return failure(404, "NotFound") };
+        let given = &request.body["metadata"]["resourceVersion"];
+        if given.is_string() && *given != before["metadata"]["resourceVersion"] {
+            return failure(409, "Conflict");
+        }
+        let mut after = before.clone();
+        match request.method.as_str() {
+            "PATCH" => merge(&mut after, &request.body),
+            _ => after = request.body.clone(),
+        }
+        match subresource {
+            Some("status") => {
+                let status = after["status"].take();
+                after = before.clone();
+                after["status"] = status;
+            }
+            _ if !before["status"].is_null() => after["status"] = before["status"].clone(),
+            _ => {}
+        }
+        page(200, &self.store(key, after))
+    }
+
+    fn store(&mut self, key: &Key, mut object: Value) -> Value {
+        let before = self.objects.get(key).cloned();
+        let content = |o: &Value| {
+            let mut content = o.clone();
+            content["metadata"]["resourceVersion"].take();
+            content
+        };
+        if let Some(before) = &before {
+            for kept in ["uid", "creationTimestamp", "generation"] {
+                object["metadata"][kept] = before["metadata"][kept].clone();
+            }
+            if content(before) == content(&object) {
+                return before.clone();
+            }
+            if before["spec"] != object["spec"] {
+                object["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+            }
+        } else {
+            let meta = &mut object["metadata"];
+            for (field, value) in [
+                ("uid", json!(format!("uid-{}", self.version + 1))),
+                ("creationTimestamp", json!("2026-01-01T00:00:00Z")),
+                ("generation", json!(1)),
+            ] {
+                if meta[field].is_null() {
+                    meta[field] = value;
+                }
+            }
+        }
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if !key.namespace.is_empty() {
+            object["metadata"]["namespace"] = json!(key.namespace);
+        }
+        self.objects.insert(key.clone(), object.clone());
+        self.tell(if before.is_some() { "MODIFIED" } else { "ADDED" }, key, &object);
+        object
+    }
+
+    fn delete(&mut self, key: &Key) -> Option<Value> {
+        let mut object = self.objects.remove(key)?;
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.tell("DELETED", key, &object);
+        Some(object)
+    }
+
+    fn tell(&mut self, what: &'static str, key: &Key, object: &Value) {
+        self.history.push((self.version, what, key.clone(), object.clone()));
+        self.watchers.retain(|w| !w.sees(key, object) || w.lines.unbounded_send(Ok(line(what, object))).is_ok());
+    }
+
+    fn matching(&self, of: &Key, labels: Option<&str>, fields: Option<&str>) -> Vec<Value> {
+        let wanted = |k: &Key, o: &Value| of.holds(k) && selected(o, labels, fields);
+        self.objects.iter().filter(|(k, o)| wanted(k, o)).map(|(_, o)| o.clone()).collect()
+    }
+
+    fn watch(&mut self, of: Key, request: &Request) -> Response<Pages> {
+        let since = request.parameter("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
+        let (lines, stream) = mpsc::unbounded();
+        if since < self.floor {
+            let gone = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": "too old resource version", "reason": "Expired", "code": 410 });
+            let _ = lines.unbounded_send(Ok(line("ERROR", &gone)));
+        } else {
+            let (labels, fields) = (request.parameter("labelSelector"), request.parameter("fieldSelector"));
+            let watcher = Watcher { of, labels, fields, lines };
+            for (_, what, key, object) in self.history.iter().filter(|(version, ..)| *version > since) {
+                if watcher.sees(key, object) {
+                    let _ = watcher.lines.unbounded_send(Ok(line(what, object)));
+                }
+            }
+            self.watchers.push(watcher);
+        }
+        Response::new(StreamBody::new(stream.boxed()).boxed_unsync())
+    }
+}
+
+impl Watcher {
+    fn sees(&self, key: &Key, object: &Value) -> bool {
+        self.of.holds(key) && selected(object, self.labels.as_deref(), self.fields.as_deref())
+    }
+}
+
+impl Key {
+    /// Whether an object belongs to this collection.
+    fn holds(&self, key: &Self) -> bool {
+        self.group == key.group
+            && self.plural == key.plural
+            && (self.namespace.is_empty() || self.namespace == key.namespace)
+    }
+}
+
+fn selected(object: &Value, labels: Option<&str>, fields: Option<&str>) -> bool {
+    let label = |term: &str| match term.split_once('=') {
+        Some((key, value)) => object["metadata"]["labels"][key] == json!(value.trim_start_matches('=')),
+        None => object["metadata"]["labels"][term].is_string(),
+    };
+    let field = |term: &str| match term.split_once('=') {
+        Some((path, value)) => {
+            let found = path.split('.').fold(object, |at, step| &at[step]);
+            found.as_str().unwrap_or_default() == value.trim_start_matches('=')
+        }
+        None => true,
+    };
+    labels.into_iter().flat_map(|s| s.split(',')).filter(|t| !t.is_empty()).all(label)
+        && fields.into_iter().flat_map(|s| s.split(',')).filter(|t| !t.is_empty()).all(field)
+}
+
+/// A path's key and subresource; the name is empty for a collection.
+fn parse(path: &str) -> Option<(Key, Option<String>)> {
+    let steps: Vec<_> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match steps.as_slice() {
+        ["api", version, rest @ ..] => (format!("/api/{version}"), rest),
+        ["apis", group, version, rest @ ..] => (format!("/apis/{group}/{version}"), rest),
+        _ => return None,
+    };
+    let (namespace, rest) = match rest {
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() && rest[0] != "status" => (*namespace, rest),
+        _ => ("", rest),
+    };
+    let (plural, name, subresource) = match rest {
+        [plural] => (*plural, "", None),
+        [plural, name] => (*plural, *name, None),
+        [plural, name, subresource] => (*plural, *name, Some((*subresource).to_owned())),
+        _ => return None,
+    };
+    let key = Key { group, plural: plural.into(), namespace: namespace.into(), name: name.into() };
+    Some((key, subresource))
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in fields {
+        match value {
+            Value::Null => drop(target.as_object_mut().expect("an object").remove(key)),
+            _ => merge(&mut target[key], value),
+        }
+    }
+}
+
+fn line(what: &str, object: &Value) -> Frame<Bytes> {
+    Frame::data(Bytes::from(json!({ "type": what, "object": object }).to_string() + "\n"))
+}
+
+fn page(code: u16, value: &Value) -> Response<Pages> {
+    let body = Full::new(Bytes::from(value.to_string())).map_err(|never: Infallible| match never {});
+    Response::builder().status(code).body(body.boxed_unsync()).expect("a response")
+}
+
+fn failure(code: u16, reason: &str) -> Response<Pages> {
+    match Reply::error(code, reason) {
+        Reply::Json(code, value) => page(code, &value),
+        Reply::Hang => unreachable!(),
+    }
+}
