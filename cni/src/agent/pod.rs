@@ -103,6 +103,7 @@ impl PodState {
             service_account: enrolled.service_account.to_string(),
             ips: record.ips().iter().map(ToString::to_string).collect(),
             node: node.to_string(),
+            node_addresses: Vec::new(),
         }
     }
 

@@ -57,6 +57,8 @@ reasons! {
     PolicyRevoked = "policy_revoked",
     /// Plaintext to a Strict workload.
     PlaintextRefused = "plaintext_refused",
+    /// Plaintext from the node's own address that is no probe the pod declares.
+    NotAProbe = "not_a_probe",
     /// An address inside the cluster that no configuration names.
     UnknownDestination = "unknown_destination",
     /// The Service has no such port.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::SpiffeId;
-use crate::ids::{Name, Namespace, NodeName, PolicyKey, WorkloadUid, Zone};
+use crate::ids::{Name, Namespace, NodeName, PolicyKey, Port, WorkloadUid, Zone};
 
 /// A workload as every node knows it: enough to find it by address, to reach it and to verify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,36 @@ pub struct Workload {
     /// Policies that select this workload by label or name. Those for its namespace or the mesh apply
     /// without being listed.
     pub policies: Vec<PolicyKey>,
+    /// What the kubelet of its node calls it for, sorted. Empty for what isn't enrolled: nobody asks there.
+    pub probes: Vec<Probe>,
+}
+
+/// A call over the network that a pod declares for its node's kubelet: a probe, or a hook of its lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Probe {
+    /// The port of the pod.
+    pub port: Port,
+    /// What is asked there.
+    pub call: ProbeCall,
+}
+
+/// What the kubelet asks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProbeCall {
+    /// `GET` over HTTP/1 without TLS.
+    Http {
+        /// The target as the kubelet sends it: the path, and the query if there is one.
+        target: String,
+    },
+    /// `GET` over TLS, which nobody in between can read.
+    Https,
+    /// Whether a connection is taken; no byte is sent.
+    Tcp,
+    /// `grpc.health.v1.Health/Check` without TLS.
+    Grpc {
+        /// The service asked for; empty for the server as a whole.
+        service: String,
+    },
 }
 
 /// Whether a workload takes part in the mesh.

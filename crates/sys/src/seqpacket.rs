@@ -211,8 +211,9 @@ impl SeqPacketListener {
             }
             _ => {}
         }
+        // Not by the process id alone: processes in two containers may have the same.
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{}", std::process::id()));
+        temporary.push(format!(".{}-{:x}", std::process::id(), random()));
         let temporary = PathBuf::from(temporary);
         match std::fs::remove_file(&temporary) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -254,6 +255,12 @@ impl Drop for SeqPacketListener {
             let _gone_already = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// A number that another process doesn't have.
+fn random() -> u16 {
+    use std::hash::{BuildHasher as _, RandomState};
+    (RandomState::new().hash_one(0) & 0xffff) as u16
 }
 
 fn file_id(path: &Path) -> io::Result<(u64, u64)> {

@@ -25,6 +25,7 @@ pub(super) fn pod(workload: &Workload, sandbox: &SandboxId, listeners: &[Listene
         ips: workload.addresses.iter().map(IpAddr::to_string).collect(),
         node: workload.node.to_string(),
         listeners: listeners.iter().map(|(role, _)| to_wire(*role).into()).collect(),
+        node_addresses: Vec::new(),
     }
 }
 
@@ -75,6 +76,7 @@ pub(super) fn parse_pod(pod: wire::Pod, fds: Vec<OwnedFd>) -> Result<(Announceme
         },
         name: pod.name.into(),
         policies: Vec::new(),
+        probes: Vec::new(),
     };
     let announced = Announcement {
         sandbox: pod.sandbox.into(),

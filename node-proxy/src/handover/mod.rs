@@ -100,7 +100,7 @@ pub async fn take_over(path: &Path, version: &str) -> Result<Option<Pending>, Ha
         Err(error) => return Err(error.into()),
     };
     same_user(&link)?;
-    let hello = wire::TakeOver { protocol: PROTOCOL, version: version.to_owned() };
+    let hello = wire::TakeOver { protocol: PROTOCOL, version: version.to_owned(), network: String::new() };
     send(&link, &to_predecessor(wire::to_predecessor::Kind::TakeOver(hello)), &[]).await?;
     let mut inheritance = Inheritance::default();
     loop {

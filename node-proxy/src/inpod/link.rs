@@ -28,6 +28,7 @@ pub fn workload_of(info: &PodInfo, trust_domain: &TrustDomain, node: &NodeName) 
             version: String::new(),
         },
         policies: Vec::new(),
+        probes: Vec::new(),
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn fixed_pod() -> Arc<Pod> {
         enrolment: Enrolment::Outside,
         owner: Owner { kind: "Pod".into(), name: "client".into(), app: "client".into(), version: String::new() },
         policies: Vec::new(),
+        probes: Vec::new(),
     };
     pod_of(workload, Arc::new(HostNet))
 }

@@ -307,6 +307,7 @@ impl Mesh {
             enrolment: if enrolled { Enrolment::Enrolled } else { Enrolment::Outside },
             owner: Owner { kind: "Pod".into(), name: name.into(), app: name.into(), version: String::new() },
             policies: Vec::new(),
+            probes: Vec::new(),
         }
     }
 

@@ -35,6 +35,7 @@ fn workload(name: &str, address: &str, enrolment: Enrolment) -> Arc<Workload> {
         enrolment,
         owner: Owner { kind: "Pod".into(), name: name.into(), app: name.into(), version: String::new() },
         policies: vec![],
+        probes: Vec::new(),
     })
 }
 

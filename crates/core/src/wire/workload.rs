@@ -2,10 +2,12 @@
 
 use weft_api::weft::config::v1 as proto;
 
-use super::convert::{InvalidField, Wire, field, list, optional, required, wire_enum, wire_list, wire_optional};
+use super::convert::{
+    InvalidField, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
+};
 use crate::change::MeshConfig;
 use crate::identity::{SpiffeId, TrustDomain};
-use crate::workload::{Enrolment, Owner, Workload};
+use crate::workload::{Enrolment, Owner, Probe, ProbeCall, Workload};
 
 wire_enum!(Enrolment, proto::Enrolment: Enrolled = Enrolled, Outside = Outside, HostNetwork = HostNetwork);
 
@@ -48,6 +50,7 @@ impl Wire for Workload {
             enrolment: self.enrolment.to_wire(),
             owner: Some(self.owner.to_wire()),
             policies: wire_list(&self.policies),
+            probes: wire_list(&self.probes),
         }
     }
 
@@ -63,7 +66,34 @@ impl Wire for Workload {
             enrolment: field(it.enrolment, "enrolment")?,
             owner: required(it.owner, "owner")?,
             policies: list(it.policies, "policies")?,
+            probes: list(it.probes, "probes")?,
         })
+    }
+}
+
+impl Wire for Probe {
+    type Message = proto::Probe;
+
+    fn to_wire(&self) -> proto::Probe {
+        use proto::probe::Call;
+        let call = match &self.call {
+            ProbeCall::Http { target } => Call::HttpTarget(target.clone()),
+            ProbeCall::Https => Call::Https(proto::Empty {}),
+            ProbeCall::Tcp => Call::Tcp(proto::Empty {}),
+            ProbeCall::Grpc { service } => Call::GrpcService(service.clone()),
+        };
+        proto::Probe { port: self.port.to_wire(), call: Some(call) }
+    }
+
+    fn from_wire(it: proto::Probe) -> Result<Self, InvalidField> {
+        use proto::probe::Call;
+        let call = match present(it.call, "call")? {
+            Call::HttpTarget(target) => ProbeCall::Http { target },
+            Call::Https(proto::Empty {}) => ProbeCall::Https,
+            Call::Tcp(proto::Empty {}) => ProbeCall::Tcp,
+            Call::GrpcService(service) => ProbeCall::Grpc { service },
+        };
+        Ok(Self { port: field(it.port, "port")?, call })
     }
 }
 

@@ -8,6 +8,7 @@ pub mod endpoints;
 pub mod labels;
 pub mod mesh_policy;
 mod policy_target;
+pub mod probe;
 pub mod route;
 pub mod service;
 pub mod workload;

@@ -8,6 +8,7 @@ use weft_core::ids::{Name, Namespace, NodeName, PolicyKey, WorkloadUid, Zone};
 use weft_core::workload::{Enrolment, Owner, Workload};
 
 use super::labels::Labels;
+use super::probe::probes;
 use super::{Problem, suggestion};
 use crate::object::ENROLMENT_LABEL;
 
@@ -47,6 +48,11 @@ pub fn workload(pod: &k8s::Pod, around: Surroundings<'_>) -> Option<Workload> {
     let namespace = Namespace::new(meta.namespace.as_deref().unwrap_or("default"));
     let name = meta.name.as_deref().unwrap_or_default();
     let account = spec.service_account_name.as_deref().filter(|a| !a.is_empty()).unwrap_or("default");
+    let enrolment = enrolment(pod, around.namespace_labels);
+    let probes = match enrolment {
+        Enrolment::Enrolled => probes(spec, &addresses),
+        Enrolment::Outside | Enrolment::HostNetwork => Vec::new(),
+    };
     let zone_of = |labels: Option<&Labels>| labels.and_then(|l| l.get(ZONE_LABEL)).map(Zone::new);
     Some(Workload {
         uid: pod_uid(&namespace, name),
@@ -54,9 +60,10 @@ pub fn workload(pod: &k8s::Pod, around: Surroundings<'_>) -> Option<Workload> {
         addresses,
         node: NodeName::new(node),
         zone: zone_of(meta.labels.as_ref()).or_else(|| zone_of(around.node_labels)),
-        enrolment: enrolment(pod, around.namespace_labels),
+        enrolment,
         owner: owner(pod),
         policies: around.policies,
+        probes,
         namespace,
         name: Name::new(name),
     })

@@ -41,6 +41,7 @@ fn workload(sandbox: &str) -> wire::Workload {
         service_account: "cart".into(),
         ips: vec!["10.0.0.1".into(), "fd00::1".into()],
         node: "n1".into(),
+        node_addresses: Vec::new(),
     }
 }
 

@@ -183,6 +183,7 @@ fn workload(n: u32) -> Change {
             version: "v1".into(),
         },
         policies: vec![],
+        probes: Vec::new(),
     })))
 }
 

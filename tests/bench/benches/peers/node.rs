@@ -143,6 +143,7 @@ impl NodeFile {
             enrolment: Enrolment::Enrolled,
             owner: Owner { kind: "Deployment".into(), name: name.into(), app: name.into(), version: "v1".into() },
             policies,
+            probes: Vec::new(),
         })
     }
 

@@ -59,23 +59,37 @@ fn service_port_key() -> impl Strategy<Value = ServicePortKey> {
     (service_key(), port()).prop_map(|(service, port)| ServicePortKey { service, port })
 }
 
+fn probe() -> impl Strategy<Value = Probe> {
+    let call = prop_oneof![
+        any_text().prop_map(|target| ProbeCall::Http { target }),
+        Just(ProbeCall::Https),
+        Just(ProbeCall::Tcp),
+        any_text().prop_map(|service| ProbeCall::Grpc { service }),
+    ];
+    (port(), call).prop_map(|(port, call)| Probe { port, call })
+}
+
 fn workload() -> impl Strategy<Value = Workload> {
     let identity = ("[a-z.]{1,9}", "[a-z-]{1,9}", "[a-z-]{1,9}");
     let place = (text(), of(text()), select(&[Enrolment::Enrolled, Enrolment::Outside, Enrolment::HostNetwork][..]));
     let owner = (any_text(), text(), any_text(), any_text());
     let names = (any_text(), text(), text());
-    (names, identity, vec(any::<IpAddr>(), FEW), place, owner, vec(policy_key(), FEW)).prop_map(
-        |((uid, namespace, name), (domain, ns, sa), addresses, (node, zone, enrolment), owner, policies)| Workload {
-            uid: format!("u{uid}").into(),
-            namespace: namespace.into(),
-            name: name.into(),
-            identity: SpiffeId::new(domain.parse().unwrap(), ns, sa),
-            addresses,
-            node: node.into(),
-            zone: zone.map(Zone::from),
-            enrolment,
-            owner: Owner { kind: owner.0, name: owner.1.into(), app: owner.2, version: owner.3 },
-            policies,
+    let lists = (vec(policy_key(), FEW), vec(probe(), FEW));
+    (names, identity, vec(any::<IpAddr>(), FEW), place, owner, lists).prop_map(
+        |((uid, namespace, name), (domain, ns, sa), addresses, (node, zone, enrolment), owner, (policies, probes))| {
+            Workload {
+                uid: format!("u{uid}").into(),
+                namespace: namespace.into(),
+                name: name.into(),
+                identity: SpiffeId::new(domain.parse().unwrap(), ns, sa),
+                addresses,
+                node: node.into(),
+                zone: zone.map(Zone::from),
+                enrolment,
+                owner: Owner { kind: owner.0, name: owner.1.into(), app: owner.2, version: owner.3 },
+                policies,
+                probes,
+            }
         },
     )
 }

@@ -94,6 +94,7 @@ fn wire_workload() -> proto::Workload {
         enrolment: 1,
         owner: Some(proto::Owner { kind: "Pod".into(), name: "n".into(), app: "n".into(), version: String::new() }),
         policies: vec![proto::ObjectKey { namespace: "ns".into(), name: "p".into() }],
+        probes: vec![proto::Probe { port: 80, call: Some(proto::probe::Call::HttpTarget("/".into())) }],
     }
 }
 
@@ -115,6 +116,8 @@ fn an_error_names_the_field() {
     assert_eq!(wrong_workload(|it| it.enrolment = 0), "enrolment: unknown value 0");
     assert_eq!(wrong_workload(|it| it.enrolment = 99), "enrolment: unknown value 99");
     assert_eq!(wrong_workload(|it| it.owner = None), "owner: missing");
+    assert_eq!(wrong_workload(|it| it.probes[0].call = None), "probes[0].call: missing");
+    assert!(wrong_workload(|it| it.probes[0].port = 0).starts_with("probes[0].port: "));
     assert_eq!(wrong_workload(|it| it.policies[0].name.clear()), "policies[0].name: expected a name");
     assert!(wrong_workload(|it| it.identity = "x".into()).starts_with("identity: not a SPIFFE ID"));
 }

@@ -51,6 +51,7 @@ fn workload() -> Workload {
         enrolment: Enrolment::Enrolled,
         owner: Owner { kind: "Deployment".into(), name: "cart".into(), app: "cart".into(), version: String::new() },
         policies: Vec::new(),
+        probes: Vec::new(),
     }
 }
 
