@@ -1,5 +1,6 @@
 //! The `weft` command: one binary for a person's shell and for a node without Kubernetes.
 
+mod connectivity;
 mod explain;
 mod standalone;
 mod validate;
@@ -38,6 +39,8 @@ enum Command {
     Validate(validate::Args),
     /// Say what would become of a call, and which object decides.
     Explain(explain::Args),
+    /// Test whether workloads reach each other: a small HTTP server and client.
+    Connectivity(connectivity::Args),
     /// Make a one-time token with which one more node can join.
     Token(TokenArgs),
     /// Print a completion script.
@@ -92,6 +95,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(args),
+        Command::Connectivity(args) => connectivity::run(args),
         Command::Token(args) => {
             let tokens = weft_controller::standalone::Tokens::open(&args.state)?;
             println!("{}", tokens.make_join_token(args.life)?);

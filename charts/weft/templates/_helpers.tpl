@@ -185,8 +185,9 @@ seccompProfile:
 {{- define "weft.testHook" -}}
 helm.sh/hook: test
 helm.sh/hook-weight: {{ index . 0 | quote }}
-# What failed stays to be looked at, until the next run.
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+# Helm prints what each check found: when one fails, its namespace goes with all the others.
+helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
 {{- with (index . 1).Values.commonAnnotations }}
 {{ toYaml . }}
 {{- end }}

@@ -65,7 +65,8 @@ pub enum PolicyMode {
 /// Without targetRefs it applies to its namespace; in the root namespace, to the mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(group = "weftmesh.io", version = "v1alpha1", kind = "AuthorizationPolicy", plural = "authorizationpolicies")]
-#[kube(namespaced, status = "PolicyStatus", shortname = "authz", derive = "PartialEq", derive = "Default")]
+#[kube(namespaced, status = "PolicyStatus", shortname = "authz", category = "weft")]
+#[kube(doc = "Who may call which workloads.", derive = "PartialEq", derive = "Default")]
 #[kube(printcolumn = r#"{"name":"Action","type":"string","jsonPath":".spec.action"}"#)]
 #[kube(printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#)]
 #[kube(
@@ -209,7 +210,12 @@ pub enum TrafficMode {
 /// that gives a setting wins: workload, namespace, mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(group = "weftmesh.io", version = "v1alpha1", kind = "MeshPolicy", plural = "meshpolicies")]
-#[kube(namespaced, status = "PolicyStatus", derive = "PartialEq", derive = "Default")]
+#[kube(namespaced, status = "PolicyStatus", shortname = "meshpol", category = "weft")]
+#[kube(
+    doc = "How workloads take traffic from outside the mesh, and their budgets.",
+    derive = "PartialEq",
+    derive = "Default"
+)]
 #[kube(printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#)]
 #[kube(
     printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.ancestors[0].conditions[?(@.type==\"Accepted\")].status"}"#
@@ -261,11 +267,64 @@ pub struct Limits {
     pub max_buffer_bytes: Option<i64>,
 }
 
-/// Status entries are written by us alone; the API server need not look inside.
+/// The entries of a status as GEP-713 gives them; their values are [`super::status`]'s, written by the controller.
 fn ancestors_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
+        "description": "One entry for each target.",
         "type": "array",
-        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true }
+        "maxItems": 16,
+        "x-kubernetes-list-type": "atomic",
+        "items": {
+            "description": "What became of one target.",
+            "type": "object",
+            "required": ["ancestorRef", "controllerName", "conditions"],
+            "properties": {
+                "ancestorRef": {
+                    "description": "The target; for a policy without one its namespace, or in the root namespace the mesh.",
+                    "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true
+                },
+                "controllerName": {
+                    "description": "Who wrote the entry.",
+                    "type": "string"
+                },
+                "conditions": conditions_schema()
+            }
+        }
+    })
+}
+
+/// `metav1.Condition`, whose fields are the same for every kind of Kubernetes.
+fn conditions_schema() -> serde_json::Value {
+    let text = |description: &str| serde_json::json!({ "description": description, "type": "string" });
+    let status = serde_json::json!({
+        "description": "True, False or Unknown.", "type": "string", "enum": ["True", "False", "Unknown"]
+    });
+    let generation = serde_json::json!({
+        "description": "The metadata.generation of the policy that was looked at.", "type": "integer", "format": "int64"
+    });
+    let time = serde_json::json!({
+        "description": "When the status last changed.", "type": "string", "format": "date-time"
+    });
+    serde_json::json!({
+        "description": "Accepted: the policy is understood and in force. ResolvedRefs: what it refers to was found.",
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "description": "One finding.",
+            "type": "object",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": text("What is found."),
+                "status": status,
+                "observedGeneration": generation,
+                "lastTransitionTime": time,
+                "reason": text("Why, in one word, as the Gateway API defines it."),
+                "message": text("Why, for people; with a remedy where there is one.")
+            }
+        }
     })
 }
 
