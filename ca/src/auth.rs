@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 use weft_core::identity::SpiffeId;
 use weft_core::ids::NodeName;
 
@@ -35,6 +37,9 @@ pub enum Unauthenticated {
     /// It is nobody's, or no longer.
     #[error("the token is not valid")]
     Invalid,
+    /// It is nobody's, or not good enough; the text says why.
+    #[error("the token is not accepted: {0}")]
+    Refused(String),
     /// Who could tell cannot be reached.
     #[error("the token cannot be checked now: {0}")]
     Unavailable(String),
@@ -68,30 +73,75 @@ pub enum Refusal {
         /// What it asked for.
         identity: SpiffeId,
     },
+    /// Who runs where is not known yet.
+    #[error("which pods are bound to node {0} is not known yet; try again")]
+    Unread(NodeName),
+}
+
+impl Refusal {
+    /// Whether another answer may follow within moments: the pod was bound a moment ago, and the news is on its way.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::NotOnNode { .. } | Self::Unread(_))
+    }
 }
 
 /// Decides whether a caller may have a certificate of an identity, at this moment.
 pub trait IssueRule: Send + Sync + 'static {
     /// `Ok` if it may.
     fn may_issue(&self, caller: &Caller, identity: &SpiffeId) -> Result<(), Refusal>;
+
+    /// Ticks when the next answer may differ. Without it a refusal is final.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
 }
 
 /// The rule of the mesh: a node may ask for an identity while a pod that uses it is bound to that node; everybody else
 /// for their own. Fed by whoever watches pods.
-#[derive(Debug, Default)]
-pub struct Bindings(RwLock<HashMap<NodeName, HashMap<SpiffeId, usize>>>);
+#[derive(Debug)]
+pub struct Bindings {
+    nodes: RwLock<HashMap<NodeName, HashMap<SpiffeId, usize>>>,
+    /// Whether the first look at the pods is still to come.
+    unread: AtomicBool,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Bindings {
+    fn default() -> Self {
+        Self { nodes: RwLock::default(), unread: AtomicBool::new(false), changed: watch::Sender::new(()) }
+    }
+}
 
 impl Bindings {
+    /// Bindings that are not known yet: nodes are put off until [`set_read`](Self::set_read).
+    pub fn unread() -> Self {
+        Self { unread: AtomicBool::new(true), ..Self::default() }
+    }
+
+    /// All pods there are have been bound.
+    pub fn set_read(&self) {
+        self.unread.store(false, Ordering::Release);
+        self.changed.send_replace(());
+    }
+
+    /// Whether all pods there are have been bound once.
+    pub fn is_read(&self) -> bool {
+        !self.unread.load(Ordering::Acquire)
+    }
+
     /// A pod that runs as `identity` is bound to `node`.
     pub fn bind(&self, node: &NodeName, identity: &SpiffeId) {
-        let mut nodes = self.0.write();
-        let pods = nodes.entry(node.clone()).or_default().entry(identity.clone()).or_default();
-        *pods = pods.saturating_add(1);
+        {
+            let mut nodes = self.nodes.write();
+            let pods = nodes.entry(node.clone()).or_default().entry(identity.clone()).or_default();
+            *pods = pods.saturating_add(1);
+        }
+        self.changed.send_replace(());
     }
 
     /// Such a pod is gone.
     pub fn unbind(&self, node: &NodeName, identity: &SpiffeId) {
-        let mut nodes = self.0.write();
+        let mut nodes = self.nodes.write();
         let Some(identities) = nodes.get_mut(node) else { return };
         if let Some(pods) = identities.get_mut(identity) {
             *pods = pods.saturating_sub(1);
@@ -109,13 +159,20 @@ impl IssueRule for Bindings {
     fn may_issue(&self, caller: &Caller, identity: &SpiffeId) -> Result<(), Refusal> {
         match caller {
             Caller::Node(node) => {
-                let bound = self.0.read().get(node).is_some_and(|identities| identities.contains_key(identity));
-                let refusal = || Refusal::NotOnNode { node: node.clone(), identity: identity.clone() };
-                bound.then_some(()).ok_or_else(refusal)
+                let bound = self.nodes.read().get(node).is_some_and(|identities| identities.contains_key(identity));
+                match bound {
+                    true => Ok(()),
+                    false if !self.is_read() => Err(Refusal::Unread(node.clone())),
+                    false => Err(Refusal::NotOnNode { node: node.clone(), identity: identity.clone() }),
+                }
             }
             Caller::Workload(own) if own == identity => Ok(()),
             Caller::Workload(own) => Err(Refusal::NotOwn { caller: own.clone(), identity: identity.clone() }),
         }
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        Some(self.changed.subscribe())
     }
 }
 

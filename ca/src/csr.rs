@@ -4,7 +4,7 @@ use rcgen::{CertificateSigningRequestParams, PublicKey, PublicKeyData, SanType};
 use rustls_pki_types::CertificateSigningRequestDer;
 use weft_core::identity::SpiffeId;
 
-use crate::authority::IssueError;
+use crate::error::IssueError;
 
 /// The largest request read, in bytes; one with an RSA-4096 key is about 1,300.
 pub(crate) const MAX_CSR: usize = 8 * 1024;

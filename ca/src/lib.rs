@@ -11,25 +11,35 @@
 //! - No leaf outlives the intermediate that signed it, and no intermediate its root.
 //! - At every moment of a rotation, every unexpired leaf chains to a root of the current bundle, and no leaf is issued
 //!   under a root that was not published for the propagation time before.
-//! - What is on disk is written before it is used, each file whole (written aside, then renamed), readable by its owner.
+//! - What issues has been saved before: in a directory, each file whole (written aside, then renamed) and readable by its
+//!   owner; or in a Secret ([`kubernetes`]), from which alone every replica issues. In a cluster keys touch no disk.
+//! - A step of a rotation is a pure function of the state ([`Step`]); where the state is kept makes no
+//!   difference to it.
 
 mod auth;
 mod authority;
-mod cacerts;
 mod csr;
+mod error;
+mod external;
+pub mod kubernetes;
 mod local;
 mod material;
+pub mod metrics;
 mod rotate;
 mod serve;
+mod server;
 mod service;
+mod state;
 mod store;
 
 pub use auth::{Authenticator, Bindings, Caller, IssueRule, Refusal, StaticTokens, Unauthenticated};
-pub use authority::{Authority, AuthorityError, AuthoritySettings, AuthorityStatus, Bundle, IssueError, Issued};
+pub use authority::{Authority, AuthoritySettings, AuthorityStatus, Bundle, Issued};
+pub use error::{AuthorityError, IssueError};
 pub use local::{InvalidDnsName, LocalSource, ServerSource, dns_name};
-pub use rotate::{RotateError, Stage};
+pub use rotate::{InvalidStep, RotateError, Stage, Step};
 pub use rustls_pki_types::DnsName;
 pub use serve::{TlsIo, control_incoming};
+pub use server::{ServeError, ServerIdentity, serve};
 pub use service::{CaService, ServiceSettings};
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, DnsName};
 use weft_tls::{FetchError, FetchFuture, SvidRequest, SvidSource};
 
-use crate::authority::{Authority, IssueError, Issued};
+use crate::authority::{Authority, Issued};
+use crate::error::IssueError;
 
 /// Issues without a network between. Only for identities that the process itself decides on.
 #[derive(Clone, Debug)]

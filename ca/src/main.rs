@@ -2,27 +2,32 @@
 
 #![allow(missing_docs, reason = "a binary has no API")]
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde::Deserialize;
-use tokio::runtime::Handle;
+use tokio::net::TcpListener;
+use weft_ca::kubernetes::{self, ClusterSettings, Replica, RootSource};
 use weft_ca::{
-    Authority, AuthoritySettings, Bindings, CaService, Caller, DnsName, ServerSource, ServiceSettings, StaticTokens,
-    control_incoming, dns_name,
+    Authority, AuthoritySettings, AuthorityStatus, Bindings, CaService, Caller, DnsName, ServerIdentity,
+    ServiceSettings, StaticTokens, dns_name,
 };
 use weft_core::identity::{SpiffeId, TrustDomain};
-use weft_core::ids::NodeName;
-use weft_tls::{CertManager, CertStore, Clock, ControlServer, ManagerSettings, TlsSettings};
+use weft_core::ids::{Name, Namespace, NodeName, ServiceAccount};
+use weft_tls::Clock;
 
 /// The certificate authority of a Weft mesh.
 #[derive(Parser)]
 #[command(name = "weft-ca", version)]
 struct Cli {
+    /// What is logged: a level, or directives such as `warn,weft_ca=debug`.
+    #[arg(long, env = "WEFT_LOG", default_value = "info", global = true)]
+    log: String,
     #[command(subcommand)]
     command: Command,
 }
@@ -30,10 +35,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Issue certificates and serve the trust bundle.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print the roots and where a rotation stands.
     Show(Place),
-    /// Take a step of a root rotation (while no server has the directory open).
+    /// Take a step of a root rotation: in a directory while no server has it open; in a cluster by an order to the
+    /// replica that leads.
     Rotate {
         #[command(flatten)]
         place: Place,
@@ -46,8 +52,14 @@ enum Command {
 #[derive(Args)]
 struct Place {
     /// The authority's directory; it is made, with a new root, if it does not exist.
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    dir: Option<PathBuf>,
+    /// The authority is in a Kubernetes cluster: its state is Secret weft-ca, its roots are in ConfigMap weft-trust.
     #[arg(long)]
-    dir: PathBuf,
+    kubernetes: bool,
+    /// The namespace of the mesh, in a cluster.
+    #[arg(long, short, env = "POD_NAMESPACE", default_value = "weft-system")]
+    namespace: Namespace,
     /// The trust domain the authority speaks for.
     #[arg(long, default_value = "cluster.local")]
     trust_domain: TrustDomain,
@@ -58,22 +70,66 @@ struct Serve {
     #[command(flatten)]
     place: Place,
     /// The directory holds ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem made elsewhere.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kubernetes")]
     cacerts: bool,
     /// Where to listen.
     #[arg(long, default_value = "[::]:15012")]
     listen: SocketAddr,
-    /// The identity this server answers as.
-    #[arg(long, default_value = "weft-system/weft-ca")]
-    service_account: String,
+    /// The identity this server answers as, `namespace/name`; by default weft-ca of the mesh's namespace.
+    #[arg(long)]
+    service_account: Option<Account>,
     /// A DNS name that this server's certificate also carries, for agents that know servers by name, such as Istio's;
     /// may be repeated.
     #[arg(long = "dns-name", value_parser = dns_name)]
     dns_names: Vec<DnsName<'static>>,
-    /// A JSON file of callers: `[{"token_sha256": "<hex>", "node": "n1", "identities": ["spiffe://..."]},
+    /// With --dir, a JSON file of callers: `[{"token_sha256": "<hex>", "node": "n1", "identities": ["spiffe://..."]},
     /// {"token_sha256": "<hex>", "workload": "spiffe://..."}]`.
-    #[arg(long)]
-    callers: PathBuf,
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    callers: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// For --kubernetes.
+#[derive(Args)]
+struct ClusterArgs {
+    /// The name of this replica.
+    #[arg(long, env = "POD_NAME", requires = "kubernetes")]
+    replica: Option<String>,
+    /// The CA certificates come from this Secret of type kubernetes.io/tls: an intermediate CA in tls.crt and tls.key,
+    /// its roots in ca.crt, as cert-manager makes it. It is read again when it is renewed.
+    #[arg(long, requires = "kubernetes", conflicts_with = "cacerts_secret")]
+    issuer_secret: Option<Name>,
+    /// The CA certificates come from this Secret in Istio's layout, usually `cacerts`: ca-cert.pem, ca-key.pem,
+    /// cert-chain.pem and root-cert.pem.
+    #[arg(long, requires = "kubernetes")]
+    cacerts_secret: Option<Name>,
+    /// An audience that callers' tokens may have; may be repeated. Istio's agents use `istio-ca`.
+    #[arg(long = "audience", default_value = "weft", requires = "kubernetes")]
+    audiences: Vec<String>,
+    /// The ServiceAccount of the node proxy, `namespace/name`, which may ask for the identities of its node's pods; may
+    /// be repeated. By default weft-node-proxy of the mesh's namespace.
+    #[arg(long = "node-account", requires = "kubernetes")]
+    node_accounts: Vec<Account>,
+    /// Where health and metrics are served: /healthz, /readyz, /metrics.
+    #[arg(long, default_value = "[::]:15014", requires = "kubernetes")]
+    health: SocketAddr,
+}
+
+#[derive(Clone)]
+struct Account(Namespace, ServiceAccount);
+
+impl std::str::FromStr for Account {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self(namespace.into(), name.into()))
+            }
+            _ => bail!("expected namespace/name"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -94,29 +150,60 @@ struct KnownCaller {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    match Cli::parse().command {
-        Command::Serve(serve) => run(serve).await,
-        Command::Show(place) => show(&open(&place)?),
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).with_context(|| format!("--log {}", cli.log))?;
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
+    match cli.command {
+        Command::Serve(serve) if serve.place.kubernetes => serve_cluster(*serve).await,
+        Command::Serve(serve) => serve_directory(*serve).await,
+        Command::Show(place) if place.kubernetes => show_cluster(&place).await,
+        Command::Show(place) => show(&place.trust_domain, open(&place)?.status()?),
+        Command::Rotate { place, step } if place.kubernetes => {
+            let step = match step {
+                Step::Start => weft_ca::Step::Start,
+                Step::Advance => weft_ca::Step::Advance,
+            };
+            let answer = kubernetes::rotate(&weft_kube::client().await?, &place.namespace, step).await?;
+            eprintln!("{answer}");
+            show_cluster(&place).await
+        }
         Command::Rotate { place, step } => {
             let authority = open(&place)?;
             match step {
                 Step::Start => authority.start_rotation()?,
                 Step::Advance => authority.advance_rotation()?,
             };
-            show(&authority)
+            show(&place.trust_domain, authority.status()?)
         }
     }
 }
 
-fn open(place: &Place) -> anyhow::Result<Authority> {
-    Ok(Authority::open(&place.dir, AuthoritySettings::new(place.trust_domain.clone()), Clock::system())?)
+impl Place {
+    fn settings(&self) -> AuthoritySettings {
+        AuthoritySettings::new(self.trust_domain.clone())
+    }
+
+    fn dir(&self) -> anyhow::Result<&Path> {
+        self.dir.as_deref().context("--dir or --kubernetes")
+    }
 }
 
-fn show(authority: &Authority) -> anyhow::Result<()> {
-    let status = authority.status()?;
-    println!("trust domain  {}", authority.trust_domain());
-    println!("stage         {:?}", status.stage);
+fn open(place: &Place) -> anyhow::Result<Authority> {
+    Ok(Authority::open(place.dir()?, place.settings(), Clock::system())?)
+}
+
+async fn show_cluster(place: &Place) -> anyhow::Result<()> {
+    let client = weft_kube::client().await?;
+    show(&place.trust_domain, kubernetes::show(&client, &place.namespace, &place.trust_domain).await?)
+}
+
+fn show(trust_domain: &TrustDomain, status: AuthorityStatus) -> anyhow::Result<()> {
+    println!("trust domain  {trust_domain}");
+    println!("stage         {}", status.stage);
     println!("generation    {}", status.generation);
     for root in status.roots {
         println!("root          {root}");
@@ -127,38 +214,81 @@ fn show(authority: &Authority) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(serve: Serve) -> anyhow::Result<()> {
-    let settings = AuthoritySettings::new(serve.place.trust_domain.clone());
+impl Serve {
+    fn identity(&self) -> ServerIdentity {
+        let own = || Account(self.place.namespace.clone(), "weft-ca".into());
+        let Account(namespace, name) = self.service_account.clone().unwrap_or_else(own);
+        let identity = SpiffeId::new(self.place.trust_domain.clone(), namespace, name);
+        ServerIdentity { identity, dns_names: self.dns_names.clone() }
+    }
+
+    async fn listen(&self) -> anyhow::Result<TcpListener> {
+        let listener = TcpListener::bind(self.listen).await.with_context(|| format!("--listen {}", self.listen))?;
+        tracing::info!(address = %listener.local_addr()?, identity = %self.identity().identity, "serving");
+        Ok(listener)
+    }
+
+    fn cluster(&self) -> ClusterSettings {
+        let ClusterArgs { replica, issuer_secret, cacerts_secret, audiences, node_accounts, .. } = &self.cluster;
+        let namespace = self.place.namespace.clone();
+        let source = match (issuer_secret, cacerts_secret) {
+            (Some(name), _) => RootSource::Issuer(name.clone()),
+            (None, Some(name)) => RootSource::Cacerts(name.clone()),
+            (None, None) => RootSource::Own,
+        };
+        let mut nodes: Vec<_> = node_accounts.iter().map(|Account(ns, name)| (ns.clone(), name.clone())).collect();
+        if nodes.is_empty() {
+            nodes.push((namespace.clone(), "weft-node-proxy".into()));
+        }
+        // Outside a pod, a name that no other process on this machine has.
+        let replica = replica.clone().unwrap_or_else(|| format!("weft-ca-process-{}", std::process::id()));
+        let (authority, audiences) = (self.place.settings(), audiences.clone());
+        ClusterSettings { namespace, replica, source, authority, audiences, node_accounts: nodes }
+    }
+}
+
+async fn serve_directory(serve: Serve) -> anyhow::Result<()> {
+    let (dir, settings) = (serve.place.dir()?, serve.place.settings());
     let authority = Arc::new(if serve.cacerts {
-        Authority::from_cacerts(&serve.place.dir, settings, Clock::system())?
+        Authority::from_cacerts(dir, settings, Clock::system())?
     } else {
-        Authority::open(&serve.place.dir, settings, Clock::system())?
+        Authority::open(dir, settings, Clock::system())?
     });
-    let (tokens, bindings) = callers(&serve.callers)?;
-    let (namespace, name) = serve.service_account.split_once('/').context("--service-account: namespace/name")?;
-    let own = SpiffeId::new(serve.place.trust_domain, namespace, name);
-
-    let store = CertStore::new(authority.trust().clone(), Clock::system(), TlsSettings::default());
-    let source = Arc::new(ServerSource { authority: authority.clone(), dns_names: serve.dns_names });
-    let manager = CertManager::new(store.clone(), source, ManagerSettings::default(), Handle::current());
-    let lease = manager.lease(&own);
-    lease.ready(Duration::from_secs(10)).await?;
-
-    let listener = tokio::net::TcpListener::bind(serve.listen).await.context("--listen")?;
-    tracing::info!(address = %listener.local_addr()?, identity = %own, "serving");
+    let (tokens, bindings) = callers(serve.callers.as_deref().context("--callers")?)?;
     let rotation = tokio::spawn({
-        let authority = authority.clone();
+        let authority = Arc::clone(&authority);
         async move { authority.run().await }
     });
-    let service = CaService::new(authority, Arc::new(tokens), Arc::new(bindings), ServiceSettings::default());
-    let incoming = control_incoming(listener, ControlServer::for_identity(&store, &own)?);
-    tonic::transport::Server::builder()
-        .add_service(service.weft())
-        .add_service(service.istio())
-        .serve_with_incoming_shutdown(incoming, stopped())
-        .await?;
+    let service =
+        CaService::new(Arc::clone(&authority), Arc::new(tokens), Arc::new(bindings), ServiceSettings::default());
+    weft_ca::serve(serve.listen().await?, authority, serve.identity(), service, stopped()).await?;
     rotation.abort();
     Ok(())
+}
+
+async fn serve_cluster(serve: Serve) -> anyhow::Result<()> {
+    let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    weft_ca::metrics::describe();
+    let client = weft_kube::client().await?;
+    let replica = Replica::start(&client, serve.cluster(), Clock::system());
+    let health = tokio::spawn(weft_kube::health::serve(serve.cluster.health, replica.missing(), prometheus));
+    let serving = async {
+        // Once it serves, the server hears the signal and ends its calls first.
+        let authority = tokio::select! {
+            authority = replica.authority() => authority,
+            () = stopped() => return Ok(()),
+        };
+        let settings = ServiceSettings::default();
+        let service = CaService::new(Arc::clone(&authority), replica.reviews(), replica.bindings(), settings);
+        weft_ca::serve(serve.listen().await?, authority, serve.identity(), service, stopped()).await?;
+        anyhow::Ok(())
+    };
+    let done = tokio::select! {
+        done = serving => done,
+        failed = health => failed.map_err(anyhow::Error::from).and_then(|served| served.context("--health")),
+    };
+    replica.leave().await;
+    done
 }
 
 /// Ends when the process is asked to.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use weft_core::identity::{SpiffeId, TrustDomain};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::authority::AuthorityError;
+use crate::error::AuthorityError;
 
 /// A certificate that signs others, and its key.
 pub(crate) struct Signer {

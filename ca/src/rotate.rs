@@ -6,17 +6,19 @@
 //!                   --> Stable(B)          bundle B, the key of A is gone
 //! ```
 //!
-//! Every step is saved before it takes effect, so that a restart goes on where it stood.
+//! A step is a new value of the state. Whoever keeps the state saves it, and only then it takes effect, so that a
+//! restart goes on where it stood.
 
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{Authority, AuthorityError, Branch, State, new_branch, new_intermediate};
-use crate::store::{Saved, Store};
-
-/// How often [`Authority::run`] looks whether a step is due.
-const LOOK: Duration = Duration::from_secs(30);
+use crate::authority::AuthoritySettings;
+use crate::error::{AuthorityError, stamp};
+use crate::state::{Branch, State, new_intermediate};
 
 /// Where a rotation of the root stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,153 +38,155 @@ pub enum Stage {
     },
 }
 
+impl Stage {
+    /// Its name, for metrics and messages.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Publishing { .. } => "publishing",
+            Self::Issuing { .. } => "issuing",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stable => f.write_str(self.name()),
+            Self::Publishing { since } | Self::Issuing { since } => {
+                write!(f, "{} since {}", self.name(), stamp(*since))
+            }
+        }
+    }
+}
+
+/// A step of a rotation that a person commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A new root is made and published.
+    Start,
+    /// The next step at once. Whoever takes it ahead of time answers for it that the bundle has reached everybody
+    /// (`Publishing`), or that no leaf of the old root is in use (`Issuing`).
+    Advance,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Advance => "advance",
+        })
+    }
+}
+
+/// The text is no step of a rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no step of a rotation: expected start or advance")]
+pub struct InvalidStep;
+
+impl FromStr for Step {
+    type Err = InvalidStep;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "start" => Ok(Self::Start),
+            "advance" => Ok(Self::Advance),
+            _ => Err(InvalidStep),
+        }
+    }
+}
+
 /// Why the root cannot be rotated.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// One is going on.
-    #[error("a rotation is going on: {0:?}")]
+    #[error("a rotation is going on: {0}")]
     UnderWay(Stage),
     /// None is going on.
     #[error("no rotation is going on")]
     NotUnderWay,
     /// The root's key is elsewhere.
-    #[error("the root's key is not here; whoever mounted the CA certificates rotates them")]
+    #[error("the root's key is not here; whoever makes the CA certificates rotates them")]
     External,
     /// It failed.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
 }
 
-impl Authority {
-    /// Starts to replace the root: makes a new one and publishes it.
-    ///
-    /// # Errors
-    ///
-    /// If a rotation is going on, the root is not ours, or the disk fails.
-    pub fn start_rotation(&self) -> Result<Stage, RotateError> {
-        let store = self.own_store()?;
-        let mut state = self.state.lock();
-        if state.stage != Stage::Stable {
-            return Err(RotateError::UnderWay(state.stage));
-        }
-        let now = self.clock.now();
-        let number = state.branches.iter().map(|b| b.number).max().unwrap_or(0).saturating_add(1);
-        let fresh = new_branch(store, &self.settings, number, now)?;
-        let mut numbers = state.numbers();
-        numbers.push(number);
-        self.enter(store, &mut state, (Stage::Publishing { since: now }, numbers), |branches| branches.push(fresh))
-    }
-
-    /// Takes the next step of a rotation at once. Whoever does this ahead of time answers for it that the bundle has
-    /// reached everybody (`Publishing`), or that no leaf of the old root is in use (`Issuing`).
-    ///
-    /// # Errors
-    ///
-    /// If none is going on, or the disk fails.
-    pub fn advance_rotation(&self) -> Result<Stage, RotateError> {
-        let store = self.own_store()?;
-        let mut state = self.state.lock();
-        match state.stage {
-            Stage::Stable => Err(RotateError::NotUnderWay),
-            Stage::Publishing { .. } => {
-                let since = self.clock.now();
-                let numbers = state.numbers();
-                self.enter(store, &mut state, (Stage::Issuing { since }, numbers), |_| {})
-            }
-            Stage::Issuing { .. } => {
-                let mut numbers = state.numbers();
-                let retired = numbers.remove(0);
-                let stage =
-                    self.enter(store, &mut state, (Stage::Stable, numbers), |branches| drop(branches.remove(0)))?;
-                store.remove_signer("root", retired);
-                store.remove_signer("intermediate", retired);
-                Ok(stage)
+impl State {
+    /// The state after a commanded step.
+    pub fn take(&self, step: Step, settings: &AuthoritySettings, now: SystemTime) -> Result<Self, RotateError> {
+        match (step, self.stage) {
+            (Step::Start, Stage::Stable) if self.issuing()?.root.is_none() => Err(RotateError::External),
+            (Step::Start, Stage::Stable) => Ok(self.start_with(Branch::own(settings, self.next_number(), now)?, now)),
+            (Step::Start, stage) => Err(RotateError::UnderWay(stage)),
+            (Step::Advance, Stage::Stable) => Err(RotateError::NotUnderWay),
+            (Step::Advance, Stage::Publishing { .. }) => Ok(self.with_stage(Stage::Issuing { since: now })),
+            (Step::Advance, Stage::Issuing { .. }) => {
+                let mut next = self.with_stage(Stage::Stable);
+                let retired = next.branches.len().saturating_sub(1);
+                next.branches.drain(..retired);
+                Ok(next)
             }
         }
     }
 
-    /// Takes whatever step is due by time; tells whether one was.
-    ///
-    /// # Errors
-    ///
-    /// If the disk fails; nothing has changed then.
-    pub fn tick(&self) -> Result<bool, RotateError> {
-        let Some(store) = &self.store else { return Ok(false) };
-        let now = self.clock.now();
+    /// The state in which `fresh` begins to replace the root.
+    pub fn start_with(&self, fresh: Branch, now: SystemTime) -> Self {
+        let mut next = self.with_stage(Stage::Publishing { since: now });
+        next.branches.push(fresh);
+        next
+    }
+
+    /// The state after what is due by time, if anything is.
+    pub fn due(&self, settings: &AuthoritySettings, now: SystemTime) -> Result<Option<Self>, RotateError> {
         let over = |since: SystemTime, wait: Duration| now.duration_since(since).is_ok_and(|d| d >= wait);
-        let stage = self.state.lock().stage;
-        let last_leaf = self.settings.leaf_life.saturating_add(self.settings.backdate);
-        match stage {
-            Stage::Stable if self.root_is_due(now)? => self.start_rotation().map(|_| true),
-            Stage::Publishing { since } if over(since, self.settings.propagation) => {
-                self.advance_rotation().map(|_| true)
+        let last_leaf = settings.leaf_life.saturating_add(settings.backdate);
+        match self.stage {
+            Stage::Stable if self.root_is_due(now)? => self.take(Step::Start, settings, now).map(Some),
+            // Under an expired intermediate nothing can be issued at all, and waiting only makes it longer.
+            Stage::Publishing { since }
+                if over(since, settings.propagation) || self.issuing()?.intermediate.not_after <= now =>
+            {
+                self.take(Step::Advance, settings, now).map(Some)
             }
-            Stage::Issuing { since } if over(since, last_leaf) => self.advance_rotation().map(|_| true),
-            _ => Ok(self.renew_intermediate(store, now)?),
+            Stage::Issuing { since } if over(since, last_leaf) => self.take(Step::Advance, settings, now).map(Some),
+            _ => Ok(self.with_new_intermediates(settings, now)?),
         }
-    }
-
-    /// Takes steps as they come due, for ever.
-    pub async fn run(&self) {
-        loop {
-            match self.tick() {
-                Ok(true) => {}
-                Ok(false) => tokio::time::sleep(LOOK).await,
-                Err(error) => {
-                    tracing::error!(%error, "rotation is stuck");
-                    tokio::time::sleep(LOOK).await;
-                }
-            }
-        }
-    }
-
-    fn own_store(&self) -> Result<&Store, RotateError> {
-        self.store.as_ref().ok_or(RotateError::External)
     }
 
     /// A tenth of the root's life is left.
     fn root_is_due(&self, now: SystemTime) -> Result<bool, AuthorityError> {
-        let state = self.state.lock();
-        let root = state.issuing()?.root.as_ref();
+        let root = self.issuing()?.root.as_ref();
         Ok(root.is_some_and(|root| part_passed(root.not_before, root.not_after, now, 0.9)))
     }
 
     /// The intermediate that issues, and the one that is about to, are replaced at half their life. No bundle changes:
     /// they travel in the chains.
-    fn renew_intermediate(&self, store: &Store, now: SystemTime) -> Result<bool, AuthorityError> {
-        let mut renewed = false;
-        for branch in &mut self.state.lock().branches {
+    fn with_new_intermediates(
+        &self,
+        settings: &AuthoritySettings,
+        now: SystemTime,
+    ) -> Result<Option<Self>, AuthorityError> {
+        let mut next = None;
+        for (at, branch) in self.branches.iter().enumerate() {
             let old = &branch.intermediate;
             let Some(root) = branch.root.as_ref() else { continue };
             // One that ends with its root cannot be bettered.
             let can_last_longer = old.not_after < root.not_after;
             if can_last_longer && part_passed(old.not_before, old.not_after, now, 0.5) {
-                let fresh = new_intermediate(root, &self.settings, now)?;
-                store.save_signer("intermediate", branch.number, &fresh)?;
-                branch.intermediate = fresh;
-                renewed = true;
-                tracing::info!(root = branch.number, "a new intermediate issues");
+                let fresh = Arc::new(new_intermediate(root, settings, now)?);
+                let next = next.get_or_insert_with(|| self.clone());
+                if let Some(branch) = next.branches.get_mut(at) {
+                    branch.intermediate = fresh;
+                }
             }
         }
-        Ok(renewed)
+        Ok(next)
     }
 
-    /// Saves the stage, then makes it true: if the disk fails, nothing has changed.
-    fn enter(
-        &self,
-        store: &Store,
-        state: &mut State,
-        (stage, numbers): (Stage, Vec<u32>),
-        change: impl FnOnce(&mut Vec<Branch>),
-    ) -> Result<Stage, RotateError> {
-        let generation = state.generation.saturating_add(1);
-        store.save(&Saved { trust_domain: self.settings.trust_domain.clone(), generation, stage, roots: numbers })?;
-        state.stage = stage;
-        state.generation = generation;
-        change(&mut state.branches);
-        self.publish(state)?;
-        tracing::info!(?stage, generation, "root rotation");
-        Ok(stage)
+    fn with_stage(&self, stage: Stage) -> Self {
+        Self { stage, generation: self.generation.saturating_add(1), ..self.clone() }
     }
 }
 

@@ -23,8 +23,9 @@ use weft_api::weft::ca::v1::{
 use weft_core::identity::SpiffeId;
 use weft_tls::pem::certificate as pem;
 
-use crate::auth::{Authenticator, Caller, IssueRule, Unauthenticated};
+use crate::auth::{Authenticator, Caller, IssueRule, Refusal, Unauthenticated};
 use crate::authority::{Authority, Bundle, Issued};
+use crate::metrics;
 
 /// The largest message read, in bytes: a request, its name, and room.
 const MAX_MESSAGE: usize = 32 * 1024;
@@ -32,6 +33,9 @@ const MAX_MESSAGE: usize = 32 * 1024;
 const IMPERSONATED: &str = "ImpersonatedIdentity";
 /// Callers remembered before those with nothing to remember are dropped.
 const PRUNE_ABOVE: usize = 10_000;
+/// How long a request waits for the news that its pod was bound: a node asks as soon as the pod is there, and the news
+/// takes its own way to us.
+const NEWS: Duration = Duration::from_secs(2);
 
 /// How much a caller may ask.
 #[derive(Clone, Copy, Debug)]
@@ -89,36 +93,88 @@ impl CaService {
             .and_then(|h| h.strip_prefix("Bearer "))
             .ok_or_else(|| Status::unauthenticated("no bearer token: send it as 'authorization: Bearer <token>'"))?;
         self.0.authenticator.authenticate(token).await.map_err(|error| match error {
-            Unauthenticated::Invalid => Status::unauthenticated(error.to_string()),
-            Unauthenticated::Unavailable(_) => Status::unavailable(error.to_string()),
+            Unauthenticated::Invalid | Unauthenticated::Refused(_) => {
+                metrics::refused("token");
+                tracing::warn!(reason = "token", "caller refused: {error}");
+                Status::unauthenticated(error.to_string())
+            }
+            Unauthenticated::Unavailable(_) => {
+                metrics::refused("token_unchecked");
+                Status::unavailable(error.to_string())
+            }
         })
     }
 
-    fn issue(&self, caller: &Caller, csr: &[u8], identity: &str, life: Option<Duration>) -> Result<Issued, Status> {
+    async fn issue(
+        &self,
+        caller: &Caller,
+        csr: &[u8],
+        identity: &str,
+        life: Option<Duration>,
+    ) -> Result<Issued, Status> {
         let inner = &*self.0;
+        let refuse = |reason: &'static str, why: &dyn std::fmt::Display| {
+            metrics::refused(reason);
+            tracing::warn!(%caller, identity, reason, "certificate refused: {why}");
+        };
         if inner.limiter.len() > PRUNE_ABOVE {
             inner.limiter.retain_recent();
         }
         inner.limiter.check_key(caller).map_err(|_| {
-            tracing::warn!(%caller, reason = "rate_limit", "certificate refused");
+            refuse("rate_limit", &"too many requests from this caller");
             Status::resource_exhausted("too many requests from this caller; try again later")
         })?;
-        let identity: SpiffeId = identity.parse().map_err(|e| Status::invalid_argument(format!("identity: {e}")))?;
-        inner.rule.may_issue(caller, &identity).map_err(|refusal| {
-            tracing::warn!(%caller, %identity, reason = "not_permitted", "certificate refused: {refusal}");
-            Status::permission_denied(refusal.to_string())
+        let wanted: SpiffeId = identity.parse().map_err(|e| {
+            refuse("identity", &e);
+            Status::invalid_argument(format!("identity: {e}"))
         })?;
-        let issued = inner.authority.issue(csr, &identity, life).map_err(|error| {
-            tracing::warn!(%caller, %identity, reason = error.reason(), "certificate refused: {error}");
-            // What is wrong with our own files is for our log, not for the caller.
+        inner.permit(caller, &wanted).await.map_err(|refusal| {
+            let (reason, status) = match &refusal {
+                Refusal::Unread(_) => ("pods_unread", Status::unavailable(refusal.to_string())),
+                _ => ("not_permitted", Status::permission_denied(refusal.to_string())),
+            };
+            refuse(reason, &refusal);
+            status
+        })?;
+        let issued = inner.authority.issue(csr, &wanted, life).map_err(|error| {
+            refuse(error.reason(), &error);
+            // What is wrong with our own material is for our log, not for the caller.
             if error.is_ours() {
                 Status::unavailable("the authority cannot issue now; its log says why")
             } else {
                 Status::invalid_argument(error.to_string())
             }
         })?;
-        tracing::info!(%caller, %identity, "certificate issued");
+        metrics::issued(caller);
+        tracing::info!(%caller, identity = %wanted, "certificate issued");
         Ok(issued)
+    }
+}
+
+impl Inner {
+    /// The rule's answer; a refusal that may pass is given [`NEWS`] to pass.
+    async fn permit(&self, caller: &Caller, identity: &SpiffeId) -> Result<(), Refusal> {
+        // Before the first look, so that no change is missed between the look and the wait.
+        let changes = self.rule.changes();
+        let first = self.rule.may_issue(caller, identity);
+        let (Err(refusal), Some(mut changes)) = (&first, changes) else { return first };
+        if !refusal.may_pass() {
+            return first;
+        }
+        let wait = async {
+            loop {
+                if changes.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                if self.rule.may_issue(caller, identity).is_ok() {
+                    return;
+                }
+            }
+        };
+        match tokio::time::timeout(NEWS, wait).await {
+            Ok(()) => Ok(()),
+            Err(_) => self.rule.may_issue(caller, identity),
+        }
     }
 }
 
@@ -146,7 +202,7 @@ impl CertificateAuthority for CaService {
     ) -> Result<Response<CreateCertificateResponse>, Status> {
         let caller = self.caller(&request).await?;
         let ask = request.into_inner();
-        let issued = self.issue(&caller, &ask.csr, &ask.identity, life(ask.ttl_seconds.into()))?;
+        let issued = self.issue(&caller, &ask.csr, &ask.identity, life(ask.ttl_seconds.into())).await?;
         let chain = issued.chain.iter().map(|der| der.to_vec()).collect();
         Ok(Response::new(CreateCertificateResponse { chain, bundle: Some(to_wire(&issued.bundle)) }))
     }
@@ -193,7 +249,7 @@ impl IstioCertificateService for CaService {
         let csr = CertificateSigningRequestDer::from_pem_slice(ask.csr.as_bytes())
             .map_err(|_| Status::invalid_argument("csr: not a PEM certificate request"))?;
         let seconds = u64::try_from(ask.validity_duration).unwrap_or(0);
-        let issued = self.issue(&caller, &csr, &identity, life(seconds))?;
+        let issued = self.issue(&caller, &csr, &identity, life(seconds)).await?;
         let roots = issued.bundle.roots.iter();
         let cert_chain = issued.chain.iter().chain(roots).map(pem).collect();
         Ok(Response::new(IstioCertificateResponse { cert_chain }))

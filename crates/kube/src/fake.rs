@@ -362,8 +362,8 @@ fn selected(object: &Value, labels: Option<&str>, fields: Option<&str>) -> bool 
     };
     let field = |term: &str| match term.split_once('=') {
         Some((path, value)) => {
-            let found = path.split('.').fold(object, |at, step| &at[step]);
-            found.as_str().unwrap_or_default() == value.trim_start_matches('=')
+            let found = path.trim_end_matches('!').split('.').fold(object, |at, step| &at[step]);
+            (found.as_str().unwrap_or_default() == value.trim_start_matches('=')) != path.ends_with('!')
         }
         None => true,
     };

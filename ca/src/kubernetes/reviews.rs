@@ -1,0 +1,75 @@
+//! Callers by their ServiceAccount tokens, which the API server reviews.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::ids::{Namespace, ServiceAccount};
+use weft_kube::kube::Client;
+use weft_kube::{ReviewError, Reviewed, Reviewer};
+
+use super::ClusterSettings;
+use crate::auth::{Authenticator, Caller, Unauthenticated};
+
+/// Tells callers by TokenReview: the node proxy's ServiceAccount is the proxy of the node that its token is bound to,
+/// any other ServiceAccount is itself.
+pub struct TokenReviews {
+    reviewers: Vec<Reviewer>,
+    node_accounts: Vec<(Namespace, ServiceAccount)>,
+    trust_domain: TrustDomain,
+}
+
+impl TokenReviews {
+    /// Reviews with the audiences of the settings.
+    pub fn new(client: &Client, settings: &ClusterSettings) -> Self {
+        Self {
+            reviewers: settings.audiences.iter().map(|audience| Reviewer::new(client.clone(), audience)).collect(),
+            node_accounts: settings.node_accounts.clone(),
+            trust_domain: settings.authority.trust_domain.clone(),
+        }
+    }
+
+    /// The first audience that knows the token. One that cannot be asked hides whether it would have.
+    async fn review(&self, token: &str) -> Result<Reviewed, Unauthenticated> {
+        let mut reasons: Vec<String> = Vec::new();
+        let mut unavailable = None;
+        for reviewer in &self.reviewers {
+            match reviewer.review(token).await {
+                Ok(reviewed) => return Ok(reviewed),
+                Err(ReviewError::Invalid(why)) if reasons.contains(&why) => {}
+                Err(ReviewError::Invalid(why)) => reasons.push(why),
+                Err(ReviewError::Unavailable(why)) => unavailable = Some(Unauthenticated::Unavailable(why)),
+            }
+        }
+        Err(unavailable.unwrap_or_else(|| Unauthenticated::Refused(reasons.join("; "))))
+    }
+
+    fn caller(&self, reviewed: Reviewed) -> Result<Caller, Unauthenticated> {
+        let Reviewed { namespace, service_account, node, .. } = reviewed;
+        let is_node = self.node_accounts.iter().any(|(ns, sa)| *ns == namespace && *sa == service_account);
+        match (is_node, node) {
+            (true, Some(node)) => Ok(Caller::Node(node)),
+            (true, None) => Err(Unauthenticated::Refused(format!(
+                "that of {namespace}/{service_account} names no node; it must be a projected token of a pod on a node, \
+                 from Kubernetes 1.30 or newer"
+            ))),
+            (false, _) => Ok(Caller::Workload(SpiffeId::new(self.trust_domain.clone(), namespace, service_account))),
+        }
+    }
+}
+
+impl Authenticator for TokenReviews {
+    fn authenticate<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, Unauthenticated>> + Send + 'a>> {
+        Box::pin(async move { self.caller(self.review(token).await?) })
+    }
+}
+
+impl fmt::Debug for TokenReviews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenReviews").field("node_accounts", &self.node_accounts).finish_non_exhaustive()
+    }
+}
