@@ -105,6 +105,13 @@ fn everything_renders_as_it_did() {
     for platform in PLATFORMS {
         snapshot(&format!("platform-{platform}"), &added(&all, &render(&[&format!("--set=platform={platform}")])));
     }
+    let class = "--api-versions=gateway.networking.k8s.io/v1/GatewayClass";
+    let mesh = "--api-versions=gateway.networking.x-k8s.io/v1alpha1/XMesh";
+    snapshot("gateway-api", &added(&all, &render(&[class, mesh])));
+    snapshot(
+        "sources-of-ca-certificates",
+        &added(&all, &render(&["--set=ca.issuerSecret=issuer,ca.istioAgents=true"])),
+    );
     let monitors = render(&["--set=metrics.serviceMonitor.enabled=true", "--show-only=templates/monitors.yaml"]);
     snapshot("monitors", &monitors);
 }
@@ -159,6 +166,8 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("uninstall.timeoutSeconds=1", "timeoutSeconds"),
         ("test.namespace=Test", "namespace"),
         ("commonLabels.a=1", "commonLabels"),
+        ("gatewayAPI.mesh=maybe", "mesh"),
+        ("podRanges[0]=10.0.0.0", "podRanges"),
     ] {
         let output = helm(&["template", "weft", "charts/weft", "--kube-version=1.34.0", "--set", wrong]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
