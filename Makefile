@@ -9,6 +9,9 @@ INSTALL := tests/tools/install.sh
 PROFILE ?= release
 OUT ?= dist/images
 TAG ?= dev
+# The test cluster's name: clusters of different names stand side by side.
+NAME ?= dev
+TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -17,14 +20,14 @@ build: ## the binaries, optimised
 	@$(INSTALL) build
 	cargo build --release --bins
 
-test: lint unit ## what the gate runs: lint, unit, world and network namespace tests
+test: lint unit cluster-test ## what the gate runs: lint, unit, world and network namespaces, and a real cluster
 
 lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	@$(INSTALL) build lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck tests/tools/*.sh .ci/run
+	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh .ci/run
 
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
@@ -44,6 +47,22 @@ bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as s
 	@$(INSTALL) build bench
 	cargo bench -p weft-bench --profile $(PROFILE) --bench peers -- $(ARGS)
 
+cluster-build: ## Kubernetes, Helm and the conformance suite for the test cluster, into the cache
+	@$(INSTALL) cluster
+	@tests/cluster/build.sh $(WEFT_CACHE)/cluster >$(WEFT_CACHE)/cluster.log 2>&1 || { tail -20 $(WEFT_CACHE)/cluster.log; exit 1; }
+
+cluster-up: cluster-build ## a Kubernetes of two nodes on this machine with Weft installed; NAME=dev NODES=2
+	$(MAKE) images PROFILE=dev OUT=$(TARGET_DIR)/images
+	tests/cluster/up.sh $(NAME)
+	tests/cluster/install.sh $(NAME) $(TARGET_DIR)/images
+
+cluster-down: ## takes that cluster down
+	tests/cluster/down.sh $(NAME)
+
+cluster-test: cluster-build ## installs by Helm on a fresh cluster and runs the mesh tests of the conformance suite and ours there
+	$(MAKE) images PROFILE=dev OUT=$(TARGET_DIR)/images
+	tests/cluster/test.sh $(TARGET_DIR)/images
+
 images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name PROFILE=release
 	@$(INSTALL) build images
 	cargo build --profile $(PROFILE) --bins
@@ -52,4 +71,4 @@ images: ## one docker-archive per component for `ctr images import` and `docker 
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit demo bench images clean
+.PHONY: help build test test-full lint unit demo bench images cluster-build cluster-up cluster-down cluster-test clean

@@ -76,15 +76,17 @@ images() {
     [ -x "$bin/pause" ] || gcc -static -O2 -o "$bin/pause" "$here/pause.c"
     image pause localhost/pause:1 /pause "$bin/pause:/pause"
     image coredns "localhost/coredns:v$COREDNS" /coredns "$bin/coredns:/coredns"
-    local suite certs name
+    local suite certs name file
     suite=$(cd "$out/mod/conformance" && go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api/conformance)
     certs=$(cd "$out/mod/echo-server" && go list -m -f '{{.Dir}}' istio.io/istio)/tests/testdata/certs
     # By the names that the suite's manifests have for them.
     grep -rhoE 'image: *[^ ]*/echo-(basic|advanced):[^ ]+' "$suite" | sed 's/image: *//' | sort -u | while read -r name; do
+        file=${name##*/} file=${file//:/-}
         case $name in
-        */echo-basic:*) image "${name##*/}" "$name" /echo-basic "$bin/echo-basic:/echo-basic" ;;
+        */echo-basic:*) image "$file" "$name" /echo-basic "$bin/echo-basic:/echo-basic" ;;
         */echo-advanced:*)
-            image "${name##*/}" "$name" /usr/local/bin/server \
+            # The other name is for our own tests.
+            image "$file" "$name,localhost/echo:1" /usr/local/bin/server \
                 "$bin/echo-server:/usr/local/bin/server" "$bin/echo-client:/usr/local/bin/client" \
                 "$certs/cert.crt:/cert.crt" "$certs/cert.key:/cert.key"
             ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a docker-archive with one layer of static programs: no registry and no builder.
 
-usage: image.py OUT.tar NAME:TAG ENTRYPOINT SOURCE:DESTINATION...
+usage: image.py OUT.tar NAME:TAG[,NAME:TAG...] ENTRYPOINT SOURCE:DESTINATION...
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def main():
     }).encode()
     config_name = hashlib.sha256(config).hexdigest() + ".json"
     layer_name = digest + "/layer.tar"
-    manifest = [{"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}]
+    manifest = [{"Config": config_name, "RepoTags": name.split(","), "Layers": [layer_name]}]
     with tarfile.open(out, "w") as tar:
         for path, data in (
             (config_name, config), (layer_name, layer), ("manifest.json", json.dumps(manifest).encode())

@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "test code: a panic is how a test fails")]
 
 mod chatter;
+pub mod cluster;
 mod dns;
 mod flood;
 mod mesh;

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# A fresh cluster, Weft by Helm, and on it: the mesh tests of the official conformance suite, then our own. Everything is
+# taken down again, and what a failure needs is collected first. Usage: test.sh IMAGES_DIR
+set -euo pipefail
+images=${1:?usage: test.sh IMAGES_DIR}
+here=$(cd "$(dirname "$0")" && pwd)
+name=test$$
+export CLUSTER_DIR=/tmp/weft-cluster-$name WEFT_CLUSTER=/tmp/weft-cluster-$name
+logs=${WEFT_CACHE:-$HOME/.cache/weft}/cluster-logs
+
+ended() {
+    if [ "$1" != 0 ]; then
+        echo "FAILED: logs in $logs" >&2
+        rm -rf "$logs"
+        "$here/logs.sh" "$name" "$logs" || true
+    fi
+    "$here/down.sh" "$name"
+}
+trap 'ended $?' EXIT
+step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
+
+step "cluster"
+"$here/up.sh" "$name"
+step "helm install"
+"$here/install.sh" "$name" "$images"
+step "conformance: both mesh profiles"
+mkdir -p "$CLUSTER_DIR/conformance"
+"$here/conformance.sh" "$name" "$CLUSTER_DIR/conformance/report.yaml" >"$CLUSTER_DIR/log/conformance.log" 2>&1 || {
+    grep -E '^ *--- FAIL' "$CLUSTER_DIR/log/conformance.log" || tail -30 "$CLUSTER_DIR/log/conformance.log"
+    exit 1
+}
+grep -cE '^    --- PASS: TestConformance/Mesh' "$CLUSTER_DIR/log/conformance.log" | sed 's/$/ mesh tests of the suite passed/'
+step "our own tests"
+cargo test --workspace --quiet --test cluster -- --ignored --test-threads=1
+step "done"

@@ -1,0 +1,268 @@
+//! A real Kubernetes with Weft on it, driven by kubectl.
+//!
+//! Which one: `WEFT_CLUSTER` names the folder of a test cluster of `tests/cluster`; else `KUBECONFIG` says.
+
+mod answers;
+mod apps;
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+pub use answers::{Answer, Answers};
+pub use apps::{ECHO_IMAGE, Echo, echo_service};
+
+/// How long anything may take that isn't given a time of its own.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The folder of a cluster of `tests/cluster`; none for one that somebody else runs.
+    dir: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// The cluster that the environment names.
+    ///
+    /// # Errors
+    /// When it names none, or that one doesn't answer.
+    pub fn open() -> Result<Self> {
+        let dir = std::env::var_os("WEFT_CLUSTER").map(PathBuf::from);
+        ensure!(
+            dir.is_some() || std::env::var_os("KUBECONFIG").is_some(),
+            "no cluster: run `make cluster-up` and set WEFT_CLUSTER to the folder it prints, or set KUBECONFIG"
+        );
+        let cluster = Self { dir };
+        cluster.k(&["get", "--raw", "/readyz"]).context("the cluster doesn't answer")?;
+        Ok(cluster)
+    }
+
+    /// Whether commands can be run on its nodes.
+    pub fn has_nodes(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    fn kubectl(&self) -> Command {
+        match &self.dir {
+            Some(dir) => Command::new(dir.join("k")),
+            None => Command::new("kubectl"),
+        }
+    }
+
+    /// A command on a node: its mounts, network and host name.
+    pub fn on_node(&self, node: &str, command: &[&str]) -> Command {
+        let dir = self.dir.clone().unwrap_or_default();
+        let mut built = Command::new(dir.join(format!("in-{node}")));
+        built.args(command);
+        built
+    }
+
+    /// kubectl.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn k(&self, args: &[&str]) -> Result<String> {
+        let output = self.kubectl().args(args).stdin(Stdio::null()).output().context("kubectl")?;
+        said(&format!("kubectl {}", args.join(" ")), &output)
+    }
+
+    /// kubectl that is expected to be refused: what it said.
+    ///
+    /// # Errors
+    /// When it goes through.
+    pub fn refused(&self, args: &[&str]) -> Result<String> {
+        match self.k(args) {
+            Ok(said) => bail!("kubectl {} was not refused: {said}", args.join(" ")),
+            Err(error) => Ok(format!("{error:#}")),
+        }
+    }
+
+    /// An object, or a list, as JSON.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.k(&[&["get", "-o", "json"], args].concat())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Applies manifests.
+    ///
+    /// # Errors
+    /// When the API server refuses them.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        use std::io::Write as _;
+        let mut child = self
+            .kubectl()
+            .args(["apply", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        child.stdin.take().context("no input")?.write_all(manifests.as_bytes())?;
+        said("kubectl apply", &child.wait_with_output()?).with_context(|| manifests.to_owned())?;
+        Ok(())
+    }
+
+    /// A fresh namespace, which goes with the value.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn namespace(&self, name: &str, enrolled: bool) -> Result<TestNamespace> {
+        // What a test that was stopped left behind.
+        self.k(&["delete", "namespace", name, "--ignore-not-found", "--timeout=60s"])?;
+        self.k(&["create", "namespace", name])?;
+        if enrolled {
+            self.k(&["label", "namespace", name, "weftmesh.io/mesh=enabled"])?;
+        }
+        Ok(TestNamespace { cluster: self.clone(), name: name.to_owned() })
+    }
+
+    /// Runs a command in a pod, or in the first pod of `deploy/NAME`. Its output is given whether it succeeds or not.
+    ///
+    /// # Errors
+    /// When kubectl can't be started.
+    pub fn exec(&self, namespace: &str, pod: &str, command: &[&str]) -> Result<Output> {
+        let args = [&["-n", namespace, "exec", pod, "--"], command].concat();
+        self.kubectl().args(args).stdin(Stdio::null()).output().context("kubectl exec")
+    }
+
+    /// A running command in a pod.
+    ///
+    /// # Errors
+    /// When kubectl can't be started.
+    pub fn start(&self, namespace: &str, pod: &str, command: &[&str]) -> Result<std::process::Child> {
+        let args = [&["-n", namespace, "exec", pod, "--"], command].concat();
+        let mut kubectl = self.kubectl();
+        kubectl.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        kubectl.spawn().context("kubectl exec")
+    }
+
+    /// The status of a condition that our controller wrote on a route or policy, with its reason and message.
+    ///
+    /// # Errors
+    /// When kubectl fails or nobody wrote it.
+    pub fn condition(&self, namespace: &str, object: &str, kind: &str) -> Result<(String, String, String)> {
+        let object = self.json(&["-n", namespace, object])?;
+        let status = &object["status"];
+        let lists = [&status["parents"], &status["ancestors"]];
+        let entries = lists.iter().filter_map(|l| l.as_array()).flatten();
+        let conditions = entries.filter_map(|e| e["conditions"].as_array()).flatten();
+        let found = conditions.into_iter().find(|c| c["type"] == kind);
+        let found = found.with_context(|| format!("no condition {kind} in {status}"))?;
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        Ok((text("status"), text("reason"), text("message")))
+    }
+
+    /// Waits until a route or policy is accepted.
+    ///
+    /// # Errors
+    /// When it isn't, in time.
+    pub fn wait_accepted(&self, namespace: &str, object: &str) -> Result<()> {
+        eventually(&format!("{object} to be accepted"), PATIENCE, || {
+            let (status, reason, message) = self.condition(namespace, object, "Accepted")?;
+            ensure!(status == "True", "{reason}: {message}");
+            Ok(())
+        })
+    }
+
+    /// Waits for the rollout of a workload, such as `deploy/echo`.
+    ///
+    /// # Errors
+    /// When it doesn't come up; with what its pods say.
+    pub fn wait_rollout(&self, namespace: &str, workload: &str) -> Result<()> {
+        self.k(&["-n", namespace, "rollout", "status", workload, "--timeout=120s"])
+            .map(drop)
+            .with_context(|| self.k(&["-n", namespace, "describe", "pods"]).unwrap_or_default())
+    }
+}
+
+/// A namespace that goes with the value.
+#[derive(Debug)]
+pub struct TestNamespace {
+    /// Where it is.
+    pub cluster: Cluster,
+    /// Its name.
+    pub name: String,
+}
+
+impl TestNamespace {
+    /// Applies manifests here.
+    ///
+    /// # Errors
+    /// When the API server refuses them.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        self.cluster.apply(&manifests.replace("@NS@", &self.name))
+    }
+
+    /// Starts echo workloads and waits until they are ready.
+    ///
+    /// # Errors
+    /// When they don't come up.
+    pub fn run(&self, workloads: &[Echo<'_>]) -> Result<()> {
+        for workload in workloads {
+            self.apply(&workload.manifest())?;
+        }
+        workloads.iter().try_for_each(|w| self.cluster.wait_rollout(&self.name, &format!("deploy/{}", w.name)))
+    }
+
+    /// What the echo client in `deploy/NAME` is answered.
+    ///
+    /// # Errors
+    /// When kubectl fails. A request that fails is an answer like any other.
+    pub fn ask(&self, from: &str, args: &[&str]) -> Result<Answers> {
+        let command = [&["/usr/local/bin/client"], args].concat();
+        let output = self.cluster.exec(&self.name, &format!("deploy/{from}"), &command)?;
+        Ok(Answers::parse(&output))
+    }
+
+    /// The only pod of a workload: name, address, node.
+    ///
+    /// # Errors
+    /// When there isn't exactly one.
+    pub fn pod(&self, app: &str) -> Result<(String, String, String)> {
+        let pods = self.cluster.json(&["-n", &self.name, "pods", "-l", &format!("app={app}")])?;
+        let live = pods["items"].as_array().into_iter().flatten();
+        let live: Vec<_> = live.filter(|p| p["metadata"]["deletionTimestamp"].is_null()).collect();
+        let [pod] = live.as_slice() else { bail!("{} pods of {app}", live.len()) };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok((text(&pod["metadata"]["name"]), text(&pod["status"]["podIP"]), text(&pod["spec"]["nodeName"])))
+    }
+}
+
+impl Drop for TestNamespace {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("WEFT_KEEP").is_some() {
+            return;
+        }
+        // The next run deletes what is left.
+        let _ = self.cluster.k(&["delete", "namespace", &self.name, "--wait=false"]);
+    }
+}
+
+/// Tries until it succeeds.
+///
+/// # Errors
+/// The last one, when time is up.
+pub fn eventually<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Ok(done) => return Ok(done),
+            Err(error) if started.elapsed() > patience => {
+                return Err(error.context(format!("waited {} s for {what}", patience.as_secs())));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(200)),
+        }
+    }
+}
+
+fn said(what: &str, output: &Output) -> Result<String> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{what}: {}{text}", String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}

@@ -1,0 +1,134 @@
+//! What goes on when a part of Weft doesn't.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use weft_tests::cluster::{Answers, Cluster, Echo, PATIENCE, TestNamespace, echo_service, eventually};
+
+const SYSTEM: &str = "weft-system";
+
+fn pair(name: &str) -> Result<TestNamespace> {
+    let ns = Cluster::open()?.namespace(name, true)?;
+    ns.apply(&echo_service("server"))?;
+    ns.apply(r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy", "metadata": {"name": "strict", "namespace": "@NS@"}, "spec": {"mode": "Strict"}}"#)?;
+    ns.run(&[Echo::new("server").on("node2"), Echo::new("client").on("node1")])?;
+    Ok(ns)
+}
+
+/// Requests at a steady rate while something happens; each has to be answered.
+fn under_load(ns: &TestNamespace, seconds: u64, happening: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (rate, count) = (50, 50 * seconds);
+    let args = [
+        "/usr/local/bin/client",
+        "http://server/",
+        &format!("--count={count}"),
+        &format!("--qps={rate}"),
+        "--new-connection-per-request",
+    ];
+    let load = ns.cluster.start(&ns.name, "deploy/client", &args)?;
+    std::thread::sleep(Duration::from_secs(1));
+    happening()?;
+    let answers = Answers::parse(&load.wait_with_output()?);
+    ensure!(answers.with_status(200) as u64 == count, "{} of {count}: {}", answers.with_status(200), answers.error);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_new_version_of_the_proxy_costs_no_request() -> Result<()> {
+    let ns = pair("t-upgrade")?;
+    under_load(&ns, 30, || {
+        ns.cluster.k(&["-n", SYSTEM, "rollout", "restart", "daemonset/weft-node-proxy"])?;
+        ns.cluster.wait_rollout(SYSTEM, "daemonset/weft-node-proxy")
+    })
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn controller_authority_and_agent_can_be_replaced() -> Result<()> {
+    let ns = pair("t-control")?;
+    under_load(&ns, 30, || {
+        for workload in ["deployment/weft-controller", "deployment/weft-ca", "daemonset/weft-agent"] {
+            ns.cluster.k(&["-n", SYSTEM, "rollout", "restart", workload])?;
+        }
+        for workload in ["deployment/weft-controller", "deployment/weft-ca", "daemonset/weft-agent"] {
+            ns.cluster.wait_rollout(SYSTEM, workload)?;
+        }
+        Ok(())
+    })?;
+    // And they work: what is new takes effect.
+    ns.run(&[Echo::new("late").behind("server")])?;
+    eventually("the new pod to get its share", PATIENCE, || {
+        let answers = ns.ask("client", &["http://server/", "--count=40"])?;
+        ensure!(
+            answers.from("late") > 0 && answers.with_status(200) == 40,
+            "{} of 40: {}",
+            answers.from("late"),
+            answers.error
+        );
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn without_controller_and_authority_traffic_goes_on() -> Result<()> {
+    let ns = pair("t-alone")?;
+    let scale = |replicas: &str| -> Result<()> {
+        for workload in ["deployment/weft-controller", "deployment/weft-ca"] {
+            ns.cluster.k(&["-n", SYSTEM, "scale", workload, &format!("--replicas={replicas}")])?;
+        }
+        Ok(())
+    };
+    let wait = || -> Result<()> {
+        for workload in ["deployment/weft-controller", "deployment/weft-ca"] {
+            ns.cluster.wait_rollout(SYSTEM, workload)?;
+        }
+        Ok(())
+    };
+    let outcome = under_load(&ns, 15, || {
+        scale("0")?;
+        ns.cluster.k(&[
+            "-n",
+            SYSTEM,
+            "wait",
+            "--for=delete",
+            "pod",
+            "-l",
+            "app.kubernetes.io/name in (weft-controller,weft-ca)",
+            "--timeout=60s",
+        ])?;
+        Ok(())
+    });
+    // Whatever happened: the next test needs them.
+    scale("2")?;
+    wait()?;
+    outcome
+}
+
+/// A crash is not an upgrade: connections of that moment break, but nothing goes in the clear and it comes back by itself.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_proxy_that_is_killed_is_back_within_seconds() -> Result<()> {
+    let ns = pair("t-crash")?;
+    for node in ["node1", "node2"] {
+        ns.cluster.k(&[
+            "-n",
+            SYSTEM,
+            "delete",
+            "pod",
+            "-l",
+            "app.kubernetes.io/name=weft-node-proxy",
+            "--field-selector",
+            &format!("spec.nodeName={node}"),
+            "--grace-period=0",
+            "--force",
+        ])?;
+    }
+    eventually("traffic", Duration::from_secs(40), || {
+        let answers = ns.ask("client", &["http://server/", "--count=40", "--timeout=3s"])?;
+        ensure!(answers.with_status(200) == 40, "{} of 40: {}", answers.with_status(200), answers.error);
+        Ok(())
+    })?;
+    ns.cluster.wait_rollout(SYSTEM, "daemonset/weft-node-proxy")
+}

@@ -1,0 +1,10 @@
+//! What Weft does on a real Kubernetes. Each test has namespaces of its own; `make cluster-test` runs them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod enrolment;
+mod failures;
+mod mtls;
+mod routes;
+mod strict;
+mod workloads;

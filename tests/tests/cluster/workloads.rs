@@ -1,0 +1,140 @@
+//! The kinds of Services and workloads that a cluster has.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use weft_tests::cluster::{Cluster, Echo, TestNamespace, echo_service, eventually};
+
+fn served(ns: &TestNamespace, url: &str, count: usize) -> Result<()> {
+    eventually(url, Duration::from_secs(20), || {
+        let answers = ns.ask("client", &[url, &format!("--count={count}"), "--timeout=5s"])?;
+        ensure!(
+            answers.with_status(200) == count,
+            "{} of {count}: {:?} {}",
+            answers.with_status(200),
+            answers.list.first(),
+            answers.error
+        );
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn every_kind_of_service_works() -> Result<()> {
+    let cluster = Cluster::open()?;
+    let ns = cluster.namespace("t-services", true)?;
+    let outside = cluster.namespace("t-services-outside", false)?;
+    ns.apply(&echo_service("server"))?;
+    outside.apply(&echo_service("plain"))?;
+    outside.run(&[Echo::new("plain")])?;
+    ns.run(&[Echo::new("server").on("node2"), Echo::new("client").on("node1")])?;
+    let (_, ip, _) = ns.pod("server")?;
+    ns.apply(&format!(
+        r#"
+apiVersion: v1
+kind: Service
+metadata: {{ name: headless, namespace: "@NS@" }}
+spec: {{ clusterIP: None, selector: {{ service: server }}, ports: [{{ name: http, port: 8080 }}] }}
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: alias, namespace: "@NS@" }}
+spec: {{ type: ExternalName, externalName: server.t-services.svc.cluster.local }}
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: manual, namespace: "@NS@" }}
+spec: {{ ports: [{{ name: http, port: 80, targetPort: 8080 }}] }}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{ name: manual-1, namespace: "@NS@", labels: {{ kubernetes.io/service-name: manual }} }}
+addressType: IPv4
+ports: [{{ name: http, port: 8080 }}]
+endpoints: [{{ addresses: ["{ip}"] }}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: sticky, namespace: "@NS@" }}
+spec: {{ selector: {{ service: many }}, sessionAffinity: ClientIP, ports: [{{ name: http, port: 80, targetPort: 8080 }}] }}
+"#
+    ))?;
+    ns.run(&[Echo { replicas: 4, ..Echo::new("many") }])?;
+    for url in [
+        "http://server/",
+        "http://headless:8080/",
+        "http://alias/",
+        "http://manual/",
+        "http://plain.t-services-outside/",
+    ] {
+        served(&ns, url, 50)?;
+    }
+    served(&ns, &format!("http://{ip}:8080/"), 50)?;
+    let sticky = ns.ask("client", &["http://sticky/", "--count=100", "--new-connection-per-request"])?;
+    let first = sticky.list.first().map(|a| a.hostname.clone()).unwrap_or_default();
+    ensure!(sticky.from(&first) == 100, "affinity: {} of 100 went to {first}; {}", sticky.from(&first), sticky.error);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_stateful_set_keeps_its_names() -> Result<()> {
+    let ns = Cluster::open()?.namespace("t-stateful", true)?;
+    ns.run(&[Echo::new("client")])?;
+    ns.apply(
+        r#"
+apiVersion: v1
+kind: Service
+metadata: { name: db, namespace: "@NS@" }
+spec: { clusterIP: None, selector: { app: db }, ports: [{ name: http, port: 8080 }] }
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: { name: db, namespace: "@NS@" }
+spec:
+  serviceName: db
+  replicas: 2
+  podManagementPolicy: Parallel
+  selector: { matchLabels: { app: db } }
+  template:
+    metadata: { labels: { app: db } }
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{ name: echo, image: "localhost/echo:1", args: [--port=8080] }]
+"#,
+    )?;
+    ns.cluster.wait_rollout(&ns.name, "statefulset/db")?;
+    for name in ["db-0", "db-1"] {
+        served(&ns, &format!("http://{name}.db:8080/"), 30)?;
+        let answers = ns.ask("client", &[&format!("http://{name}.db:8080/"), "--count=30"])?;
+        ensure!(answers.from(name) == 30, "{} of 30 from {name}", answers.from(name));
+    }
+    // The same name, another pod and another address.
+    ns.cluster.k(&["-n", &ns.name, "delete", "pod", "db-1"])?;
+    ns.cluster.wait_rollout(&ns.name, "statefulset/db")?;
+    served(&ns, "http://db-1.db:8080/", 30)
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn pods_come_and_go_without_a_failed_request() -> Result<()> {
+    let ns = Cluster::open()?.namespace("t-rollout", true)?;
+    ns.apply(&echo_service("server"))?;
+    // As everywhere: a pod goes on serving while the news of its end travels.
+    let graceful = r#""lifecycle": {"preStop": {"sleep": {"seconds": 3}}}"#;
+    let server = Echo {
+        replicas: 3,
+        container: graceful,
+        spec: r#""terminationGracePeriodSeconds": 10"#,
+        ..Echo::new("server")
+    };
+    ns.run(&[server, Echo::new("client")])?;
+    let args = ["/usr/local/bin/client", "http://server/", "--count=1500", "--qps=75"];
+    let load = ns.cluster.start(&ns.name, "deploy/client", &args)?;
+    ns.cluster.k(&["-n", &ns.name, "rollout", "restart", "deploy/server"])?;
+    ns.cluster.wait_rollout(&ns.name, "deploy/server")?;
+    let answers = weft_tests::cluster::Answers::parse(&load.wait_with_output()?);
+    ensure!(answers.with_status(200) == 1500, "{} of 1500: {}", answers.with_status(200), answers.error);
+    Ok(())
+}
