@@ -11,7 +11,22 @@ OUT ?= dist/images
 TAG ?= dev
 # The test cluster's name: clusters of different names stand side by side.
 NAME ?= dev
-TARGET_DIR = $${CARGO_TARGET_DIR:-target}
+
+# Programs are linked statically, so that an image has nothing but them, and tests run what is shipped. ARCH=arm64 makes
+# images for the other architecture. A target that is named keeps the flags away from build scripts and macros.
+HOST_ARCH := $(shell uname -m)
+ARCH ?= $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(HOST_ARCH)))
+export CARGO_BUILD_TARGET := $(patsubst amd64,x86_64,$(patsubst arm64,aarch64,$(ARCH)))-unknown-linux-gnu
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+ifneq ($(CARGO_BUILD_TARGET),$(HOST_ARCH)-unknown-linux-gnu)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+export CC_aarch64_unknown_linux_gnu := aarch64-linux-gnu-gcc
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER := x86_64-linux-gnu-gcc
+export CC_x86_64_unknown_linux_gnu := x86_64-linux-gnu-gcc
+endif
+export CARGO_TARGET_DIR ?= target
+BUILT := $(CARGO_TARGET_DIR)/$(CARGO_BUILD_TARGET)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -41,7 +56,7 @@ test-full: test ## and what takes longer: a GiB each way, the demo, the benchmar
 demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP=1 leaves it up with a shell
 	@$(INSTALL) build demo
 	cargo build --bins
-	@$${CARGO_TARGET_DIR:-target}/debug/weft-demo
+	@$(BUILT)/debug/weft-demo
 
 bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as shipped, ARGS="--only plain --rounds 5 --out bench.json"
 	@$(INSTALL) build bench
@@ -52,21 +67,21 @@ cluster-build: ## Kubernetes, Helm and the conformance suite for the test cluste
 	@tests/cluster/build.sh $(WEFT_CACHE)/cluster >$(WEFT_CACHE)/cluster.log 2>&1 || { tail -20 $(WEFT_CACHE)/cluster.log; exit 1; }
 
 cluster-up: cluster-build ## a Kubernetes of two nodes on this machine with Weft installed; NAME=dev NODES=2
-	$(MAKE) images PROFILE=dev OUT=$(TARGET_DIR)/images
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images
 	tests/cluster/up.sh $(NAME)
-	tests/cluster/install.sh $(NAME) $(TARGET_DIR)/images
+	tests/cluster/install.sh $(NAME) $(CARGO_TARGET_DIR)/images
 
 cluster-down: ## takes that cluster down
 	tests/cluster/down.sh $(NAME)
 
 cluster-test: cluster-build ## installs by Helm on a fresh cluster and runs the mesh tests of the conformance suite and ours there
-	$(MAKE) images PROFILE=dev OUT=$(TARGET_DIR)/images
-	tests/cluster/test.sh $(TARGET_DIR)/images
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images
+	tests/cluster/test.sh $(CARGO_TARGET_DIR)/images
 
-images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name PROFILE=release
-	@$(INSTALL) build images
+images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name ARCH=arm64 PROFILE=release
+	@$(INSTALL) build images images-$(ARCH)
 	cargo build --profile $(PROFILE) --bins
-	python3 images/build.py $(OUT) $${CARGO_TARGET_DIR:-target}/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(TAG)
+	python3 images/build.py $(OUT) $(BUILT)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(TAG) $(ARCH)
 
 clean: ## remove what was built here; the cache stays
 	cargo clean

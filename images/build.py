@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes one docker-archive per component: what `ctr images import` and `docker load` take.
 
-No builder and no base image: a component's programs, the shared libraries they are linked with, and a few empty
-directories make one layer. The same input gives the same bytes.
+No builder and no base image: a component's programs, which are static, and a few empty directories make one layer; where
+a program of the system is needed, it comes with the libraries that it is linked with. The same input gives the same bytes.
 
-usage: build.py OUT BINARIES [TAG]     BINARIES: the directory of the built programs
+usage: build.py OUT BINARIES TAG ARCH     BINARIES: the directory of the built programs; ARCH: amd64 or arm64
 """
 
 import gzip
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 SOURCE = "https://github.com/weftmesh/weft"
 # Name of the image: programs of ours, programs of the system, what runs, user id. The agent enters namespaces of pods
@@ -29,18 +30,57 @@ COMPONENTS = {
     "weft-controller": (["weft-controller"], [], ["/usr/bin/weft-controller"], 65532),
     "weft-ca": (["weft-ca"], [], ["/usr/bin/weft-ca"], 65532),
 }
+# Debian's packages of the programs of the system.
+PACKAGES = {"nft": "nftables"}
 DIRECTORIES = ["etc", "proc", "run", "sys", "tmp", "var", "var/lib"]
 PASSWD = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+
+
+def native(arch):
+    """Whether programs of this architecture run here."""
+    return arch == {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
 
 
 def libraries(program):
     """The shared libraries of a program with the loader, as paths of this machine."""
     listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
-    if "not a dynamic executable" in listed.stdout + listed.stderr:
+    if "not a dynamic executable" in listed.stdout + listed.stderr or "statically linked" in listed.stdout:
         return []
     if "not found" in listed.stdout:
         sys.exit(f"{program} needs a library that isn't here:\n{listed.stdout}")
     return sorted(set(re.findall(r"(/\S+) \(0x", listed.stdout)))
+
+
+def foreign_libraries(program, root):
+    """The same for a program of another architecture below `root`, where Debian's packages were unpacked."""
+    found, todo = {}, [program]
+    while todo:
+        listed = subprocess.run(["readelf", "-dl", todo.pop()], capture_output=True, text=True, check=True).stdout
+        names = re.findall(r"\(NEEDED\).*\[(.+)\]", listed)
+        names += [os.path.basename(loader) for loader in re.findall(r"interpreter: (\S+)\]", listed)]
+        for name in set(names) - found.keys():
+            matches = [os.path.join(at, name) for at, _, files in os.walk(root) if name in files]
+            if not matches:
+                sys.exit(f"{program} needs {name}, which none of the packages has")
+            found[name] = matches[0]
+            todo.append(matches[0])
+    return sorted(found.values())
+
+
+def packages(arch, folder):
+    """Unpacks Debian's packages of the programs of the system, for another architecture, with all they depend on."""
+    root, state = os.path.join(folder, "root"), os.path.join(folder, "apt")
+    for path in ("state/lists/partial", "cache/archives/partial"):
+        os.makedirs(os.path.join(state, path), exist_ok=True)
+    apt = ["apt-get", "-qq", "-y", f"-oAPT::Architecture={arch}", f"-oAPT::Architectures={arch}", "-oAPT::Sandbox::User=root",
+           f"-oDir::State={state}/state", f"-oDir::Cache={state}/cache", "-oDir::State::status=/dev/null"]
+    names = sorted({PACKAGES[name] for _, system, _, _ in COMPONENTS.values() for name in system})
+    subprocess.run([*apt, "update"], check=True)
+    subprocess.run([*apt, "--download-only", "--no-install-recommends", "install", *names], check=True, stdout=subprocess.DEVNULL)
+    archives = os.path.join(state, "cache/archives")
+    for package in sorted(name for name in os.listdir(archives) if name.endswith(".deb")):
+        subprocess.run(["dpkg", "-x", os.path.join(archives, package), root], check=True)
+    return root
 
 
 def add(layer, name, data=None, mode=0o755):
@@ -55,25 +95,37 @@ def add(layer, name, data=None, mode=0o755):
         layer.addfile(entry, io.BytesIO(data))
 
 
-def stripped(path):
+def stripped(path, arch):
     """The program without its debug information."""
-    done = subprocess.run(["strip", "-o", "/dev/stdout", path], capture_output=True, check=False)
+    tool = "strip" if native(arch) else {"amd64": "x86_64", "arm64": "aarch64"}[arch] + "-linux-gnu-strip"
+    done = subprocess.run([tool, "-o", "/dev/stdout", path], capture_output=True, check=False)
     if done.returncode == 0 and done.stdout:
         return done.stdout
     with open(path, "rb") as file:
         return file.read()
 
 
-def layer_of(ours, system, binaries):
-    files = {"etc/passwd": PASSWD.encode()}
-    programs = [(os.path.join(binaries, name), f"usr/bin/{name}") for name in ours]
-    programs += [(shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") or sys.exit(f"{name} is missing"),
-                  f"usr/sbin/{name}") for name in system]
-    for path, name in programs:
-        files[name] = stripped(path)
-        for library in libraries(path):
+def system_files(system, arch, root):
+    """The programs of the system with their libraries: path in the image to content."""
+    files = {}
+    for name in system:
+        folders = [os.path.join(root, folder) for folder in ("usr/sbin", "usr/bin", "sbin", "bin")]
+        path = shutil.which(name, path=":".join(folders)) or sys.exit(f"{name} is missing")
+        files[f"usr/sbin/{name}"] = stripped(path, arch)
+        for library in libraries(path) if root == "/" else foreign_libraries(path, root):
             with open(library, "rb") as file:
-                files[library.lstrip("/")] = file.read()
+                files[os.path.relpath(library, root)] = file.read()
+    return files
+
+
+def layer_of(ours, system, binaries, arch, root):
+    files = {"etc/passwd": PASSWD.encode()}
+    for name in ours:
+        path = os.path.join(binaries, name)
+        if native(arch) and libraries(path):
+            sys.exit(f"{path} is not static: build it by `make images`")
+        files[f"usr/bin/{name}"] = stripped(path, arch)
+    files.update(system_files(system, arch, root))
     directories = set(DIRECTORIES)
     for name in files:
         parts = name.split("/")[:-1]
@@ -87,10 +139,9 @@ def layer_of(ours, system, binaries):
     return buffer.getvalue()
 
 
-def image(component, binaries, tag):
+def image(component, binaries, tag, arch, root):
     ours, system, command, user = COMPONENTS[component]
-    layer = layer_of(ours, system, binaries)
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    layer = layer_of(ours, system, binaries, arch, root)
     labels = {
         "org.opencontainers.image.title": component,
         "org.opencontainers.image.version": tag,
@@ -98,7 +149,7 @@ def image(component, binaries, tag):
         "org.opencontainers.image.licenses": "Apache-2.0",
     }
     config = json.dumps({
-        "architecture": machine, "os": "linux",
+        "architecture": arch, "os": "linux",
         "config": {"Entrypoint": command, "User": str(user), "Env": ["PATH=/usr/sbin:/usr/bin"], "Labels": labels},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
         "history": [{"created_by": "weft images", "comment": component}],
@@ -114,17 +165,19 @@ def image(component, binaries, tag):
 
 
 def main():
-    if len(sys.argv) not in (3, 4):
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
-    out, binaries, tag = sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) == 4 else "dev"
+    out, binaries, tag, arch = sys.argv[1:]
     os.makedirs(out, exist_ok=True)
-    for component in COMPONENTS:
-        path = os.path.join(out, f"{component}.tar")
-        data = image(component, binaries, tag)
-        with open(path, "wb") as file:
-            file.write(data)
-        print(f"{path}  {len(data) / 2**20:.1f} MiB  sha256:{hashlib.sha256(data).hexdigest()[:16]}  "
-              f"({len(gzip.compress(data, 1)) / 2**20:.1f} MiB compressed)")
+    with tempfile.TemporaryDirectory() as folder:
+        root = "/" if native(arch) else packages(arch, folder)
+        for component in COMPONENTS:
+            path = os.path.join(out, f"{component}.tar")
+            data = image(component, binaries, tag, arch, root)
+            with open(path, "wb") as file:
+                file.write(data)
+            print(f"{path}  {arch}  {len(data) / 2**20:.1f} MiB  sha256:{hashlib.sha256(data).hexdigest()[:16]}  "
+                  f"({len(gzip.compress(data, 1)) / 2**20:.1f} MiB compressed)")
 
 
 if __name__ == "__main__":

