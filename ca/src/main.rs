@@ -285,6 +285,7 @@ async fn serve_cluster(serve: Serve) -> anyhow::Result<()> {
     };
     let done = tokio::select! {
         done = serving => done,
+        () = replica.failed() => Err(anyhow::anyhow!("the replica has stopped to follow the cluster; its log says why")),
         failed = health => failed.map_err(anyhow::Error::from).and_then(|served| served.context("--health")),
     };
     replica.leave().await;

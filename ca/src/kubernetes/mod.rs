@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weft_core::ids::{Name, Namespace, ServiceAccount};
 use weft_kube::kube::{Api, Client};
@@ -91,6 +91,8 @@ pub struct Replica {
     reviews: Arc<TokenReviews>,
     clock: Clock,
     tasks: JoinSet<()>,
+    /// Closed when a task ends.
+    alive: mpsc::Sender<()>,
 }
 
 impl Replica {
@@ -109,11 +111,18 @@ impl Replica {
         let (keeper, authority, trouble) =
             keeper::Keeper::new(client, &settings, clock, leadership.is_leader(), publication);
         let publisher = trust::Publisher::new(client, &settings, clock, leadership.is_leader(), authority.clone());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(keeper.run());
-        tasks.spawn(publisher.run(published));
-        tasks.spawn(pods::follow(client.clone(), settings.authority.trust_domain, Arc::clone(&bindings)));
-        Self { leadership, authority, trouble, bindings, reviews, clock, tasks }
+        let pods = pods::follow(client.clone(), settings.authority.trust_domain, Arc::clone(&bindings));
+        let (mut tasks, (alive, ends)) = (JoinSet::new(), mpsc::channel(1));
+        tasks.spawn(async move {
+            // Dropped with the first task that ends, and with all of them when one panics.
+            let _ends = ends;
+            tokio::select! {
+                () = keeper.run() => {}
+                () = publisher.run(published) => {}
+                () = pods => {}
+            }
+        });
+        Self { leadership, authority, trouble, bindings, reviews, clock, tasks, alive }
     }
 
     /// The authority, as soon as there is one: saved, and read back.
@@ -153,6 +162,11 @@ impl Replica {
             let pods = (!bindings.is_read()).then(|| "the pods have not been read yet".to_owned());
             issue.into_iter().chain(pods).collect()
         }
+    }
+
+    /// Ends if the replica has stopped to follow the cluster, by a fault of ours: then it must not go on to serve.
+    pub async fn failed(&self) {
+        self.alive.closed().await;
     }
 
     /// Leaves, so that another replica can lead at once.

@@ -1,5 +1,11 @@
+use std::collections::{BTreeMap, HashSet};
+
+use futures::StreamExt;
+
 use super::*;
 use crate::kubernetes::keeper::Keeper;
+use crate::kubernetes::secret::SecretFiles;
+use crate::state::State;
 
 #[tokio::test(start_paused = true)]
 async fn replicas_that_start_on_an_empty_cluster_issue_under_one_root() {
@@ -35,6 +41,18 @@ fn usurper(cluster: &Cluster, name: &str) -> watch::Receiver<Option<Arc<Authorit
 #[tokio::test(start_paused = true)]
 async fn of_two_that_both_think_they_lead_one_wins_each_write() {
     let cluster = Cluster::new();
+    // Every content that the Secret ever had, by its generation.
+    let (api, seen) = (secrets(&cluster.api.client(), &"weft-system".into()), Arc::new(parking_lot::Mutex::default()));
+    let history: Arc<parking_lot::Mutex<BTreeMap<u64, HashSet<String>>>> = Arc::clone(&seen);
+    tokio::spawn(async move {
+        let mut events = Box::pin(weft_kube::watch(api, only(NAME)));
+        while let Some(event) = events.next().await {
+            let weft_kube::Watched::Applied(secret) = event else { continue };
+            let files = SecretFiles(&secret);
+            let state = State::load(&files, &TrustDomain::default()).unwrap().unwrap();
+            history.lock().entry(state.generation).or_default().insert(state.bundle().to_pem());
+        }
+    });
     let (a, b) = (usurper(&cluster, "a"), usurper(&cluster, "b"));
     until("both have a root", || a.borrow().is_some() && b.borrow().is_some()).await;
     let (a, b) = (a.borrow().clone().unwrap(), b.borrow().clone().unwrap());
@@ -46,6 +64,9 @@ async fn of_two_that_both_think_they_lead_one_wins_each_write() {
         let published = || cluster.published() == Some(a.bundle().to_pem());
         until("the roots are published", published).await;
     }
+    let history = seen.lock();
+    assert_eq!(history.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(history.values().all(|contents| contents.len() == 1), "a write was lost: {history:#?}");
 }
 
 #[tokio::test(start_paused = true)]
