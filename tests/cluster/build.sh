@@ -22,12 +22,12 @@ module() { # module NAME: a module of our own that pulls in what is built
     [ -f go.mod ] || printf 'module build/%s\n\ngo 1.26\n' "$1" >go.mod
 }
 
-tool() { # tool NAME PACKAGE@VERSION
+tool() { # tool NAME PACKAGE@VERSION [LDFLAGS]
     [ -x "$bin/$1" ] && return
     echo "building $1"
     module "$1"
     go get -tool "$2"
-    go build -trimpath -ldflags "$strip" -o "$bin/$1" "${2%@*}"
+    go build -trimpath -ldflags "$strip ${3:-}" -o "$bin/$1" "${2%@*}"
 }
 
 kubernetes() {
@@ -97,7 +97,9 @@ images() {
 kubernetes
 tool etcd "go.etcd.io/etcd/server/v3@v$ETCD"
 tool coredns "github.com/coredns/coredns@v$COREDNS"
-tool helm "helm.sh/helm/v3/cmd/helm@v$HELM"
+# `helm template` and `helm lint` know a cluster's version by how they were built; without it they take it for 1.20.
+kube=${KUBERNETES%.*} chartutil=helm.sh/helm/v3/pkg/chartutil
+tool helm "helm.sh/helm/v3/cmd/helm@v$HELM" "-X $chartutil.k8sVersionMajor=${kube%.*} -X $chartutil.k8sVersionMinor=${kube#*.}"
 tool echo-client "istio.io/istio/pkg/test/echo/cmd/client@$ISTIO_ECHO"
 tool echo-server "istio.io/istio/pkg/test/echo/cmd/server@$ISTIO_ECHO"
 conformance
