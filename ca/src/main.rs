@@ -197,8 +197,8 @@ fn open(place: &Place) -> anyhow::Result<Authority> {
 }
 
 async fn show_cluster(place: &Place) -> anyhow::Result<()> {
-    let client = weft_kube::client().await?;
-    show(&place.trust_domain, kubernetes::show(&client, &place.namespace, &place.trust_domain).await?)
+    let (trust_domain, status) = kubernetes::show(&weft_kube::client().await?, &place.namespace).await?;
+    show(&trust_domain, status)
 }
 
 fn show(trust_domain: &TrustDomain, status: AuthorityStatus) -> anyhow::Result<()> {

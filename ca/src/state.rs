@@ -211,15 +211,22 @@ impl State {
         Ok(files)
     }
 
-    /// What files hold, `None` if nothing was saved there.
+    /// What files of this trust domain hold, `None` if nothing was saved there.
     pub fn load(files: &impl Files, trust_domain: &TrustDomain) -> Result<Option<Self>, AuthorityError> {
+        match Self::load_any(files)? {
+            Some(state) if state.trust_domain != *trust_domain => {
+                let (place, wanted) = (files.place(STATE), trust_domain.clone());
+                Err(AuthorityError::TrustDomain { place, saved: state.trust_domain, wanted })
+            }
+            state => Ok(state),
+        }
+    }
+
+    /// What files hold, whatever the trust domain.
+    pub fn load_any(files: &impl Files) -> Result<Option<Self>, AuthorityError> {
         let Some(text) = files.read(STATE)? else { return Ok(None) };
         let saved: Summary =
             serde_json::from_slice(&text).map_err(|e| files.broken(STATE, format!("cannot be read: {e}")))?;
-        if saved.trust_domain != *trust_domain {
-            let (place, wanted) = (files.place(STATE), trust_domain.clone());
-            return Err(AuthorityError::TrustDomain { place, saved: saved.trust_domain, wanted });
-        }
         let branches = saved.roots.iter().map(|number| Branch::load(files, *number)).collect::<Result<Vec<_>, _>>()?;
         let wanted = if saved.stage == Stage::Stable { 1 } else { 2 };
         if branches.len() != wanted {

@@ -46,23 +46,20 @@ pub enum CommandError {
     Unanswered(Namespace),
 }
 
-/// Where the authority of this namespace stands.
+/// The trust domain of this namespace's authority, and where it stands.
 ///
 /// # Errors
 ///
 /// If its Secret cannot be read.
-pub async fn show(
-    client: &Client,
-    namespace: &Namespace,
-    trust_domain: &TrustDomain,
-) -> Result<AuthorityStatus, CommandError> {
+pub async fn show(client: &Client, namespace: &Namespace) -> Result<(TrustDomain, AuthorityStatus), CommandError> {
     let secret = secrets(client, namespace)
         .get_opt(NAME)
         .await
         .map_err(|e| CommandError::Api(namespace.clone(), Box::new(e)))?;
     let secret = secret.ok_or_else(|| CommandError::Absent(namespace.clone()))?;
-    let state = State::load(&SecretFiles(&secret), trust_domain)?;
-    Ok(state.ok_or_else(|| CommandError::Absent(namespace.clone()))?.status()?)
+    let state = State::load_any(&SecretFiles(&secret))?.ok_or_else(|| CommandError::Absent(namespace.clone()))?;
+    let status = state.status()?;
+    Ok((state.trust_domain, status))
 }
 
 /// Orders a step of a rotation and waits for the leader's answer.
