@@ -19,6 +19,9 @@ ended() {
 trap 'ended $?' EXIT
 step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
 
+step "charts"
+build=${CLUSTER_BUILD:-${WEFT_CACHE:-$HOME/.cache/weft}/cluster}
+PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts -- --ignored
 step "cluster"
 "$here/up.sh" "$name"
 step "helm install"
