@@ -119,6 +119,11 @@ impl EnrolmentFile {
         Ok(file)
     }
 
+    /// The namespaces that are wholly outside.
+    pub fn into_namespaces(self) -> BTreeSet<Namespace> {
+        self.namespaces_outside
+    }
+
     /// Whether no pod of the namespace is in the mesh.
     pub fn is_outside(&self, namespace: &Namespace) -> bool {
         self.namespaces_outside.contains(namespace)

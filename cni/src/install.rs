@@ -39,13 +39,22 @@ pub enum InstallError {
 /// Settings of the plugin that differ from its defaults, for its entry in the chain: `agentSocket`, `timeoutSeconds`...
 pub type Settings = Map<String, Value>;
 
+/// What [`install`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The configuration that has the plugin.
+    pub file: PathBuf,
+    /// Whether it had to be written.
+    pub changed: bool,
+}
+
 /// Appends the plugin to the node's first network configuration; replaces an entry that is there. Idempotent.
 ///
 /// Call it again when the directory changes: a primary plugin may rewrite its file.
 ///
 /// # Errors
 /// When there is no configuration yet, or it can't be read or written. Nothing is changed then.
-pub fn install(dir: &Path, settings: &Settings) -> Result<PathBuf, InstallError> {
+pub fn install(dir: &Path, settings: &Settings) -> Result<Installed, InstallError> {
     let file = first(dir)?.ok_or_else(|| InstallError::NoNetwork(dir.to_owned()))?;
     let mut config = read(&file)?;
     let mut entry = Map::from_iter([("type".to_owned(), PLUGIN.into())]);
@@ -55,10 +64,11 @@ pub fn install(dir: &Path, settings: &Settings) -> Result<PathBuf, InstallError>
         let plugins = plugins(&file, &mut config)?;
         plugins.retain(|p| !is_ours(p));
         plugins.push(entry.into());
-        if config != before {
+        let changed = config != before;
+        if changed {
             write(&file, &config)?;
         }
-        return Ok(file);
+        return Ok(Installed { file, changed });
     }
     let fields = config.as_object_mut().ok_or_else(|| malformed(&file, "it is not a JSON object"))?;
     let version = fields.shift_remove("cniVersion").unwrap_or_else(|| "0.3.1".into());
@@ -68,7 +78,7 @@ pub fn install(dir: &Path, settings: &Settings) -> Result<PathBuf, InstallError>
     write(&target, &chain)?;
     // Only now, so that there is a network at every moment.
     std::fs::rename(&file, saved(&file)).context(|| format!("set {} aside", file.display()))?;
-    Ok(target)
+    Ok(Installed { file: target, changed: true })
 }
 
 /// Takes the plugin out of every configuration of the directory. Idempotent.
@@ -99,15 +109,33 @@ pub fn uninstall(dir: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Copies the plugin's binary into the runtime's directory, atomically: a runtime may start it at any moment.
+/// Copies the plugin's binary into the runtime's directory, atomically: a runtime may start it at any moment. Does
+/// nothing when it is there; `changed` says so.
 ///
 /// # Errors
 /// What the file system says.
-pub fn install_binary(binary: &Path, bin_dir: &Path) -> io::Result<PathBuf> {
+pub fn install_binary(binary: &Path, bin_dir: &Path) -> io::Result<Installed> {
+    use std::os::unix::fs::PermissionsExt as _;
     let bytes = std::fs::read(binary).context(|| format!("read {}", binary.display()))?;
-    let target = bin_dir.join(PLUGIN);
-    write_atomically(&target, &bytes, 0o755)?;
-    Ok(target)
+    let file = bin_dir.join(PLUGIN);
+    let runs = std::fs::metadata(&file).is_ok_and(|meta| meta.permissions().mode() & 0o777 == 0o755);
+    let changed = !runs || std::fs::read(&file).map_or(true, |held| held != bytes);
+    if changed {
+        write_atomically(&file, &bytes, 0o755)?;
+    }
+    Ok(Installed { file, changed })
+}
+
+/// Removes the plugin's binary; none is fine. Take the plugin out of the configuration first.
+///
+/// # Errors
+/// What the file system says.
+pub fn remove_binary(bin_dir: &Path) -> io::Result<()> {
+    let file = bin_dir.join(PLUGIN);
+    match std::fs::remove_file(&file) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).context(|| format!("remove {}", file.display())),
+        _ => Ok(()),
+    }
 }
 
 /// The configuration that the runtime uses.

@@ -10,6 +10,8 @@
 
 pub mod agent;
 pub mod cni;
+pub mod discovery;
 pub mod install;
+pub mod kubernetes;
 pub mod plugin;
 pub mod rules;

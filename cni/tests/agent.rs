@@ -167,9 +167,13 @@ impl Bench {
     }
 
     async fn agent(&self) -> Result<Running> {
+        self.agent_verifying(Duration::from_millis(300)).await
+    }
+
+    async fn agent_verifying(&self, every: Duration) -> Result<Running> {
         let mut options = AgentOptions::new("n".into(), self.dir.path().join("state")).in_directory(self.dir.path());
         options.ack_deadline = Duration::from_millis(500);
-        options.verify_every = Duration::from_millis(300);
+        options.verify_every = every;
         let agent = Agent::open(options, self.source.clone())?;
         let task = tokio::spawn(agent.clone().run()).abort_handle();
         let socket = self.dir.path().join("agent.sock");
@@ -224,7 +228,8 @@ fn add_check_del() -> Result<()> {
     let bench = Bench::new(&[("shop", true)])?;
     let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
     block_on(async {
-        let running = bench.agent().await?;
+        // Rarely: it must be CHECK that finds the damage, not the agent's own round.
+        let running = bench.agent_verifying(Duration::from_secs(3600)).await?;
         let mut proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
         let rules_before = a.exec("ip rule")?;
         let added = bench.plugin("ADD", "shop", &a).await?;

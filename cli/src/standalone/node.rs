@@ -77,7 +77,7 @@ pub async fn run(args: &Args, home: Home, status: Arc<Shared>, stop: Cancellatio
     });
     tasks.spawn(status::serve(&args.run.join("status.sock"), status)?);
     if let Some(dir) = &args.cni_dir {
-        let file = install(dir, &plugin_settings(args)).context("--cni-dir")?;
+        let file = install(dir, &plugin_settings(args)).context("--cni-dir")?.file;
         // It stays there when this process ends: pods of the mesh that start meanwhile must wait, not go past it.
         tracing::info!(file = %file.display(), "the CNI plugin is in the chain");
     }

@@ -9,6 +9,7 @@ use super::Agent;
 use super::enrolment::{Decision, Enrolled, Undecided};
 use super::pod::PodState;
 use super::proxies::Answer;
+use super::route;
 use super::store::Applied;
 use crate::cni::Code;
 use crate::rules::{RuleSet, RulesError};
@@ -85,6 +86,11 @@ impl Agent {
     }
 
     async fn try_converge(&self, state: &mut PodState, moment: Moment) -> Result<(), Trouble> {
+        if moment == Moment::Added {
+            // Without news in time the source is asked all the same: it may know enough, or why it doesn't.
+            let news = self.source.arrived(&state.record.pod);
+            let _in_time = tokio::time::timeout(self.options.decide_deadline, news).await;
+        }
         let asked = tokio::time::timeout(self.options.decide_deadline, self.source.decide(&state.record.pod)).await;
         let asked = asked.map_err(|_| Trouble::DecideDeadline(self.options.decide_deadline));
         let decision = match (asked.and_then(|d| Ok(d?)), &state.record.decision) {
@@ -121,6 +127,7 @@ impl Agent {
             state.record.set = Applied::Closed;
             self.store.save(&state.record)?;
         }
+        self.look_up_node_addresses(state).await?;
         self.proxies.offer(state.workload(enrolled, &self.options.node), state.netns.clone());
         let answer = self.answer(state, moment).await;
         let want = match (state.record.set, &answer) {
@@ -145,6 +152,23 @@ impl Agent {
             Answer::Acked => Ok(()),
             other => Err(Trouble::Proxy(other)),
         }
+    }
+
+    /// Once for a pod: a proxy that is told something else about it starts it anew.
+    async fn look_up_node_addresses(&self, state: &mut PodState) -> Result<(), Trouble> {
+        if !self.options.node_addresses || state.record.node_addresses.is_some() {
+            return Ok(());
+        }
+        match route::sources_towards(&self.home, &state.record.ips()).await {
+            Ok(addresses) => {
+                state.record.node_addresses = Some(addresses);
+                self.store.save(&state.record)?;
+            }
+            Err(error) => {
+                tracing::warn!(pod = %state.record.pod, %error, "probes of the node can't be told from other traffic to this pod");
+            }
+        }
+        Ok(())
     }
 
     async fn answer(&self, state: &PodState, moment: Moment) -> Answer {

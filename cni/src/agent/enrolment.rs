@@ -77,8 +77,25 @@ pub enum Outside {
     NotLabelled,
     /// The pod itself says no.
     Disabled,
-    /// It is part of the mesh's own machinery, or a gateway, which terminates its traffic itself.
+    /// It is part of the mesh's own machinery.
     Infrastructure,
+    /// It has the node's own network namespace, which must never get rules.
+    HostNetwork,
+    /// It is a gateway's, which terminates its traffic itself.
+    Gateway,
+    /// Istio has its traffic, by a sidecar or by ztunnel.
+    Istio,
+    /// A Linkerd proxy has its traffic.
+    Linkerd,
+    /// The mesh is being removed from the cluster.
+    Uninstalling,
+}
+
+impl Outside {
+    /// Whether the pod stays outside although its labels, or its namespace's, ask for the mesh.
+    pub const fn overrides_labels(self) -> bool {
+        !matches!(self, Self::NotLabelled | Self::Disabled)
+    }
 }
 
 impl fmt::Display for Outside {
@@ -87,6 +104,13 @@ impl fmt::Display for Outside {
             Self::NotLabelled => "neither the pod nor its namespace is labelled weftmesh.io/mesh=enabled",
             Self::Disabled => "the pod is labelled weftmesh.io/mesh=disabled",
             Self::Infrastructure => "the pod belongs to the mesh's own machinery",
+            Self::HostNetwork => "the pod has the node's network; traffic of the node itself is never redirected",
+            Self::Gateway => {
+                "the pod is a gateway's (label gateway.networking.k8s.io/gateway-name), which terminates traffic itself"
+            }
+            Self::Istio => "Istio already has the pod's traffic; remove it from the pod and restart the pod",
+            Self::Linkerd => "a Linkerd proxy already has the pod's traffic; remove it and restart the pod",
+            Self::Uninstalling => "the mesh is being removed from the cluster",
         })
     }
 }
@@ -104,7 +128,13 @@ pub enum Undecided {
 
 /// Knows who is in the mesh.
 pub trait EnrolmentSource: Send + Sync + 'static {
-    /// Decides one pod. May wait a little for news of a pod that is only just being made; the agent has a deadline.
+    /// Waits until there is news of a pod that is only just being made. The agent calls it before it decides such a pod,
+    /// and has a deadline. A source that is asked over a wire waits in [`decide`](Self::decide) instead.
+    fn arrived<'a>(&'a self, _pod: &'a PodRef) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Decides one pod, at once or after an answer over a wire; the agent has a deadline.
     fn decide<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<Decision, Undecided>>;
 
     /// Changes whenever a decision may have changed; the agent then asks again for each of its pods.

@@ -27,17 +27,21 @@ use weft_sys::Netns;
 
 use crate::rules::Rules;
 
+mod adopt;
 mod converge;
 mod enrolment;
 mod pod;
 mod proxies;
 mod reconcile;
+mod route;
 mod serve;
 mod store;
 
+pub use adopt::Running;
 pub use enrolment::{Decision, Enrolled, EnrolmentSource, Outside, PodRef, Undecided};
 pub use pod::{Counts, LocalPod, Protection};
 pub use proxies::{Answer, Proxies};
+pub use route::sources_towards;
 pub use store::{is_container_id, write_atomically};
 
 use pod::{Pod, PodState};
@@ -73,6 +77,13 @@ pub struct AgentOptions {
     pub ack_deadline: Duration,
     /// How often every pod's rules are compared with what they should be. Changes are acted upon at once.
     pub verify_every: Duration,
+    /// Where the runtime's namespaces are found by name, when the path that the plugin was given isn't visible here: the
+    /// agent has file systems of its own.
+    pub netns_dirs: Vec<PathBuf>,
+    /// Where processes are shown.
+    pub proc: PathBuf,
+    /// Whether proxies are told where the node's own traffic to a pod comes from.
+    pub node_addresses: bool,
 }
 
 impl AgentOptions {
@@ -88,6 +99,9 @@ impl AgentOptions {
             decide_deadline: Duration::from_secs(5),
             ack_deadline: Duration::from_secs(10),
             verify_every: Duration::from_secs(120),
+            netns_dirs: Vec::new(),
+            proc: "/proc".into(),
+            node_addresses: false,
         }
     }
 
@@ -174,7 +188,7 @@ impl Agent {
     /// Loads records and opens their namespaces; drops those that are gone.
     fn restore(&self) -> io::Result<()> {
         for record in self.store.load()? {
-            match Netns::open(&record.netns_path) {
+            match self.open_again(&record) {
                 Ok(netns) if netns.id() == record.netns_id() => {
                     let sandbox = record.sandbox.clone();
                     let pod = Pod::new(PodState::new(record, netns, true), &self.options.node);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use weft_api::weft::agent::v1 as wire;
 use weft_core::ids::{NodeName, SandboxId, ServiceAccount};
-use weft_sys::Netns;
+use weft_sys::{Netns, NetnsId};
 
 use super::enrolment::{Decision, Enrolled, Outside, PodRef};
 use super::store::{Applied, Record};
@@ -71,6 +71,8 @@ impl Counts {
 /// A pod: what one task at a time works on, and its picture for everybody else.
 #[derive(Debug)]
 pub(super) struct Pod {
+    /// Its namespace, for its whole life.
+    pub(super) netns: NetnsId,
     pub(super) state: tokio::sync::Mutex<PodState>,
     shown: Mutex<LocalPod>,
 }
@@ -103,7 +105,7 @@ impl PodState {
             service_account: enrolled.service_account.to_string(),
             ips: record.ips().iter().map(ToString::to_string).collect(),
             node: node.to_string(),
-            node_addresses: Vec::new(),
+            node_addresses: record.node_addresses.iter().flatten().map(ToString::to_string).collect(),
         }
     }
 
@@ -135,7 +137,7 @@ impl PodState {
 impl Pod {
     pub(super) fn new(state: PodState, node: &NodeName) -> Self {
         let shown = Mutex::new(state.show(node));
-        Self { state: tokio::sync::Mutex::new(state), shown }
+        Self { netns: state.netns.id(), state: tokio::sync::Mutex::new(state), shown }
     }
 
     /// Takes a new picture.

@@ -52,6 +52,8 @@ pub struct Proxies {
     inner: Arc<Mutex<Inner>>,
     /// Moves with every connection, answer and disconnection.
     changed: Arc<watch::Sender<u64>>,
+    /// Moves with every connection and disconnection only.
+    connections: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +92,11 @@ impl Link {
 
 impl Default for Proxies {
     fn default() -> Self {
-        Self { inner: Arc::default(), changed: Arc::new(watch::Sender::new(0)) }
+        Self {
+            inner: Arc::default(),
+            changed: Arc::new(watch::Sender::new(0)),
+            connections: Arc::new(watch::Sender::new(0)),
+        }
     }
 }
 
@@ -106,6 +112,11 @@ impl Proxies {
     /// Changes with every connection, answer and disconnection.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Changes with every connection and disconnection.
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
     }
 
     /// How many proxies are connected.
@@ -233,6 +244,7 @@ impl Proxies {
         inner.links.push(link);
         drop(inner);
         self.moved();
+        self.connections.send_modify(|n| *n += 1);
         (id, messages)
     }
 
@@ -275,6 +287,7 @@ impl Proxies {
         }
         drop(inner);
         self.moved();
+        self.connections.send_modify(|n| *n += 1);
     }
 }
 

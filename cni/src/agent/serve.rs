@@ -117,6 +117,9 @@ impl Agent {
             // Somebody at work on it: the same call made again, which waits for its turn.
             let Ok(mut state) = known.state.try_lock() else { return Ok(known.clone()) };
             if state.netns == netns && !state.gone {
+                if state.record.interfaces.get(&attachment.interface) != Some(&ips) {
+                    state.record.node_addresses = None;
+                }
                 state.record.interfaces.insert(attachment.interface, ips);
                 state.record.pod = who;
                 self.store.save(&state.record)?;
@@ -126,8 +129,9 @@ impl Agent {
             self.proxies.withdraw(&sandbox);
         }
         let interfaces = BTreeMap::from([(attachment.interface, ips)]);
-        let netns_path = Path::new(&attachment.netns_path).to_owned();
-        let path_visible = Netns::open(&netns_path).is_ok_and(|found| found == netns);
+        let visible = self.visible_path(Path::new(&attachment.netns_path), &netns);
+        let path_visible = visible.is_some();
+        let netns_path = visible.unwrap_or_else(|| Path::new(&attachment.netns_path).to_owned());
         let record = Record {
             sandbox: sandbox.clone(),
             pod: who,
@@ -137,6 +141,8 @@ impl Agent {
             netns_ino: netns.id().ino,
             decision: None,
             set: Applied::Nothing,
+            adopted: false,
+            node_addresses: None,
         };
         self.store.save(&record)?;
         let pod = Arc::new(Pod::new(PodState::new(record, netns, path_visible), &self.options.node));
@@ -212,6 +218,10 @@ impl Agent {
         let mut removed = 0;
         for pod in pods {
             let mut state = pod.state.lock().await;
+            if state.record.adopted {
+                // Whether the runtime means it can't be told for certain; it is forgotten when its namespace is gone.
+                continue;
+            }
             let sandbox = state.record.sandbox.clone();
             let is_valid = |interface: &String| {
                 valid.iter().any(|v| v.container_id == sandbox.as_str() && v.interface == *interface)

@@ -30,6 +30,12 @@ pub struct Record {
     pub decision: Option<Decision>,
     /// What the namespace holds of ours, as of the last change.
     pub set: Applied,
+    /// Found running, not brought by the plugin: the runtime may know the sandbox by another name.
+    #[serde(default)]
+    pub adopted: bool,
+    /// Where the node's own traffic to the pod comes from; none until it was looked up.
+    #[serde(default)]
+    pub node_addresses: Option<Vec<IpAddr>>,
 }
 
 /// Which rules a namespace holds.

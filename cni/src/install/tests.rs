@@ -31,7 +31,7 @@ fn appended_to_the_first_chain_and_taken_out_again() {
     std::fs::write(&second, CHAIN).unwrap();
     std::fs::set_permissions(&first, std::fs::Permissions::from_mode(0o600)).unwrap();
 
-    assert_eq!(install(dir.path(), &settings()).unwrap(), first);
+    assert_eq!(install(dir.path(), &settings()).unwrap(), Installed { file: first.clone(), changed: true });
     let chain = json(&first);
     assert_eq!(chain["plugins"][2], json!({"type": "weft-cni", "timeoutSeconds": 20}));
     assert_eq!((&chain["x"], &chain["plugins"][0]["mtu"]), (&json!(1), &json!(1500)));
@@ -39,7 +39,7 @@ fn appended_to_the_first_chain_and_taken_out_again() {
     assert_eq!(json(&second), serde_json::from_str::<Value>(CHAIN).unwrap());
 
     let before = std::fs::metadata(&first).unwrap().modified().unwrap();
-    install(dir.path(), &settings()).unwrap();
+    assert!(!install(dir.path(), &settings()).unwrap().changed);
     assert_eq!(std::fs::metadata(&first).unwrap().modified().unwrap(), before, "again: not even written");
     install(dir.path(), &Settings::new()).unwrap();
     assert_eq!(json(&first)["plugins"].as_array().unwrap().len(), 3, "an entry with other settings is replaced");
@@ -54,7 +54,7 @@ fn appended_to_the_first_chain_and_taken_out_again() {
 fn a_single_plugin_becomes_a_chain_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("10-br.conf"), SINGLE).unwrap();
-    let file = install(dir.path(), &settings()).unwrap();
+    let file = install(dir.path(), &settings()).unwrap().file;
     assert_eq!(file, dir.path().join("10-br.conflist"));
     let chain = json(&file);
     assert_eq!((&chain["cniVersion"], &chain["name"]), (&json!("0.4.0"), &json!("br")));
@@ -88,11 +88,15 @@ fn the_binary_is_replaced_while_it_may_run() {
     let dir = tempfile::tempdir().unwrap();
     let binary = dir.path().join("new");
     std::fs::write(&binary, "v1").unwrap();
-    let target = install_binary(&binary, dir.path()).unwrap();
+    let target = install_binary(&binary, dir.path()).unwrap().file;
+    assert!(!install_binary(&binary, dir.path()).unwrap().changed);
     let old = std::fs::File::open(&target).unwrap();
     std::fs::write(&binary, "v2").unwrap();
     install_binary(&binary, dir.path()).unwrap();
     assert_eq!(std::io::read_to_string(old).unwrap(), "v1", "who runs the old one keeps it");
     assert_eq!(std::fs::read_to_string(&target).unwrap(), "v2");
     assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o755);
+    remove_binary(dir.path()).unwrap();
+    remove_binary(dir.path()).unwrap();
+    assert!(!target.exists());
 }

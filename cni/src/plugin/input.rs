@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use weft_core::ids::Namespace;
 
 use crate::agent::{ENROLMENT_FILE, MISSED_DIR, PLUGIN_SOCKET, PodRef, is_container_id};
 use crate::cni::{Code, Failed};
@@ -110,6 +111,8 @@ pub struct Config {
     /// Where to leave notes for it.
     #[serde(default = "default_missed_dir")]
     pub missed_dir: PathBuf,
+    /// The mesh's own namespace: its pods are never in the mesh, and some must start before the agent can work.
+    pub mesh_namespace: Option<Namespace>,
     /// How long to wait for it, in seconds. Longer than the agent's own deadlines, shorter than the runtime's.
     #[serde(default = "default_timeout")]
     timeout_seconds: u64,

@@ -105,10 +105,13 @@ fn without_agent(
         let what = format!("the Weft agent on this node can't be asked about pod {pod}: {why}");
         Failed::new(Code::TryAgainLater, what).details(format!("{more}; see the agent (weft-cni) of this node"))
     };
-    let file = EnrolmentFile::read(&config.enrolment_file)
-        .map_err(|e| down(format!("and {} can't be read: {e}", config.enrolment_file.display())))?;
-    if !file.is_outside(&pod.namespace) {
-        return Err(down(format!("namespace {} may have pods in the mesh, so the pod waits", pod.namespace)));
+    // After a reboot of the node there is no file yet, and the proxy's pod must start all the same.
+    if config.mesh_namespace.as_ref() != Some(&pod.namespace) {
+        let file = EnrolmentFile::read(&config.enrolment_file)
+            .map_err(|e| down(format!("and {} can't be read: {e}", config.enrolment_file.display())))?;
+        if !file.is_outside(&pod.namespace) {
+            return Err(down(format!("namespace {} may have pods in the mesh, so the pod waits", pod.namespace)));
+        }
     }
     let _unheard = writeln!(log, "weft-cni: no agent ({why}); pod {pod} is in a namespace outside the mesh and passes");
     let missed = Missed {
@@ -154,6 +157,10 @@ async fn status(stdin: &[u8], log: &mut (dyn std::io::Write + Send)) -> Result<(
         Err(AskError::NoAgent(why)) => match EnrolmentFile::read(&config.enrolment_file) {
             Ok(_) => {
                 let _unheard = writeln!(log, "weft-cni: no agent ({why}); only pods outside the mesh can be added");
+                Ok(())
+            }
+            Err(_) if config.mesh_namespace.is_some() => {
+                let _unheard = writeln!(log, "weft-cni: no agent ({why}); only the mesh's own pods can be added");
                 Ok(())
             }
             Err(_) => Err(Failed::new(Code::Unavailable, format!("the Weft agent is not there: {why}"))

@@ -166,6 +166,21 @@ async fn without_an_agent_only_what_is_known_to_be_outside_passes() {
 }
 
 #[tokio::test]
+async fn after_a_reboot_the_meshs_own_pods_start_without_agent_and_file() {
+    let files = Files::new();
+    let own = environment("ADD");
+    let other =
+        Environment { args: Some("K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=dns".into()), ..environment("ADD") };
+    let config = files.config(json!({ "meshNamespace": "shop" }));
+    assert_eq!(outcome(&own, &config).await.status, 0);
+    assert_eq!(files.notes().len(), 1, "the agent takes it over");
+    assert_eq!(error(&other, &config).await.0, 11, "any other waits");
+    assert_eq!(outcome(&environment("STATUS"), &config).await.status, 0, "or the proxy's pod would never come");
+    let (code, _) = error(&own, &files.config(json!({ "meshNamespace": "shop-2" }))).await;
+    assert_eq!(code, 11, "only that namespace");
+}
+
+#[tokio::test]
 async fn a_runtime_without_kubernetes_names_the_container() {
     let files = Files::new();
     let environment = Environment { args: None, ..environment("ADD") };

@@ -79,6 +79,17 @@ impl fmt::Display for Drift {
     }
 }
 
+/// What a namespace holds of ours, as somebody finds it who doesn't know what was set there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// [`RuleSet::Closed`]
+    Closed,
+    /// A table of ours that redirects, or that somebody changed.
+    Other,
+}
+
 /// Executes rule sets. Knows how the local nft lists each set, so that a listing can be compared.
 #[derive(Debug)]
 pub struct Rules {
@@ -132,6 +143,18 @@ impl Rules {
         }
         Routes::open(netns)?.verify(&mut drift).await?;
         Ok(drift)
+    }
+
+    /// What there is.
+    ///
+    /// # Errors
+    /// When the namespace can't be read.
+    pub async fn held(&self, netns: &Netns) -> Result<Held, RulesError> {
+        match self.nft.list(netns).await? {
+            None => Ok(Held::Nothing),
+            Some(listing) if listing == self.reference(RuleSet::Closed).await? => Ok(Held::Closed),
+            Some(_) => Ok(Held::Other),
+        }
     }
 
     /// Takes everything of ours away. Idempotent; tries both halves even if one fails.

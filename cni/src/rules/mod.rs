@@ -39,7 +39,7 @@ mod apply;
 mod nft;
 mod routes;
 
-pub use apply::{Drift, Rules, RulesError};
+pub use apply::{Drift, Held, Rules, RulesError};
 
 /// The table that holds every rule of ours.
 pub const TABLE: &str = "weft";

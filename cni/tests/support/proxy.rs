@@ -1,5 +1,7 @@
 //! A node proxy that opens listeners in the pods it is given, and nothing else.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,6 +34,15 @@ impl Drop for FakeProxy {
 impl FakeProxy {
     /// Connects once the agent listens. Refuses pods with `refuse` when it is given.
     pub async fn connect(socket: &Path, refuse: Option<&'static str>) -> Result<Self> {
+        Self::start(socket, refuse, false).await
+    }
+
+    /// As a proxy whose configuration names nothing: what leaves a pod goes where it was going.
+    pub async fn relaying(socket: &Path) -> Result<Self> {
+        Self::start(socket, None, true).await
+    }
+
+    async fn start(socket: &Path, refuse: Option<&'static str>, relays: bool) -> Result<Self> {
         let link = crate::support::soon("the agent listens", async {
             loop {
                 match SeqPacket::connect(socket) {
@@ -45,7 +56,7 @@ impl FakeProxy {
         say(&link, wire::to_agent::Kind::Hello(hello)).await?;
         let pods = Arc::<Mutex<Pods>>::default();
         let (moved, changed) = watch::channel(0);
-        let task = tokio::spawn(serve(link, pods.clone(), refuse, moved)).abort_handle();
+        let task = tokio::spawn(serve(link, pods.clone(), refuse, relays, moved)).abort_handle();
         Ok(Self { pods, changed, task })
     }
 
@@ -62,7 +73,14 @@ impl FakeProxy {
     }
 }
 
-async fn serve(link: SeqPacket, pods: Arc<Mutex<Pods>>, refuse: Option<&str>, moved: watch::Sender<u32>) -> Result<()> {
+async fn serve(
+    link: SeqPacket,
+    pods: Arc<Mutex<Pods>>,
+    refuse: Option<&str>,
+    relays: bool,
+    moved: watch::Sender<u32>,
+) -> Result<()> {
+    let mut relaying = BTreeMap::new();
     while let Some(message) = link.recv(1).await? {
         let from = wire::FromAgent::decode(message.bytes.as_slice())?;
         let mut error = String::new();
@@ -73,12 +91,19 @@ async fn serve(link: SeqPacket, pods: Arc<Mutex<Pods>>, refuse: Option<&str>, mo
                     let netns = Netns::from_fd(message.fds.into_iter().next().context("a namespace")?)?;
                     // What is there is closed first: the ports are the same.
                     pods.lock().expect("not poisoned").remove(&workload.sandbox);
-                    let listeners = listen(&netns)?;
+                    drop(relaying.remove(&workload.sandbox));
+                    let mut listeners = listen(&netns)?;
+                    if relays {
+                        let mut tasks = tokio::task::JoinSet::new();
+                        tasks.spawn(relay(listeners.remove(0), netns.clone()));
+                        relaying.insert(workload.sandbox.clone(), tasks);
+                    }
                     pods.lock().expect("not poisoned").insert(workload.sandbox.clone(), (workload, netns, listeners));
                 }
             },
             wire::from_agent::Kind::Remove(removal) => {
                 pods.lock().expect("not poisoned").remove(&removal.sandbox);
+                relaying.remove(&removal.sandbox);
             }
             wire::from_agent::Kind::SnapshotSent(_) => {}
         }
@@ -86,6 +111,19 @@ async fn serve(link: SeqPacket, pods: Arc<Mutex<Pods>>, refuse: Option<&str>, mo
         moved.send_modify(|n| *n += 1);
     }
     Ok(())
+}
+
+async fn relay(listener: tokio::net::TcpListener, netns: Netns) -> Result<()> {
+    let mut streams = tokio::task::JoinSet::new();
+    loop {
+        let (mut from, _) = listener.accept().await?;
+        let netns = netns.clone();
+        streams.spawn(async move {
+            let to = weft_sys::sock::original_dst(&from)?;
+            let mut to = crate::support::dial_marked(&netns, None, to).await?;
+            anyhow::Ok(tokio::io::copy_bidirectional(&mut from, &mut to).await?)
+        });
+    }
 }
 
 /// Two proxies share the ports, as in a replacement, hence `reuse_port`.
