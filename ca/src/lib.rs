@@ -26,7 +26,6 @@ mod local;
 mod material;
 pub mod metrics;
 mod rotate;
-mod serve;
 mod server;
 mod service;
 mod state;
@@ -38,9 +37,9 @@ pub use error::{AuthorityError, IssueError};
 pub use local::{InvalidDnsName, LocalSource, ServerSource, dns_name};
 pub use rotate::{InvalidStep, RotateError, Stage, Step};
 pub use rustls_pki_types::DnsName;
-pub use serve::{TlsIo, control_incoming};
 pub use server::{ServeError, ServerIdentity, serve};
 pub use service::{CaService, ServiceSettings};
+pub use weft_control::{TlsIo, control_incoming};
 
 #[cfg(test)]
 mod tests;

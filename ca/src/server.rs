@@ -12,8 +12,8 @@ use weft_tls::{CertManager, CertStore, ControlServer, HandshakeError, ManagerSet
 
 use crate::authority::Authority;
 use crate::local::ServerSource;
-use crate::serve::control_incoming;
 use crate::service::CaService;
+use weft_control::control_incoming;
 
 /// How long the first certificate may take; it is made in this process.
 const FIRST: Duration = Duration::from_secs(10);

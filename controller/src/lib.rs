@@ -1,4 +1,6 @@
 //! Watches Kubernetes or a directory, computes configuration and status, serves delta xDS.
 
 pub mod dns;
+pub mod kubernetes;
+mod publish;
 pub mod standalone;

@@ -20,7 +20,6 @@ pub mod connect;
 pub mod control;
 pub mod handover;
 pub mod identify;
-pub mod identity_client;
 pub mod inpod;
 pub mod observe;
 mod pipeline;

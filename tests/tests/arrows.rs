@@ -16,7 +16,8 @@ const MAX_LINES: usize = 600;
 /// What is deployed. None depends on another: what they share is a crate.
 const DEPLOYABLES: [&str; 4] = ["weft-node-proxy", "weft-controller", "weft-ca", "weft-cni"];
 /// Who must never see what, however far behind.
-const NEVER: [(&str, &[&str]); 8] = [
+const NEVER: [(&str, &[&str]); 9] = [
+    ("weft-control", &["weft-k8s", "weft-xds", "weft-hbone", "kube", "k8s-openapi"]),
     ("weft-node-proxy", &["kube", "kube-core", "kube-client", "k8s-openapi", "gateway-api", "weft-k8s", "weft-kube"]),
     ("weft-controller", &["weft-hbone"]),
     ("weft-k8s", &["weft-xds", "weft-hbone", "weft-tls", "kube-client"]),

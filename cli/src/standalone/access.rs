@@ -60,7 +60,7 @@ impl NodeAccess {
 impl Access for NodeAccess {
     type Client = NodeName;
 
-    fn admit(&self, metadata: &MetadataMap, _extensions: &tonic::Extensions) -> Result<NodeName, Status> {
+    async fn admit(&self, metadata: &MetadataMap, _extensions: &tonic::Extensions) -> Result<NodeName, Status> {
         let token = bearer(metadata).ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
         self.tokens.node_of(token).ok_or_else(|| Status::unauthenticated("the token is not valid"))
     }

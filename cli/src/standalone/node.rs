@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_cni::agent::{Agent, AgentOptions};
 use weft_cni::install::install;
+use weft_control::{channel, token_file};
 use weft_controller::dns::{Resolver, upstreams_of};
 use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
-use weft_node_proxy::control::{channel, token_file};
 use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
 
 use super::files::Credentials;

@@ -16,8 +16,8 @@ use weft_api::weft::node::v1 as wire;
 use weft_api::weft::node::v1::nodes_client::NodesClient;
 use weft_cni::agent::{Decision, Enrolled, EnrolmentSource, LocalPod, Outside, PodRef, Protection, Undecided};
 use weft_cni::rules::OlderFlows;
+use weft_control::{TokenSource, authorize};
 use weft_core::ids::{Namespace, SandboxId};
-use weft_node_proxy::control::{TokenSource, authorize};
 
 use super::sleep_until;
 

@@ -9,18 +9,16 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use weft_core::change::Change;
 use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
-use weft_core::wire;
 use weft_k8s::index::{IndexConfig, Output};
 use weft_k8s::object::{Object, ObjectRef, StatusUpdate};
 use weft_xds::server::Publisher;
-use weft_xds::{Encoded, ResourceName, TypeUrl, Update};
 
 use super::command::{Command, EnrolmentView, PrimaryHandle};
 use super::tokens::write_private;
 use super::world::{Saved, World};
+use crate::publish::encode;
 
 /// How long a node may be away before its pods count as not ready; as long as Kubernetes waits.
 const NODE_GRACE: Duration = Duration::from_secs(40);
@@ -182,16 +180,6 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-fn encode(change: &Change) -> Update {
-    let name = |key| ResourceName::new(TypeUrl::new(wire::type_url(key)), wire::name(key));
-    match change {
-        Change::Upsert(resource) => {
-            Update::Set(Encoded { name: name(&resource.key()), body: wire::encode(resource).into() })
-        }
-        Change::Remove(key) => Update::Remove(name(key)),
-    }
-}
-
 fn read_saved(file: &Path) -> anyhow::Result<Saved> {
     match std::fs::read(file) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
@@ -208,9 +196,11 @@ fn save(file: &Path, saved: &Saved) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::standalone::{Attachment, Verdict};
-    use weft_core::change::ResourceKey;
+    use weft_core::change::{Change, ResourceKey};
     use weft_core::ids::{Port, ServiceKey, ServicePortKey};
+    use weft_core::wire;
     use weft_k8s::parse;
+    use weft_xds::Update;
 
     const MANIFESTS: &str = r#"
 apiVersion: v1

@@ -53,12 +53,15 @@ pub enum ReviewError {
     Unavailable(String),
 }
 
+/// When it was asked, and what the answer was.
+type Remembered = (Instant, Result<Reviewed, String>);
+
 /// Asks the API server, and remembers its answers for 10 seconds.
 #[derive(Debug)]
 pub struct Reviewer {
     client: ClientBox,
     audience: String,
-    cache: Mutex<HashMap<[u8; 32], (Instant, Result<Reviewed, String>)>>,
+    cache: Mutex<HashMap<[u8; 32], Remembered>>,
     turns: Semaphore,
 }
 

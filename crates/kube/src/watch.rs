@@ -111,8 +111,11 @@ where
     }
 
     async fn failed(&mut self, error: &watcher::Error) {
-        let gone = matches!(status(error), Some(status) if status.code == 410);
-        if matches!(error, watcher::Error::WatchStartFailed(_)) {
+        let code = status(error).map(|status| status.code);
+        let gone = code == Some(410);
+        // A server that is away or busy still knows where it was; one that says no (504: a version of the future) may not.
+        let says_no = code.is_some_and(|code| code == 504 || (400..500).contains(&code) && code != 429);
+        if says_no && matches!(error, watcher::Error::WatchStartFailed(_)) {
             self.failures.to_resume += 1;
         }
         if gone {
@@ -242,6 +245,25 @@ mod tests {
         let next = stream.next().await.unwrap();
         let next = if next == "+b" { stream.next().await.unwrap() } else { next };
         assert_eq!(next, r#"all ["a", "b"]"#);
+    }
+
+    /// A list of everything by everybody is what a server that comes back can do with least.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_was_away_is_not_asked_for_everything() {
+        let api = FakeApi::new();
+        put(&api, "a");
+        let mut stream = start(&api);
+        assert_eq!(stream.next().await.unwrap(), r#"all ["a"]"#);
+        let left = AtomicU32::new(8);
+        api.answer(move |request| {
+            let down = request.is_watch()
+                && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+            down.then(|| Reply::error(503, "ServiceUnavailable"))
+        });
+        api.disconnect(true);
+        put(&api, "b");
+        assert_eq!(stream.next().await.unwrap(), "+b");
+        assert_eq!(api.requests().iter().filter(|r| !r.is_watch()).count(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -54,7 +54,7 @@ struct Door(mpsc::UnboundedSender<Event>);
 impl Access for Door {
     type Client = ();
 
-    fn admit(&self, metadata: &MetadataMap, _: &tonic::Extensions) -> Result<(), Status> {
+    async fn admit(&self, metadata: &MetadataMap, _: &tonic::Extensions) -> Result<(), Status> {
         match metadata.get("authorization") {
             Some(token) if token == "Bearer good" => Ok(()),
             _ => Err(Status::unauthenticated("no token")),

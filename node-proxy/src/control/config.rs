@@ -10,8 +10,8 @@ use weft_core::wire;
 use weft_xds::client::{Client, Handle, Rejection, Settings, Sink, Transport};
 use weft_xds::{ResourceName, TypeUrl, Update};
 
-use super::{TokenSource, authorize};
 use crate::store::ConfigSink;
+use weft_control::{TokenSource, authorize};
 
 /// Follows the control plane's configuration.
 #[derive(Debug)]

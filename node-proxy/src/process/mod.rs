@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_control::{IdentityClient, channel, token_file};
 use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
 use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
@@ -28,8 +29,7 @@ pub use self::settings::{Account, ControlSettings, ProcessSettings, TelemetrySet
 pub use self::trust::keep_trust;
 use crate::admin::Admin;
 use crate::app::{Ending, Proxy, Sources};
-use crate::control::{ConfigClient, channel, token_file};
-use crate::identity_client::IdentityClient;
+use crate::control::ConfigClient;
 use crate::inpod::LinkState;
 use crate::relay::http::{HttpSettings, Telemetered};
 use crate::store::{ConfigSource, SavedFile, Store};

@@ -116,6 +116,10 @@ impl Index {
         let object = object.into();
         let reference = object.reference();
         let old = self.objects.insert(reference.clone(), object.clone());
+        if old.as_ref().is_some_and(|old| old.meta().uid != object.meta().uid) {
+            // Made anew under the same name: nothing has been reported of this one.
+            self.statuses.remove(&reference);
+        }
         if old.as_ref() != Some(&object) {
             self.changed(&reference, old.as_ref(), Some(&object));
         }
@@ -137,6 +141,24 @@ impl Index {
         }
         let gone: Vec<_> = self.of_kind(kind).map(|(r, _)| r.clone()).filter(|r| !seen.contains(r)).collect();
         gone.iter().for_each(|reference| self.delete(reference));
+    }
+
+    /// Replaces the mesh-wide settings; takes effect with the next [`Index::commit`].
+    pub fn set_mesh(&mut self, mesh: MeshConfig) {
+        if self.config.mesh != mesh {
+            self.config.mesh = mesh;
+            self.dirty.config = true;
+        }
+    }
+
+    /// The mesh-wide settings.
+    pub fn mesh(&self) -> &MeshConfig {
+        &self.config.mesh
+    }
+
+    /// The status of one object as it was reported last, with the generation that was looked at.
+    pub fn status(&self, reference: &ObjectRef) -> Option<(i64, &ObjectStatus)> {
+        self.statuses.get(reference).map(|(generation, status)| (*generation, status))
     }
 
     /// An object.

@@ -4,6 +4,7 @@
 //! own serde types: one set of parent, backend and filter types for all five kinds, lenient where a wrong value
 //! must cost one rule and not the object (enumerations and numbers are checked by the translation).
 
+mod merge;
 pub mod policy;
 pub mod route;
 mod status;

@@ -1,6 +1,7 @@
 //! Statuses as values; whoever writes them adds `lastTransitionTime` and keeps other controllers' entries.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::ObjectRef;
 use super::policy::TargetRef;
@@ -40,6 +41,22 @@ impl Condition {
     /// A condition.
     pub fn new(kind: ConditionType, status: bool, reason: &str, message: impl Into<String>) -> Self {
         Self { kind, status, reason: reason.into(), message: message.into() }
+    }
+
+    /// The condition as the API has it. It keeps the `lastTransitionTime` it has among those of `before` unless its
+    /// status is another; `now` is in RFC 3339.
+    pub fn to_json(&self, generation: i64, before: &[Value], now: &str) -> Value {
+        let status = if self.status { "True" } else { "False" };
+        let is_same = |o: &&Value| o.get("type") == Some(&json!(self.kind)) && o.get("status") == Some(&json!(status));
+        let since = before.iter().find(is_same).and_then(|o| o.get("lastTransitionTime")?.as_str());
+        json!({
+            "type": self.kind,
+            "status": status,
+            "observedGeneration": generation,
+            "lastTransitionTime": since.unwrap_or(now),
+            "reason": self.reason,
+            "message": self.message,
+        })
     }
 }
 

@@ -296,10 +296,39 @@ fn policy(kind: Kind, value: &Value, why: &str) -> Option<Object> {
     }
 }
 
-/// Reads an object that an API server has already checked, leniently: fields it does not know are left out.
+/// An object that an API server has already checked.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The object; a policy that can't be read in full is one that denies.
+    pub object: Object,
+    /// Fields that are not known here, as `spec.rules[0].cors`: what they ask for isn't done.
+    pub unknown: Vec<String>,
+}
+
+/// Reads an object that an API server has already checked, leniently: fields that are not known here are named. In a
+/// policy such a field may be a condition, so the policy then denies ([`UNREADABLE`]).
 ///
 /// # Errors
-/// The deserializer's, for kinds that are not policies; a policy that can't be read becomes one that denies.
-pub fn decode_policy_or_error(kind: Kind, value: &Value) -> Result<Object, serde_json::Error> {
-    Object::deserialize(kind, value).or_else(|e| policy(kind, value, &e.to_string()).ok_or(e))
+/// Why it can't be read, with the field, for kinds that are not policies.
+pub fn decode_checked(kind: Kind, value: &Value) -> Result<Checked, String> {
+    let mut unknown: Vec<String> = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| {
+        let steps = steps(&path);
+        // What the API server, the status's writers and kubectl add is not the author's.
+        if steps.first().is_some_and(|first| first == "spec") {
+            unknown.push(dotted(&steps));
+        }
+    };
+    let mut track = serde_path_to_error::Track::new();
+    let ignoring = serde_ignored::Deserializer::new(value, &mut note);
+    let read = Object::deserialize(kind, serde_path_to_error::Deserializer::new(ignoring, &mut track));
+    let read = read.map_err(|error| format!("{}: {error}", track.path()));
+    let why = match &read {
+        Ok(_) if unknown.is_empty() => String::new(),
+        Ok(_) => format!("{}: not known to this version", unknown.join(", ")),
+        Err(error) => error.clone(),
+    };
+    let denying = if why.is_empty() { None } else { policy(kind, value, &why) };
+    let object = denying.map_or(read, Ok)?;
+    Ok(Checked { object, unknown })
 }

@@ -12,7 +12,7 @@ pub mod yaml;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use decode::decode_policy_or_error;
+pub use decode::{Checked, decode_checked};
 pub use finding::{Finding, Severity};
 
 use crate::index::{Index, IndexConfig};

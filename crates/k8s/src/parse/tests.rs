@@ -1,6 +1,7 @@
 //! Bad input: each says which object and field, what is wrong and what to do.
 
 use super::*;
+use crate::object::Kind;
 
 const ROUTE: &str =
     "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata:\n  name: r\n  namespace: shop\nspec:\n";
@@ -274,4 +275,31 @@ fn anchors_merges_json_and_lists_are_read() {
         r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}"#;
     assert_eq!(parse("f.json", json).objects.len(), 1);
     assert!(parse("f.yaml", "---\n# only a comment\n---\n").objects.is_empty());
+}
+
+#[test]
+fn what_an_api_server_checked_is_read_leniently_but_a_policy_is_not() {
+    let read = |kind: Kind, spec: serde_json::Value| {
+        let value = serde_json::json!({ "metadata": { "name": "a", "namespace": "shop", "x": 1 }, "spec": spec });
+        decode_checked(kind, &value)
+    };
+    let route =
+        serde_json::json!({ "rules": [{ "newThing": { "a": 1 }, "backendRefs": [{ "name": "b", "other": 1 }] }] });
+    let checked = read(Kind::HttpRoute, route).unwrap();
+    assert_eq!(checked.unknown, ["spec.rules[0].newThing", "spec.rules[0].backendRefs[0].other"]);
+    let wrong = read(Kind::HttpRoute, serde_json::json!({ "rules": "none" })).unwrap_err();
+    assert!(wrong.starts_with("spec.rules: "), "{wrong}");
+
+    let unreadable = |checked: &Checked| {
+        let why = checked.object.meta().annotations.as_ref().and_then(|a| a.get(crate::translate::authz::UNREADABLE));
+        why.cloned().unwrap_or_default()
+    };
+    let good = serde_json::json!({ "action": "ALLOW", "rules": [{ "from": [{ "namespaces": ["a"] }] }] });
+    assert_eq!(unreadable(&read(Kind::AuthorizationPolicy, good).unwrap()), "");
+    let newer =
+        serde_json::json!({ "action": "ALLOW", "rules": [{ "from": [{ "namespaces": ["a"], "regions": ["b"] }] }] });
+    let denying = read(Kind::AuthorizationPolicy, newer).unwrap();
+    assert!(unreadable(&denying).contains("spec.rules[0].from[0].regions"), "{}", unreadable(&denying));
+    let wrong = read(Kind::MeshPolicy, serde_json::json!({ "mode": "Strictish" })).unwrap();
+    assert!(unreadable(&wrong).contains("spec.mode"));
 }

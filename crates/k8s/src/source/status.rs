@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::state::write_whole;
-use crate::object::{CONTROLLER_NAME, Condition, GATEWAY_GROUP, ObjectRef, ObjectStatus, StatusUpdate};
+use crate::object::{ObjectRef, StatusUpdate};
 
 /// Longest file name of the usual file systems, with room for a temporary name.
 const MAX_NAME: usize = 220;
@@ -84,68 +84,4 @@ fn document(update: &StatusUpdate, before: Option<&Value>, now: &str) -> Value {
         "metadata": metadata,
         "status": update.status.to_json(update.generation, before.and_then(|b| b.get("status")), now),
     })
-}
-
-impl ObjectStatus {
-    /// The `status` of an object, as the API has it: our entries only. A condition keeps the
-    /// `lastTransitionTime` it has in `before` unless its status is another; `now` is in RFC 3339.
-    pub fn to_json(&self, generation: i64, before: Option<&Value>, now: &str) -> Value {
-        match self {
-            Self::Parents(parents) => {
-                let entries = parents.iter().map(|p| {
-                    let mut reference = json!(p.parent_ref);
-                    if let Some(fields) = reference.as_object_mut() {
-                        fields.entry("group").or_insert_with(|| json!(GATEWAY_GROUP));
-                        fields.entry("kind").or_insert_with(|| json!("Gateway"));
-                    }
-                    entry("parentRef", reference, &p.conditions, (generation, find(before, "parents"), now))
-                });
-                json!({ "parents": entries.collect::<Vec<_>>() })
-            }
-            Self::Ancestors(ancestors) => {
-                let entries = ancestors.iter().map(|a| {
-                    let context = (generation, find(before, "ancestors"), now);
-                    entry("ancestorRef", json!(a.ancestor_ref), &a.conditions, context)
-                });
-                json!({ "ancestors": entries.collect::<Vec<_>>() })
-            }
-        }
-    }
-}
-
-fn find<'a>(before: Option<&'a Value>, list: &str) -> &'a [Value] {
-    before.and_then(|b| b.get(list)).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn entry(
-    name: &str,
-    reference: Value,
-    conditions: &[Condition],
-    (generation, before, now): (i64, &[Value], &str),
-) -> Value {
-    let ours = |e: &&Value| e.get("controllerName").and_then(Value::as_str) == Some(CONTROLLER_NAME);
-    let old = before.iter().filter(ours).find(|e| e.get(name) == Some(&reference));
-    let since = |c: &Condition, status: &str| {
-        let list = old.and_then(|o| o.get("conditions")).and_then(Value::as_array)?;
-        let same = |o: &&Value| {
-            o.get("type") == Some(&json!(c.kind)) && o.get("status").and_then(Value::as_str) == Some(status)
-        };
-        list.iter().find(same)?.get("lastTransitionTime")?.as_str().map(str::to_owned)
-    };
-    let conditions = conditions.iter().map(|c| {
-        let status = if c.status { "True" } else { "False" };
-        json!({
-            "type": c.kind,
-            "status": status,
-            "observedGeneration": generation,
-            "lastTransitionTime": since(c, status).unwrap_or_else(|| now.to_owned()),
-            "reason": c.reason,
-            "message": c.message,
-        })
-    });
-    let mut made = serde_json::Map::new();
-    made.insert(name.to_owned(), reference);
-    made.insert("controllerName".into(), json!(CONTROLLER_NAME));
-    made.insert("conditions".into(), Value::Array(conditions.collect()));
-    Value::Object(made)
 }

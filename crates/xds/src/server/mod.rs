@@ -32,7 +32,11 @@ pub trait Access: Send + Sync + 'static {
     ///
     /// # Errors
     /// The status that ends the stream: `UNAUTHENTICATED` or `PERMISSION_DENIED`.
-    fn admit(&self, metadata: &MetadataMap, extensions: &tonic::Extensions) -> Result<Self::Client, Status>;
+    fn admit(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &tonic::Extensions,
+    ) -> impl Future<Output = Result<Self::Client, Status>> + Send;
 
     /// Whether a client may see a resource.
     fn may_see(&self, _client: &Self::Client, _type_url: &TypeUrl, _name: &str) -> bool {
@@ -84,7 +88,8 @@ impl<A: Access> AggregatedDiscoveryService for Server<A> {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let client = self.access.admit(request.metadata(), request.extensions())?;
+        let (metadata, extensions, requests) = request.into_parts();
+        let client = self.access.admit(&metadata, &extensions).await?;
         let (sender, responses) = mpsc::channel(1);
         let conversation = Conversation {
             publisher: self.publisher.clone(),
@@ -94,7 +99,7 @@ impl<A: Access> AggregatedDiscoveryService for Server<A> {
             stream: Stream::default(),
             synced: None,
         };
-        tokio::spawn(conversation.run(request.into_inner()));
+        tokio::spawn(conversation.run(requests));
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
 }

@@ -34,7 +34,7 @@ struct Open;
 impl Access for Open {
     type Client = ();
 
-    fn admit(&self, _: &MetadataMap, _: &tonic::Extensions) -> Result<(), Status> {
+    async fn admit(&self, _: &MetadataMap, _: &tonic::Extensions) -> Result<(), Status> {
         Ok(())
     }
 

@@ -309,3 +309,23 @@ fn a_service_that_comes_later_completes_the_route() {
     let out = index.commit();
     assert!(out.changes.iter().any(|c| matches!(c, Change::Remove(ResourceKey::Rule(_)))));
 }
+
+/// A watch may tell of a deletion and a new object of the same name as one change.
+#[test]
+fn an_object_made_anew_under_its_name_is_reported_anew() {
+    let route = |uid: &str| {
+        let text = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+            metadata: {{name: r, namespace: shop, generation: 1, uid: {uid}}}\n\
+            spec: {{parentRefs: [{{group: '', kind: Service, name: cart}}]}}"
+        );
+        objects(&text).remove(0)
+    };
+    let (mut index, _) = index(SHOP);
+    for uid in ["u1", "u2"] {
+        index.apply(route(uid));
+        assert_eq!(index.commit().statuses.len(), 1, "{uid}");
+        index.apply(route(uid));
+        assert!(index.commit().is_empty());
+    }
+}

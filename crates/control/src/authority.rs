@@ -1,7 +1,7 @@
-//! How the proxy gets its workloads' certificates and the trust bundle: the client of the certificate authority.
+//! How a component gets certificates and the trust bundle: the client of the certificate authority.
 //!
-//! The proxy proves itself with its node's token over TLS whose server is known beforehand; the authority decides which
-//! identities the node may have. Bundles come on a stream, and with each certificate, so that a certificate of a new
+//! A caller proves itself with its token over TLS whose server is known beforehand; the authority decides which
+//! identities it may have: a node those of its workloads, any other its own. Bundles come on a stream, and with each certificate, so that a certificate of a new
 //! root is never used before the root itself is trusted.
 
 use std::fmt;
@@ -18,7 +18,7 @@ use weft_tls::{
     TrustStore,
 };
 
-use crate::control::{TokenSource, authorize, channel};
+use crate::channel::{TokenSource, authorize, channel};
 
 /// The largest answer read, in bytes: a chain and a bundle with room for large keys and many roots.
 const MAX_ANSWER: usize = 1024 * 1024;

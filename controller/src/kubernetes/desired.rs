@@ -1,0 +1,157 @@
+//! What the status of an object is to be.
+
+use serde_json::{Value, json};
+use weft_k8s::object::{CONTROLLER_NAME, Condition, ConditionType, ObjectStatus};
+
+/// The controller name of the `XMesh` that is ours.
+pub const MESH_CONTROLLER_NAME: &str = "weftmesh.io/mesh-controller";
+
+/// The features of the mesh that are there, by name, as the Gateway API wants them sorted. Besides those of the mesh
+/// they are the ones of routes that its mesh tests ask for.
+pub const MESH_FEATURES: [&str; 17] = [
+    "GRPCRoute",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteParentRefPort",
+    "HTTPRouteResponseHeaderModification",
+    "Mesh",
+    "MeshClusterIPMatching",
+    "MeshConsumerRoute",
+    "MeshHTTPRouteBackendRequestHeaderModification",
+    "MeshHTTPRouteNamedRouteRule",
+    "MeshHTTPRouteQueryParamMatching",
+    "MeshHTTPRouteRedirectPath",
+    "MeshHTTPRouteRedirectPort",
+    "MeshHTTPRouteRewritePath",
+    "MeshHTTPRouteSchemeRedirect",
+];
+
+/// What the status of an object is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Desired {
+    /// Entries of ours in a list that others write to, too.
+    Entries(ObjectStatus),
+    /// One condition, and the names of what is supported, if any are claimed.
+    Condition(Condition, &'static [&'static str]),
+}
+
+impl Desired {
+    /// For a GatewayClass or an XMesh; `None` if it is another controller's.
+    pub fn of_class(spec: &Value, is_mesh: bool) -> Option<Self> {
+        let (name, features): (_, &'static [_]) =
+            if is_mesh { (MESH_CONTROLLER_NAME, &MESH_FEATURES) } else { (CONTROLLER_NAME, &[]) };
+        if spec.get("controllerName").and_then(Value::as_str) != Some(name) {
+            return None;
+        }
+        let accepted = |status, reason, message: &str| Condition::new(ConditionType::Accepted, status, reason, message);
+        let condition = match (spec.get("parametersRef").is_some_and(|p| !p.is_null()), is_mesh) {
+            (true, _) => accepted(
+                false,
+                "InvalidParameters",
+                "spec.parametersRef: no kind of parameters is supported; remove it",
+            ),
+            (false, true) => accepted(true, "Accepted", "Served by Weft"),
+            (false, false) => accepted(
+                true,
+                "Accepted",
+                "Known to Weft. This version serves routes of Services; it does not serve Gateways yet",
+            ),
+        };
+        Some(Self::Condition(condition, features))
+    }
+
+    /// The fields of `status` to be written over `current`, or `None` if it is as it should be. `now` in RFC 3339.
+    pub fn merge(&self, generation: i64, current: Option<&Value>, now: &str) -> Option<Value> {
+        match self {
+            Self::Entries(status) => status.merge(generation, current, now),
+            Self::Condition(condition, features) => merge_condition(condition, features, generation, (current, now)),
+        }
+    }
+
+    /// What is refused, as reason and message of an Event.
+    pub fn refusals(&self) -> Vec<(String, String)> {
+        let conditions: Vec<&Condition> = match self {
+            Self::Entries(ObjectStatus::Parents(parents)) => parents.iter().flat_map(|p| &p.conditions).collect(),
+            Self::Entries(ObjectStatus::Ancestors(all)) => all.iter().flat_map(|a| &a.conditions).collect(),
+            Self::Condition(condition, _) => vec![condition],
+        };
+        let bad = |c: &&&Condition| match c.kind {
+            ConditionType::Accepted | ConditionType::ResolvedRefs => !c.status,
+            ConditionType::PartiallyInvalid | ConditionType::PartiallyEnforced => c.status,
+        };
+        let mut found: Vec<_> = conditions.iter().filter(bad).map(|c| (c.reason.clone(), c.message.clone())).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
+fn merge_condition(
+    condition: &Condition,
+    features: &[&str],
+    generation: i64,
+    (current, now): (Option<&Value>, &str),
+) -> Option<Value> {
+    let list = |field: &str| current.and_then(|c| c.get(field)).and_then(Value::as_array).cloned();
+    let before = list("conditions").unwrap_or_default();
+    let wanted = condition.to_json(generation, &before, now);
+    let mut after = before.clone();
+    match after.iter_mut().find(|c| c.get("type") == wanted.get("type")) {
+        Some(place) => *place = wanted,
+        None => after.push(wanted),
+    }
+    let names: Vec<Value> = features.iter().map(|name| json!({ "name": name })).collect();
+    let claimed = list("supportedFeatures").unwrap_or_default();
+    if after == before && (names.is_empty() || claimed == names) {
+        return None;
+    }
+    let mut status = json!({ "conditions": after });
+    if let Some(fields) = status.as_object_mut().filter(|_| !names.is_empty()) {
+        fields.insert("supportedFeatures".into(), Value::Array(names));
+    }
+    Some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-21T12:00:00Z";
+
+    #[test]
+    fn a_class_of_ours_is_accepted_and_claims_nothing() {
+        assert_eq!(Desired::of_class(&json!({ "controllerName": "example.com/other" }), false), None);
+        let class = Desired::of_class(&json!({ "controllerName": CONTROLLER_NAME }), false).unwrap();
+        let pending = json!({ "conditions": [
+            { "type": "Accepted", "status": "Unknown", "reason": "Pending", "lastTransitionTime": "1970-01-01T00:00:00Z" },
+            { "type": "SupportedVersion", "status": "True" },
+        ] });
+        let status = class.merge(3, Some(&pending), NOW).unwrap();
+        let first = &status["conditions"][0];
+        assert_eq!((&first["status"], &first["observedGeneration"]), (&json!("True"), &json!(3)));
+        assert_eq!(first["lastTransitionTime"], NOW);
+        assert_eq!(status["conditions"][1], pending["conditions"][1]);
+        assert!(status.get("supportedFeatures").is_none());
+        assert_eq!(class.merge(3, Some(&status), "later"), None);
+        assert!(class.merge(4, Some(&status), "later").is_some(), "the generation is part of it");
+        assert!(class.refusals().is_empty());
+    }
+
+    #[test]
+    fn a_mesh_of_ours_tells_its_features_and_parameters_are_refused() {
+        assert!(MESH_FEATURES.is_sorted());
+        let spec = json!({ "controllerName": MESH_CONTROLLER_NAME });
+        let mesh = Desired::of_class(&spec, true).unwrap();
+        let status = mesh.merge(1, None, NOW).unwrap();
+        assert_eq!(status["supportedFeatures"].as_array().unwrap().len(), MESH_FEATURES.len());
+        assert_eq!(mesh.merge(1, Some(&status), "later"), None);
+        let spec = json!({ "controllerName": MESH_CONTROLLER_NAME, "parametersRef": { "name": "x" } });
+        let refused = Desired::of_class(&spec, true).unwrap();
+        assert_eq!(refused.refusals()[0].0, "InvalidParameters");
+        let before = status["conditions"][0]["lastTransitionTime"].clone();
+        let after = refused.merge(1, Some(&status), "2027-01-01T00:00:00Z").unwrap();
+        assert_ne!(after["conditions"][0]["lastTransitionTime"], before);
+    }
+}

@@ -1,0 +1,223 @@
+//! Watches every subject for ever and tells what is there, as [`Fact`]s.
+
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use weft_kube::kube::core::{ApiResource, ClusterResourceScope, DynamicObject};
+use weft_kube::kube::runtime::watcher::Config;
+use weft_kube::kube::{Api, Client, Resource};
+use weft_kube::{Watched, watch};
+
+use super::seen::Seen;
+use super::subject::{Origin, Subject};
+
+/// How often an older API server is asked whether it has a newer kind now.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// How long such a question may take, and the pause after it failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Something that is known of the cluster.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// The cluster doesn't have this kind (any more).
+    Absent(Subject),
+    /// All objects of a kind; others are gone. With the version that is read.
+    Listed(Subject, ApiResource, Vec<Seen>),
+    /// A new or changed object.
+    Applied(Subject, Seen),
+    /// An object that is gone.
+    Deleted(Subject, Seen),
+}
+
+/// Watches all subjects; the receiver's end is the watches' end.
+pub fn start(client: &Client, sender: &mpsc::Sender<Fact>) {
+    for subject in Subject::ALL {
+        let (client, sender) = (client.clone(), sender.clone());
+        tokio::spawn(async move {
+            match subject.origin() {
+                Origin::BuiltIn => forward(facts(&client, subject, "v1"), &sender).await,
+                Origin::Newer => follow_newer(&client, subject, &sender).await,
+                Origin::Custom => follow_custom(&client, subject, &sender).await,
+            }
+        });
+    }
+}
+
+/// The objects of a subject in one version.
+fn facts(client: &Client, subject: Subject, version: &str) -> BoxStream<'static, Fact> {
+    let resource = subject.resource(version);
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let read = move |object| Seen::of(subject, object);
+    let fact = move |watched| match watched {
+        Watched::Restarted(all) => Fact::Listed(subject, resource.clone(), all.into_iter().map(read).collect()),
+        Watched::Applied(one) => Fact::Applied(subject, read(one)),
+        Watched::Deleted(one) => Fact::Deleted(subject, read(one)),
+    };
+    watch(api, Config::default()).map(fact).boxed()
+}
+
+async fn forward(mut facts: impl Stream<Item = Fact> + Unpin, sender: &mpsc::Sender<Fact>) {
+    while let Some(fact) = facts.next().await {
+        if sender.send(fact).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn follow_newer(client: &Client, subject: Subject, sender: &mpsc::Sender<Fact>) {
+    let version = subject.versions().first().copied().unwrap_or("v1");
+    let resource = subject.resource(version);
+    let mut said = false;
+    loop {
+        let asked = client.list_api_group_resources(&resource.api_version);
+        let pause = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(list)) if list.resources.iter().any(|r| r.name == resource.plural) => {
+                return forward(facts(client, subject, version), sender).await;
+            }
+            Ok(Ok(_)) => ASK_AGAIN,
+            Ok(Err(weft_kube::kube::Error::Api(status))) if status.code == 404 => ASK_AGAIN,
+            Ok(Err(error)) => {
+                tracing::warn!(kind = subject.kind(), %error, "the API server can't say whether it has this kind");
+                PATIENCE
+            }
+            Err(_elapsed) => PATIENCE,
+        };
+        if pause == ASK_AGAIN && !std::mem::replace(&mut said, true) {
+            tracing::info!(kind = subject.kind(), "this API server doesn't have the kind");
+            if sender.send(Fact::Absent(subject)).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! { () = tokio::time::sleep(pause) => {}, () = sender.closed() => return }
+    }
+}
+
+/// Follows the CustomResourceDefinition, and while there is one its objects, in the best version that is served.
+async fn follow_custom(client: &Client, subject: Subject, sender: &mpsc::Sender<Fact>) {
+    let name = format!("{}.{}", subject.plural(), subject.group());
+    let config = Config::default().fields(&format!("metadata.name={name}"));
+    let mut definitions = watch(Api::<Definition>::all(client.clone()), config).boxed();
+    let mut objects = futures::stream::pending().boxed();
+    let mut known: Option<Option<&'static str>> = None;
+    loop {
+        let fact = tokio::select! {
+            // Of a kind that has gone nothing more is to be told.
+            biased;
+            definition = definitions.next() => {
+                let served = match definition {
+                    Some(Watched::Restarted(all)) => all.iter().find_map(|d| d.best(subject)),
+                    Some(Watched::Applied(one)) => one.best(subject),
+                    Some(Watched::Deleted(_)) | None => None,
+                };
+                if known == Some(served) {
+                    continue;
+                }
+                tracing::info!(definition = name, version = served.unwrap_or("none"), "kind");
+                known = Some(served);
+                match served {
+                    Some(version) => {
+                        objects = facts(client, subject, version);
+                        continue;
+                    }
+                    None => objects = futures::stream::pending().boxed(),
+                }
+                Fact::Absent(subject)
+            }
+            Some(fact) = objects.next() => fact,
+            () = sender.closed() => return,
+        };
+        if sender.send(fact).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The few fields of a CustomResourceDefinition that matter here: schemas are large.
+#[derive(Clone, Debug, Deserialize)]
+struct Definition {
+    metadata: ObjectMeta,
+    spec: DefinitionSpec,
+    #[serde(default)]
+    status: DefinitionStatus,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct DefinitionSpec {
+    #[serde(default)]
+    versions: Vec<Version>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Version {
+    name: String,
+    #[serde(default)]
+    served: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct DefinitionStatus {
+    conditions: Option<Vec<DefinitionCondition>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct DefinitionCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl Definition {
+    /// The best version that can be read now.
+    fn best(&self, subject: Subject) -> Option<&'static str> {
+        let mut conditions = self.status.conditions.iter().flatten();
+        if !conditions.any(|c| c.kind == "Established" && c.status == "True") {
+            return None;
+        }
+        let served = |version: &&&str| self.spec.versions.iter().any(|v| v.served && v.name == **version);
+        let best = subject.versions().iter().find(served).copied();
+        if best.is_none() {
+            let versions: Vec<_> = self.spec.versions.iter().map(|v| v.name.as_str()).collect();
+            let wanted = subject.versions();
+            tracing::error!(kind = subject.kind(), ?versions, ?wanted, "no version of this kind can be read");
+        }
+        best
+    }
+}
+
+impl Resource for Definition {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> std::borrow::Cow<'_, str> {
+        "CustomResourceDefinition".into()
+    }
+
+    fn group((): &()) -> std::borrow::Cow<'_, str> {
+        "apiextensions.k8s.io".into()
+    }
+
+    fn version((): &()) -> std::borrow::Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> std::borrow::Cow<'_, str> {
+        "customresourcedefinitions".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/intake.rs"]
+mod tests;

@@ -1,0 +1,32 @@
+//! The controller in a cluster.
+//!
+//! ```text
+//!  watches (intake) --facts--> task: World --changes--> Publisher --delta xDS over TLS--> node proxies
+//!                                    \--statuses, notes--> (leader only) status writer, Events
+//! ```
+//!
+//! - [`subject`]: what is watched. `intake`: watches, and CustomResourceDefinitions that come and go. `seen`: one object
+//!   as it is kept.
+//! - `world`: facts in, effects out, without I/O. `task`: batches of facts. `statuses`: read, merge, write.
+//! - `access`: who may follow the configuration. `serve`: the process.
+//!
+//! Every replica watches and serves; one leads and writes. Nothing depends on the wall clock.
+
+mod access;
+mod desired;
+mod intake;
+mod ranges;
+mod seen;
+mod serve;
+mod settings;
+mod statuses;
+pub mod subject;
+mod task;
+mod world;
+
+pub use desired::{MESH_CONTROLLER_NAME, MESH_FEATURES};
+pub use serve::run;
+pub use settings::{Args, Mistakes, Settings};
+
+#[cfg(test)]
+mod tests;

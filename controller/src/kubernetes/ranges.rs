@@ -1,0 +1,71 @@
+//! The ranges that the cluster's pods and Services get their addresses from.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use serde_json::Value;
+
+/// What the operator said; what isn't said is taken from the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GivenRanges {
+    /// Of pods.
+    pub pods: Vec<IpNet>,
+    /// Of Services.
+    pub services: Vec<IpNet>,
+}
+
+/// All ranges, neighbours merged, sorted. `cidrs` are the `spec`s of ServiceCIDR objects. What isn't a range is left
+/// out.
+pub fn cluster_ranges<'a>(
+    given: &GivenRanges,
+    nodes: impl Iterator<Item = &'a Node>,
+    cidrs: impl Iterator<Item = &'a Value>,
+) -> Vec<IpNet> {
+    let mut found: BTreeSet<IpNet> = given.pods.iter().chain(&given.services).map(IpNet::trunc).collect();
+    if given.pods.is_empty() {
+        for spec in nodes.filter_map(|node| node.spec.as_ref()) {
+            let texts = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
+            found.extend(texts.filter_map(|text| parse(text)));
+        }
+    }
+    if given.services.is_empty() {
+        for spec in cidrs {
+            let texts = spec.get("cidrs").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            found.extend(texts.filter_map(parse));
+        }
+    }
+    let mut merged = IpNet::aggregate(&found.into_iter().collect());
+    merged.sort();
+    merged
+}
+
+fn parse(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().map(|range| range.trunc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ranges(given: &GivenRanges) -> Vec<String> {
+        let node = |cidrs: Value| serde_json::from_value(json!({ "metadata": {}, "spec": cidrs })).unwrap();
+        let nodes: Vec<Node> = vec![
+            node(json!({ "podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd00:1::/64"] })),
+            node(json!({ "podCIDRs": ["10.1.1.0/24", "what"] })),
+            node(json!({})),
+        ];
+        let services = json!({ "cidrs": ["10.96.0.0/16", "fd00:2::/112"] });
+        let found = cluster_ranges(given, nodes.iter(), std::iter::once(&services));
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn from_the_cluster_unless_they_are_given() {
+        assert_eq!(ranges(&GivenRanges::default()), ["10.1.0.0/23", "10.96.0.0/16", "fd00:1::/64", "fd00:2::/112"]);
+        let pods = vec!["10.0.0.1/8".parse().unwrap()];
+        let given = GivenRanges { pods, services: Vec::new() };
+        assert_eq!(ranges(&given), ["10.0.0.0/8", "fd00:2::/112"]);
+    }
+}

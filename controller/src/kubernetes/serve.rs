@@ -1,0 +1,231 @@
+//! The controller as a process: everything put together, and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use weft_control::{IdentityClient, control_incoming, token_file};
+use weft_kube::kube::Client;
+use weft_kube::{Events, Leadership, LeaseSettings, Reviewer, health};
+use weft_tls::{
+    CertManager, CertStore, Clock, ControlClient, ControlServer, ExpectedServer, IdentityLease, ManagerSettings,
+    ServerTrust, TlsSettings, TrustBundle, TrustStore,
+};
+use weft_xds::server::{Publisher, Server};
+
+use super::access::NodeAccess;
+use super::settings::Settings;
+use super::task::{self, Outlets};
+use super::world::World;
+use super::{intake, statuses};
+
+/// The name of the Lease.
+const LEASE: &str = "weft-controller";
+/// Facts and refusals that may wait.
+const FACTS: usize = 1024;
+const NACKS: usize = 64;
+/// How often what a start waits for is looked at, and told.
+const LOOK: Duration = Duration::from_secs(2);
+const TELL: Duration = Duration::from_secs(30);
+/// A proxy proves itself anew this often, so that one whose pod is gone doesn't follow for ever.
+const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Buckets of histograms, in seconds.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Runs the controller until the process is told to end.
+///
+/// # Errors
+/// Settings and sockets without which there is nothing to run.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stopped = stopped()?;
+    let metrics = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("metrics")?;
+    let client = weft_kube::client().await?;
+    let controller = Controller::start(&client, &settings);
+    let (listening, is_listening) = watch::channel(false);
+    let (trust, trusted) = watch::channel(None);
+    let Controller { publisher, access, missing, leadership } = controller;
+    let health = serve_health(&settings, missing.clone(), (trusted, is_listening), metrics);
+    let serving = async {
+        let identity = own_identity(&settings, &trust).await?;
+        whole(missing.clone()).await;
+        serve_xds(&settings, identity, publisher, (access, listening)).await
+    };
+    let ended = tokio::select! {
+        ended = serving => ended,
+        ended = health => ended.context("health"),
+        () = stopped => Ok(()),
+    };
+    // The next leader need not wait for this one to be silent for long.
+    leadership.release().await;
+    ended
+}
+
+/// The parts that run in the background.
+pub struct Controller {
+    /// What is served.
+    pub publisher: Publisher,
+    /// Who may follow it.
+    pub access: Arc<NodeAccess>,
+    /// Kinds that weren't heard of yet.
+    pub missing: watch::Receiver<Vec<&'static str>>,
+    /// Whether this replica writes statuses.
+    pub leadership: Leadership,
+}
+
+impl Controller {
+    /// Starts to watch, to compute and, while it leads, to write statuses. Must be called on a runtime.
+    pub fn start(client: &Client, settings: &Settings) -> Self {
+        let events = Events::new(client.clone(), "weftmesh.io/controller", &settings.instance);
+        let leadership = Leadership::start(
+            client.clone(),
+            LeaseSettings {
+                namespace: settings.namespace.to_string(),
+                name: LEASE.to_owned(),
+                identity: settings.instance.clone(),
+                duration: settings.lease,
+            },
+        );
+        let (sender, facts) = mpsc::channel(FACTS);
+        let (nack, nacks) = mpsc::channel(NACKS);
+        let (wanted, queue) = mpsc::unbounded_channel();
+        let publisher = Publisher::default();
+        let reviewer = Reviewer::new(client.clone(), settings.token_audience.as_str());
+        let account = settings.proxy_account.clone();
+        let access = Arc::new(NodeAccess::new(reviewer, account, publisher.clone(), nack));
+        let world = World::new(settings.index.clone(), settings.ranges.clone());
+        let (missing, is_missing) = watch::channel(world.missing());
+        let outlets = Outlets {
+            publisher: publisher.clone(),
+            access: Arc::clone(&access),
+            statuses: wanted,
+            events: events.clone(),
+            missing,
+        };
+        tokio::spawn(statuses::run(client.clone(), events, leadership.is_leader(), queue));
+        tokio::spawn(task::run(world, outlets, leadership.is_leader(), facts, nacks));
+        intake::start(client, &sender);
+        Self { publisher, access, missing: is_missing, leadership }
+    }
+}
+
+async fn serve_health(
+    settings: &Settings,
+    missing: watch::Receiver<Vec<&'static str>>,
+    (trusted, listening): (watch::Receiver<Option<Arc<IdentityLease>>>, watch::Receiver<bool>),
+    metrics: PrometheusHandle,
+) -> std::io::Result<()> {
+    let bundle = settings.trust_bundle.display().to_string();
+    let missing = move || {
+        let mut lines: Vec<String> =
+            missing.borrow().iter().map(|kind| format!("the list of all {kind} objects")).collect();
+        match &*trusted.borrow() {
+            None => lines.push(format!("the mesh's roots in {bundle}")),
+            Some(lease) => lines.extend(lease.current().err().map(|e| format!("a certificate of its own: {e}"))),
+        }
+        if !*listening.borrow() {
+            lines.push("the listener for node proxies".to_owned());
+        }
+        lines
+    };
+    health::serve(settings.health, missing, metrics).await
+}
+
+/// Waits until every kind was heard of.
+async fn whole(mut missing: watch::Receiver<Vec<&'static str>>) {
+    loop {
+        let waited = tokio::time::timeout(TELL, missing.wait_for(Vec::is_empty)).await.map(|heard| heard.is_ok());
+        match waited {
+            Ok(true) => return,
+            // The task that tells goes only with the process.
+            Ok(false) => return std::future::pending().await,
+            Err(_elapsed) => tracing::warn!(kinds = ?*missing.borrow(), "waiting for the lists of these kinds"),
+        }
+    }
+}
+
+/// The certificate of this process: from the authority, like any workload's.
+async fn own_identity(
+    settings: &Settings,
+    trusted: &watch::Sender<Option<Arc<IdentityLease>>>,
+) -> anyhow::Result<Arc<Identity>> {
+    let trust = TrustStore::new(roots(settings).await);
+    let (namespace, service_account) = settings.ca_account.clone();
+    let expected = ExpectedServer::Account { namespace, service_account };
+    let tls = ControlClient::new(ServerTrust::Bundle(trust.clone()), expected, Clock::system())?;
+    let authority = IdentityClient::new(settings.ca.clone(), tls, token_file(&settings.token_file), trust.clone());
+    tokio::spawn({
+        let authority = authority.clone();
+        async move { authority.follow_bundle().await }
+    });
+    let store = CertStore::new(trust, Clock::system(), TlsSettings::default());
+    let manager = CertManager::new(store.clone(), Arc::new(authority), ManagerSettings::default(), Handle::current());
+    let lease = Arc::new(manager.lease(&settings.identity));
+    trusted.send_replace(Some(Arc::clone(&lease)));
+    while let Err(error) = lease.ready(TELL).await {
+        tracing::warn!(authority = settings.ca, "waiting for a certificate: {error}");
+    }
+    Ok(Arc::new(Identity { server: ControlServer::for_identity(&store, &settings.identity)?, _manager: manager }))
+}
+
+/// What serves as this process, with what keeps its certificate fresh.
+struct Identity {
+    server: ControlServer,
+    _manager: CertManager,
+}
+
+/// The roots of the file, which the authority publishes when it runs for the first time.
+async fn roots(settings: &Settings) -> TrustBundle {
+    let (path, mut looked) = (&settings.trust_bundle, 0_u32);
+    loop {
+        let read = tokio::fs::read(path).await.map_err(anyhow::Error::from);
+        let domain = settings.identity.trust_domain.clone();
+        match read.and_then(|pem| Ok(TrustBundle::from_pem(domain, &pem)?)) {
+            Ok(bundle) => return bundle,
+            Err(error) if looked % 15 == 0 => {
+                tracing::warn!(file = %path.display(), "waiting for the mesh's roots: {error:#}");
+            }
+            Err(_) => {}
+        }
+        looked = looked.wrapping_add(1);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn serve_xds(
+    settings: &Settings,
+    identity: Arc<Identity>,
+    publisher: Publisher,
+    (access, listening): (Arc<NodeAccess>, watch::Sender<bool>),
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("--listen {}", settings.listen))?;
+    tracing::info!(address = %listener.local_addr()?, identity = %settings.identity, "serving node proxies");
+    let incoming = control_incoming(listener, identity.server.clone());
+    listening.send_replace(true);
+    tonic::transport::Server::builder()
+        .max_connection_age(CONNECTION_AGE)
+        .max_connection_age_grace(KEEPALIVE)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(Server::service(publisher, access))
+        .serve_with_incoming(incoming)
+        .await
+        .context("the service for node proxies")
+}
+
+/// Ends when the process is asked to.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("asked to end");
+    })
+}

@@ -1,0 +1,127 @@
+//! What is watched: which kinds, under which names and versions.
+
+use weft_k8s::object::{GATEWAY_GROUP, Kind};
+use weft_kube::kube::core::ApiResource;
+
+/// A kind of object that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// One that the index reads.
+    Object(Kind),
+    /// The cluster's `XMesh`.
+    Mesh,
+    /// The ranges of the cluster's Services.
+    ServiceCidr,
+}
+
+/// Where a kind comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Every API server has it.
+    BuiltIn,
+    /// Newer API servers have it.
+    Newer,
+    /// A CustomResourceDefinition, which may come, change its versions and go.
+    Custom,
+}
+
+impl Subject {
+    /// All that are watched.
+    pub const ALL: [Self; 16] = [
+        Self::Object(Kind::Namespace),
+        Self::Object(Kind::Node),
+        Self::Object(Kind::Service),
+        Self::Object(Kind::EndpointSlice),
+        Self::Object(Kind::Pod),
+        Self::Object(Kind::GatewayClass),
+        Self::Object(Kind::HttpRoute),
+        Self::Object(Kind::GrpcRoute),
+        Self::Object(Kind::TlsRoute),
+        Self::Object(Kind::TcpRoute),
+        Self::Object(Kind::UdpRoute),
+        Self::Object(Kind::ReferenceGrant),
+        Self::Object(Kind::MeshPolicy),
+        Self::Object(Kind::AuthorizationPolicy),
+        Self::Mesh,
+        Self::ServiceCidr,
+    ];
+
+    /// Its group; empty for the core group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Object(kind) => kind.group(),
+            Self::Mesh => "gateway.networking.x-k8s.io",
+            Self::ServiceCidr => "networking.k8s.io",
+        }
+    }
+
+    /// Its kind, as `HTTPRoute`.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Object(kind) => kind.as_str(),
+            Self::Mesh => "XMesh",
+            Self::ServiceCidr => "ServiceCIDR",
+        }
+    }
+
+    /// Its name in paths, as `httproutes`.
+    pub fn plural(self) -> String {
+        match self.kind() {
+            "MeshPolicy" => "meshpolicies".to_owned(),
+            "AuthorizationPolicy" => "authorizationpolicies".to_owned(),
+            kind if kind.ends_with('s') || kind.ends_with("sh") => format!("{}es", kind.to_lowercase()),
+            kind => format!("{}s", kind.to_lowercase()),
+        }
+    }
+
+    /// The versions that can be read, the best first. Older ones have the same fields, or fewer.
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Object(Kind::HttpRoute | Kind::ReferenceGrant | Kind::GatewayClass) => &["v1", "v1beta1"],
+            Self::Object(Kind::TlsRoute) => &["v1", "v1alpha3", "v1alpha2"],
+            Self::Object(Kind::GrpcRoute | Kind::TcpRoute | Kind::UdpRoute) => &["v1", "v1alpha2"],
+            Self::Object(Kind::MeshPolicy | Kind::AuthorizationPolicy) | Self::Mesh => &["v1alpha1"],
+            Self::Object(_) | Self::ServiceCidr => &["v1"],
+        }
+    }
+
+    /// Where it comes from.
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::ServiceCidr => Origin::Newer,
+            Self::Mesh => Origin::Custom,
+            Self::Object(kind) if kind.group() == GATEWAY_GROUP || kind.group() == weft_k8s::object::WEFT_GROUP => {
+                Origin::Custom
+            }
+            Self::Object(_) => Origin::BuiltIn,
+        }
+    }
+
+    /// It as a resource of the API, in one of its versions.
+    pub fn resource(self, version: &str) -> ApiResource {
+        let (group, kind) = (self.group().to_owned(), self.kind().to_owned());
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        ApiResource { group, version: version.to_owned(), api_version, kind, plural: self.plural() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_paths() {
+        let plurals: Vec<_> = Subject::ALL.iter().map(|s| s.plural()).collect();
+        let expected = "namespaces nodes services endpointslices pods gatewayclasses httproutes grpcroutes tlsroutes \
+            tcproutes udproutes referencegrants meshpolicies authorizationpolicies xmeshes servicecidrs";
+        assert_eq!(plurals.join(" "), expected);
+    }
+
+    #[test]
+    fn what_can_be_missing() {
+        let custom = |s: &&Subject| s.origin() == Origin::Custom;
+        assert_eq!(Subject::ALL.iter().filter(custom).count(), 10);
+        assert_eq!(Subject::Object(Kind::Pod).resource("v1").api_version, "v1");
+        assert_eq!(Subject::Mesh.resource("v1alpha1").api_version, "gateway.networking.x-k8s.io/v1alpha1");
+    }
+}

@@ -1,0 +1,121 @@
+//! The task in which the world changes, one batch of facts at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+use weft_kube::Events;
+use weft_xds::server::Publisher;
+
+use super::access::{Nack, NodeAccess};
+use super::intake::Fact;
+use super::statuses::Wanted;
+use super::world::{Effects, Note, World};
+use crate::publish::encode;
+
+/// After a fact comes another one within this time, or the batch is done; a batch never takes longer than the second.
+const QUIET: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_millis(50);
+/// Most facts in a batch.
+const MOST: usize = 10_000;
+
+/// Where the task's effects go.
+pub struct Outlets {
+    /// The configuration.
+    pub publisher: Publisher,
+    /// Told when something was published.
+    pub access: Arc<NodeAccess>,
+    /// Statuses to be written.
+    pub statuses: mpsc::UnboundedSender<Wanted>,
+    /// What people should know.
+    pub events: Events,
+    /// Kinds that weren't heard of yet; empty once the configuration is whole and published.
+    pub missing: watch::Sender<Vec<&'static str>>,
+}
+
+/// Runs until the facts end. Until every kind was heard of nothing is published: what is not known yet would look like
+/// something that is not there.
+pub async fn run(
+    mut world: World,
+    outlets: Outlets,
+    mut leader: watch::Receiver<bool>,
+    mut facts: mpsc::Receiver<Fact>,
+    mut nacks: mpsc::Receiver<Nack>,
+) {
+    metrics::gauge!("weft_controller_leader").set(0.0);
+    loop {
+        tokio::select! {
+            fact = facts.recv() => {
+                let Some(fact) = fact else { return };
+                collect(&mut world, fact, &mut facts).await;
+                let missing = world.missing();
+                if missing.is_empty() {
+                    let effects = commit(&mut world, &outlets);
+                    carry_out(effects, &outlets, *leader.borrow());
+                }
+                outlets.missing.send_if_modified(|before| std::mem::replace(before, missing) != *before);
+            }
+            changed = leader.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let leads = *leader.borrow_and_update();
+                metrics::gauge!("weft_controller_leader").set(if leads { 1.0 } else { 0.0 });
+                if leads && world.missing().is_empty() {
+                    carry_out(world.review(), &outlets, true);
+                }
+            }
+            // Whoever serves the node says it: replicas don't hear each other's.
+            Some(nack) = nacks.recv() => world.note_of_nack(&nack).into_iter().for_each(|note| say(&outlets.events, note)),
+        }
+    }
+}
+
+/// Takes in what comes soon after a fact.
+async fn collect(world: &mut World, first: Fact, facts: &mut mpsc::Receiver<Fact>) {
+    let last = Instant::now() + LONGEST;
+    world.take(first);
+    for _ in 1..MOST {
+        match timeout_at(last.min(Instant::now() + QUIET), facts.recv()).await {
+            Ok(Some(fact)) => world.take(fact),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+fn commit(world: &mut World, outlets: &Outlets) -> Effects {
+    let began = Instant::now();
+    let effects = world.commit();
+    if !effects.changes.is_empty() {
+        let sequence = outlets.publisher.publish(effects.changes.iter().map(encode));
+        outlets.access.note_published(sequence);
+    }
+    metrics::histogram!("weft_controller_commit_seconds").record(began.elapsed().as_secs_f64());
+    metrics::gauge!("weft_controller_resources").set(as_f64(outlets.publisher.len()));
+    for (kind, count) in world.counts() {
+        metrics::gauge!("weft_controller_objects", "kind" => kind).set(as_f64(count));
+    }
+    metrics::gauge!("weft_controller_unreadable_objects").set(as_f64(world.odd()));
+    effects
+}
+
+fn carry_out(effects: Effects, outlets: &Outlets, leads: bool) {
+    if !leads {
+        return;
+    }
+    for wanted in effects.statuses {
+        // The writer goes only with the process.
+        let _ = outlets.statuses.send(wanted);
+    }
+    effects.notes.into_iter().for_each(|note| say(&outlets.events, note));
+}
+
+fn say(events: &Events, note: Note) {
+    events.publish(note.regarding, note.severity, &note.reason, &note.message);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}

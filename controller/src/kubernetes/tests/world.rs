@@ -1,0 +1,188 @@
+use super::*;
+use weft_core::change::{Resource, ResourceKey};
+use weft_kube::kube::core::DynamicObject;
+
+const POD: Subject = Subject::Object(Kind::Pod);
+const ROUTE: Subject = Subject::Object(Kind::HttpRoute);
+const SERVICE: Subject = Subject::Object(Kind::Service);
+
+fn seen(subject: Subject, value: Value) -> Seen {
+    let object: DynamicObject = serde_json::from_value(value).unwrap();
+    Seen::of(subject, object)
+}
+
+fn world() -> World {
+    World::new(IndexConfig::default(), GivenRanges::default())
+}
+
+/// A world in which all kinds are there and empty.
+fn synced() -> World {
+    let mut world = world();
+    for subject in Subject::ALL {
+        let version = subject.versions()[0];
+        world.take(Fact::Listed(subject, subject.resource(version), Vec::new()));
+    }
+    world.commit();
+    world
+}
+
+fn service() -> Seen {
+    seen(
+        SERVICE,
+        json!({ "metadata": { "name": "cart", "namespace": "shop", "uid": "s" },
+            "spec": { "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "ports": [{ "port": 80, "appProtocol": "http" }] } }),
+    )
+}
+
+fn route(uid: &str, port: u16, status: Value) -> Seen {
+    seen(
+        ROUTE,
+        json!({ "metadata": { "name": "r", "namespace": "shop", "uid": uid, "generation": 1 },
+            "spec": { "parentRefs": [{ "group": "", "kind": "Service", "name": "cart", "port": port }],
+                "rules": [{ "backendRefs": [{ "name": "cart", "port": 80 }] }] },
+            "status": status }),
+    )
+}
+
+/// What the writer would have made of it.
+fn written(wanted: &Wanted, current: Value) -> Value {
+    wanted.desired.merge(wanted.generation, Some(&current), "2026-11-21T12:00:00Z").unwrap()
+}
+
+#[test]
+fn nothing_is_whole_before_every_kind_was_heard_of() {
+    let mut world = world();
+    let all = world.missing().len();
+    assert_eq!(all, Subject::ALL.len());
+    world.take(Fact::Absent(ROUTE));
+    world.take(Fact::Listed(POD, POD.resource("v1"), Vec::new()));
+    assert_eq!(world.missing().len(), all - 2);
+    assert!(synced().missing().is_empty());
+}
+
+#[test]
+fn a_status_is_wanted_until_the_cluster_has_it_and_again_when_somebody_takes_it_away() {
+    let mut world = synced();
+    world.take(Fact::Applied(SERVICE, service()));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, json!({}))));
+    let first = world.commit().statuses;
+    assert_eq!(first.len(), 1);
+    assert_eq!((first[0].uid.as_str(), first[0].target.resource.plural.as_str()), ("u1", "httproutes"));
+    let status = written(&first[0], json!({}));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, status.clone())));
+    assert!(world.commit().statuses.is_empty());
+    assert!(world.review().statuses.is_empty(), "a new leader has nothing to do");
+
+    world.take(Fact::Applied(ROUTE, route("u1", 80, json!({ "parents": [] }))));
+    assert_eq!(world.commit().statuses.len(), 1);
+    assert_eq!(world.review().statuses.len(), 1);
+}
+
+#[test]
+fn an_object_made_anew_under_its_name_gets_its_status() {
+    let mut world = synced();
+    world.take(Fact::Applied(SERVICE, service()));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, json!({}))));
+    world.commit();
+    // The watch missed the deletion, or both came in one batch.
+    world.take(Fact::Listed(ROUTE, ROUTE.resource("v1"), vec![route("u2", 80, json!({}))]));
+    let again = world.commit().statuses;
+    assert_eq!(again.iter().map(|w| w.uid.as_str()).collect::<Vec<_>>(), ["u2"]);
+}
+
+#[test]
+fn a_kind_that_goes_takes_its_objects_along_and_statuses_go_to_the_served_version() {
+    let mut world = synced();
+    world.take(Fact::Applied(SERVICE, service()));
+    world.take(Fact::Listed(ROUTE, ROUTE.resource("v1beta1"), vec![route("u1", 80, json!({}))]));
+    let effects = world.commit();
+    assert_eq!(effects.statuses[0].target.resource.version, "v1beta1");
+    let is_rule = |change: &Change| matches!(change, Change::Upsert(Resource::Rule(_)));
+    assert!(effects.changes.iter().any(is_rule));
+    world.take(Fact::Absent(ROUTE));
+    let effects = world.commit();
+    let removed = |change: &Change| matches!(change, Change::Remove(ResourceKey::Rule(_)));
+    assert!(effects.changes.iter().any(removed) && effects.statuses.is_empty(), "{effects:?}");
+}
+
+#[test]
+fn an_unreadable_object_is_told_of_and_what_was_known_of_it_stays() {
+    let mut world = synced();
+    world.take(Fact::Applied(SERVICE, service()));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, json!({}))));
+    world.commit();
+    let broken = json!({ "metadata": { "name": "r", "namespace": "shop", "uid": "u1" }, "spec": { "rules": 3 } });
+    world.take(Fact::Applied(ROUTE, seen(ROUTE, broken)));
+    let effects = world.commit();
+    assert!(effects.changes.is_empty());
+    let note = &effects.notes[0];
+    assert_eq!((note.reason.as_str(), note.regarding.uid.as_deref()), ("Unreadable", Some("u1")));
+    assert!(note.message.contains("spec.rules"), "{note:?}");
+    assert_eq!((world.odd(), world.review().notes.len()), (1, 1));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, json!({}))));
+    assert!(world.commit().notes.is_empty() && world.odd() == 0);
+    world.take(Fact::Deleted(ROUTE, route("u1", 80, json!({}))));
+    assert!(!world.commit().changes.is_empty());
+}
+
+#[test]
+fn a_label_that_says_nothing_is_told_at_its_object() {
+    let mut world = synced();
+    let subject = Subject::Object(Kind::Namespace);
+    let namespace = json!({ "metadata": { "name": "shop", "uid": "n", "labels": { "weftmesh.io/mesh": "enable" } } });
+    world.take(Fact::Applied(subject, seen(subject, namespace)));
+    let notes = world.commit().notes;
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].message.contains("enabled") && notes[0].regarding.name.as_deref() == Some("shop"), "{notes:?}");
+}
+
+#[test]
+fn ranges_follow_the_cluster() {
+    let mut world = synced();
+    let node = Subject::Object(Kind::Node);
+    let with =
+        |name: &str, cidr: &str| seen(node, json!({ "metadata": { "name": name }, "spec": { "podCIDRs": [cidr] } }));
+    let ranges = |effects: Effects| {
+        let mesh = effects.changes.into_iter().find_map(|change| match change {
+            Change::Upsert(Resource::Mesh(mesh)) => Some(mesh),
+            _ => None,
+        });
+        mesh.map(|m| m.cluster_ranges.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let cidr = seen(
+        Subject::ServiceCidr,
+        json!({ "metadata": { "name": "kubernetes" }, "spec": { "cidrs": ["10.96.0.0/16"] } }),
+    );
+    world.take(Fact::Applied(Subject::ServiceCidr, cidr));
+    world.take(Fact::Applied(node, with("a", "10.1.0.0/24")));
+    assert_eq!(ranges(world.commit()).unwrap(), ["10.1.0.0/24", "10.96.0.0/16"]);
+    world.take(Fact::Applied(node, with("a", "10.1.0.0/24")));
+    assert!(ranges(world.commit()).is_none());
+    world.take(Fact::Deleted(node, with("a", "10.1.0.0/24")));
+    assert_eq!(ranges(world.commit()).unwrap(), ["10.96.0.0/16"]);
+}
+
+#[test]
+fn the_class_and_the_mesh_of_ours_are_accepted() {
+    let mut world = synced();
+    let class = Subject::Object(Kind::GatewayClass);
+    let of = |controller: &str, status: Value| {
+        json!({ "metadata": { "name": "weft", "uid": "c", "generation": 2 },
+        "spec": { "controllerName": controller }, "status": status })
+    };
+    world.take(Fact::Applied(class, seen(class, of("weftmesh.io/gateway-controller", json!({})))));
+    world.take(Fact::Applied(Subject::Mesh, seen(Subject::Mesh, of("weftmesh.io/mesh-controller", json!({})))));
+    let wanted = world.commit().statuses;
+    assert_eq!(wanted.iter().map(|w| w.target.resource.kind.as_str()).collect::<Vec<_>>(), ["GatewayClass", "XMesh"]);
+    for (subject, controller, wanted) in [
+        (class, "weftmesh.io/gateway-controller", &wanted[0]),
+        (Subject::Mesh, "weftmesh.io/mesh-controller", &wanted[1]),
+    ] {
+        let status = written(wanted, json!({}));
+        assert_eq!(status["conditions"][0]["observedGeneration"], 2);
+        world.take(Fact::Applied(subject, seen(subject, of(controller, status))));
+    }
+    assert!(world.commit().statuses.is_empty());
+    world.take(Fact::Applied(class, seen(class, of("example.com/other", json!({})))));
+    assert!(world.commit().statuses.is_empty(), "another one's class");
+}

@@ -1,0 +1,326 @@
+//! What is known of the cluster, and what follows from it. No I/O: facts in, [`Effects`] out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use serde_json::{Value, json};
+use weft_core::change::Change;
+use weft_k8s::index::{Index, IndexConfig};
+use weft_k8s::object::{Kind, Object, ObjectRef};
+use weft_k8s::translate::{Problem, Reason};
+use weft_kube::Severity;
+use weft_kube::kube::core::ApiResource;
+
+use super::access::Nack;
+use super::desired::Desired;
+use super::intake::Fact;
+use super::ranges::{GivenRanges, cluster_ranges};
+use super::seen::{Content, Seen};
+use super::statuses::{Target, Wanted};
+use super::subject::Subject;
+
+/// What is to be done about new facts.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be published.
+    pub changes: Vec<Change>,
+    /// Statuses that differ from those in the cluster, for the leader to write.
+    pub statuses: Vec<Wanted>,
+    /// What people should know of single objects, for the leader to say.
+    pub notes: Vec<Note>,
+}
+
+/// Something to say about an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// The object.
+    pub regarding: ObjectReference,
+    /// How bad it is.
+    pub severity: Severity,
+    /// One word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// An object that could not be read, or not all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Odd {
+    uid: String,
+    reason: &'static str,
+    message: String,
+}
+
+/// What is known of the cluster.
+#[derive(Debug)]
+pub struct World {
+    index: Index,
+    given: GivenRanges,
+    /// Each subject that was heard of; with the version that is served, if it is there at all.
+    heard: HashMap<Subject, Option<ApiResource>>,
+    meshes: BTreeMap<String, Seen>,
+    cidrs: BTreeMap<String, Value>,
+    odd: BTreeMap<ObjectRef, Odd>,
+    /// Objects to look at again at the next commit.
+    touched: BTreeSet<ObjectRef>,
+    touched_meshes: BTreeSet<String>,
+    ranges_changed: bool,
+}
+
+impl World {
+    /// A world in which nothing is known yet. Ranges that aren't given are learnt from the cluster.
+    pub fn new(config: IndexConfig, given: GivenRanges) -> Self {
+        Self {
+            index: Index::new(config),
+            given,
+            heard: HashMap::new(),
+            meshes: BTreeMap::new(),
+            cidrs: BTreeMap::new(),
+            odd: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            touched_meshes: BTreeSet::new(),
+            ranges_changed: true,
+        }
+    }
+
+    /// Kinds that nothing has been heard of yet: until there are none, what is known is not the whole.
+    pub fn missing(&self) -> Vec<&'static str> {
+        Subject::ALL.iter().filter(|s| !self.heard.contains_key(s)).map(|s| s.kind()).collect()
+    }
+
+    /// How many objects of each kind there are.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        Subject::ALL.iter().map(|subject| match subject {
+            Subject::Object(kind) => (kind.as_str(), self.index.of_kind(*kind).count()),
+            Subject::Mesh => (subject.kind(), self.meshes.len()),
+            Subject::ServiceCidr => (subject.kind(), self.cidrs.len()),
+        })
+    }
+
+    /// How many objects can't be read, or not all of them.
+    pub fn odd(&self) -> usize {
+        self.odd.len()
+    }
+
+    /// Takes a fact in; it takes effect with the next [`World::commit`].
+    pub fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::Absent(subject) => self.list(subject, None, Vec::new()),
+            Fact::Listed(subject, resource, all) => self.list(subject, Some(resource), all),
+            Fact::Applied(subject, one) => self.apply(subject, one),
+            Fact::Deleted(Subject::Object(kind), one) => self.delete(&one.reference(kind)),
+            Fact::Deleted(Subject::Mesh, one) => drop(self.meshes.remove(&one.name)),
+            Fact::Deleted(Subject::ServiceCidr, one) => {
+                self.cidrs.remove(&one.name);
+                self.ranges_changed = true;
+            }
+        }
+    }
+
+    fn list(&mut self, subject: Subject, resource: Option<ApiResource>, all: Vec<Seen>) {
+        self.heard.insert(subject, resource);
+        match subject {
+            Subject::Object(kind) => {
+                let there: BTreeSet<_> = all.iter().map(|seen| seen.reference(kind)).collect();
+                let known = self.index.of_kind(kind).map(|(reference, _)| reference.clone());
+                let known: BTreeSet<_> = known.chain(self.odd.keys().filter(|r| r.kind == kind).cloned()).collect();
+                known.difference(&there).for_each(|gone| self.delete(gone));
+            }
+            Subject::Mesh => self.meshes.clear(),
+            Subject::ServiceCidr => {
+                self.cidrs.clear();
+                self.ranges_changed = true;
+            }
+        }
+        all.into_iter().for_each(|seen| self.apply(subject, seen));
+    }
+
+    fn apply(&mut self, subject: Subject, seen: Seen) {
+        match (subject, &seen.content) {
+            (Subject::Object(kind), _) => self.apply_object(kind, seen),
+            (Subject::Mesh, _) => {
+                self.touched_meshes.insert(seen.name.clone());
+                self.meshes.insert(seen.name.clone(), seen);
+            }
+            (Subject::ServiceCidr, Content::Other(value)) => {
+                self.cidrs.insert(seen.name.clone(), value.get("spec").cloned().unwrap_or_default());
+                self.ranges_changed = true;
+            }
+            (Subject::ServiceCidr, _) => {}
+        }
+    }
+
+    fn apply_object(&mut self, kind: Kind, seen: Seen) {
+        let reference = seen.reference(kind);
+        let odd = match seen.content {
+            Content::Object(checked) => {
+                self.ranges_changed |= kind == Kind::Node;
+                self.index.apply(checked.object);
+                (!checked.unknown.is_empty()).then(|| {
+                    let message = format!("not known to this version and not done: {}", checked.unknown.join(", "));
+                    Odd { uid: seen.uid, reason: "UnsupportedField", message }
+                })
+            }
+            // What was known of it goes on: a route or policy that is gone would let more pass than one that is old.
+            Content::Unreadable(why) => {
+                let message = format!("can't be read, so that what was known of it before stays in force: {why}");
+                Some(Odd { uid: seen.uid, reason: "Unreadable", message })
+            }
+            Content::Other(_) => None,
+        };
+        match odd {
+            Some(odd) => {
+                if self.odd.get(&reference) != Some(&odd) {
+                    tracing::warn!(object = %reference, reason = odd.reason, "{}", odd.message);
+                }
+                self.odd.insert(reference.clone(), odd);
+            }
+            None => drop(self.odd.remove(&reference)),
+        }
+        self.touched.insert(reference);
+    }
+
+    fn delete(&mut self, reference: &ObjectRef) {
+        self.ranges_changed |= reference.kind == Kind::Node;
+        self.index.delete(reference);
+        self.odd.remove(reference);
+        self.touched.remove(reference);
+    }
+
+    /// Computes what follows from all facts since the last time.
+    pub fn commit(&mut self) -> Effects {
+        if std::mem::take(&mut self.ranges_changed) {
+            self.update_ranges();
+        }
+        let out = self.index.commit();
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.extend(out.statuses.into_iter().map(|update| update.object));
+        let meshes = std::mem::take(&mut self.touched_meshes);
+        let statuses = touched.iter().filter_map(|reference| self.wanted(reference));
+        let statuses = statuses.chain(meshes.iter().filter_map(|name| self.wanted_mesh(name))).collect();
+        let notes = touched.iter().flat_map(|reference| self.notes_of(reference)).collect();
+        Effects { changes: out.changes, statuses, notes }
+    }
+
+    /// All that a new leader has to write and say: whatever isn't as it should be.
+    pub fn review(&self) -> Effects {
+        let classes = self.index.of_kind(Kind::GatewayClass).map(|(reference, _)| reference.clone());
+        let ours: BTreeSet<_> = self.index.statuses().map(|update| update.object).chain(classes).collect();
+        let statuses = ours.iter().filter_map(|reference| self.wanted(reference));
+        let statuses = statuses.chain(self.meshes.keys().filter_map(|name| self.wanted_mesh(name))).collect();
+        let noted: BTreeSet<_> = self.index.all_problems().map(|(r, _)| r).chain(self.odd.keys()).collect();
+        let notes = noted.into_iter().flat_map(|reference| self.notes_of(reference)).collect();
+        Effects { changes: Vec::new(), statuses, notes }
+    }
+
+    /// What is to be said about a refusal by a node.
+    pub fn note_of_nack(&self, nack: &Nack) -> Option<Note> {
+        let object = nack.object.as_ref()?;
+        Some(Note {
+            regarding: self.reference(object),
+            severity: Severity::Warning,
+            reason: "RefusedByNode".to_owned(),
+            message: format!("the proxy of node {} refuses it and keeps what it had: {}", nack.node, nack.reason),
+        })
+    }
+
+    fn update_ranges(&mut self) {
+        let nodes = self.index.of_kind(Kind::Node).filter_map(|(_, object)| match object {
+            Object::Node(node) => Some(&**node),
+            _ => None,
+        });
+        let ranges = cluster_ranges(&self.given, nodes, self.cidrs.values());
+        let mut mesh = self.index.mesh().clone();
+        if mesh.cluster_ranges != ranges {
+            tracing::info!(?ranges, "ranges of the cluster");
+            mesh.cluster_ranges = ranges;
+            self.index.set_mesh(mesh);
+        }
+    }
+
+    /// The status that an object should have, unless it has it.
+    fn wanted(&self, reference: &ObjectRef) -> Option<Wanted> {
+        let object = self.index.get(reference)?;
+        let resource = self.heard.get(&Subject::Object(reference.kind))?.clone()?;
+        let (generation, desired, current) = if reference.kind == Kind::GatewayClass {
+            let value = object.to_json();
+            let desired = Desired::of_class(value.get("spec")?, false)?;
+            (object.generation(), desired, value.get("status").cloned().unwrap_or_default())
+        } else {
+            let (generation, status) = self.index.status(reference)?;
+            (generation, Desired::Entries(status.clone()), entries(object)?)
+        };
+        // The time doesn't decide whether something is to be written.
+        desired.merge(generation, Some(&current), "")?;
+        let (namespace, name) = (reference.namespace.to_string(), reference.name.to_string());
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        Some(Wanted { target: Target { resource, namespace, name }, uid, generation, desired })
+    }
+
+    fn wanted_mesh(&self, name: &str) -> Option<Wanted> {
+        let Seen { uid, generation, content: Content::Other(value), .. } = self.meshes.get(name)? else { return None };
+        let resource = self.heard.get(&Subject::Mesh)?.clone()?;
+        let desired = Desired::of_class(value.get("spec")?, true)?;
+        desired.merge(*generation, value.get("status"), "")?;
+        let target = Target { resource, namespace: String::new(), name: name.to_owned() };
+        Some(Wanted { target, uid: uid.clone(), generation: *generation, desired })
+    }
+
+    /// What is wrong with an object and isn't told by its status.
+    fn notes_of(&self, reference: &ObjectRef) -> Vec<Note> {
+        let problems = if self.index.status(reference).is_some() { &[] } else { self.index.problems(reference) };
+        let odd = self.odd.get(reference);
+        if problems.is_empty() && odd.is_none() {
+            return Vec::new();
+        }
+        let regarding = self.reference(reference);
+        let of_problem = |problem: &Problem| Note {
+            regarding: regarding.clone(),
+            severity: if problem.reason == Reason::Note { Severity::Normal } else { Severity::Warning },
+            reason: problem.reason.as_str().to_owned(),
+            message: problem.to_string(),
+        };
+        let of_odd = |odd: &Odd| Note {
+            regarding: regarding.clone(),
+            severity: Severity::Warning,
+            reason: odd.reason.to_owned(),
+            message: odd.message.clone(),
+        };
+        problems.iter().map(of_problem).chain(odd.map(of_odd)).collect()
+    }
+
+    /// An object as Events name it.
+    fn reference(&self, object: &ObjectRef) -> ObjectReference {
+        let uid = self.index.get(object).and_then(|o| o.meta().uid.clone());
+        let uid = uid.or_else(|| self.odd.get(object).map(|odd| odd.uid.clone())).filter(|uid| !uid.is_empty());
+        let served = self.heard.get(&Subject::Object(object.kind)).and_then(Option::as_ref);
+        ObjectReference {
+            api_version: Some(served.map_or_else(|| object.kind.api_version(), |r| r.api_version.clone())),
+            kind: Some(object.kind.as_str().to_owned()),
+            namespace: Some(object.namespace.to_string()).filter(|ns| !ns.is_empty()),
+            name: Some(object.name.to_string()),
+            uid,
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// The list of a status that others write to as well, as it is in the cluster.
+fn entries(object: &Object) -> Option<Value> {
+    let routes = |status: Option<&weft_k8s::object::route::RouteStatus>| json!({ "parents": status.map(|s| s.parents.as_slice()).unwrap_or_default() });
+    let policies = |status: Option<&weft_k8s::object::policy::PolicyStatus>| json!({ "ancestors": status.map(|s| s.ancestors.as_slice()).unwrap_or_default() });
+    Some(match object {
+        Object::HttpRoute(it) => routes(it.status.as_ref()),
+        Object::GrpcRoute(it) => routes(it.status.as_ref()),
+        Object::TlsRoute(it) => routes(it.status.as_ref()),
+        Object::TcpRoute(it) => routes(it.status.as_ref()),
+        Object::UdpRoute(it) => routes(it.status.as_ref()),
+        Object::MeshPolicy(it) => policies(it.status.as_ref()),
+        Object::AuthorizationPolicy(it) => policies(it.status.as_ref()),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[path = "tests/world.rs"]
+mod tests;

@@ -1,0 +1,10 @@
+//! The way to the control plane. For its clients: [`channel()`] whose server is known beforehand, the caller's token
+//! ([`authorize`]), and the client of the certificate authority ([`IdentityClient`]). For its servers: [`control_incoming`].
+
+mod authority;
+mod channel;
+mod serve;
+
+pub use authority::{BundleError, IdentityClient};
+pub use channel::{TokenSource, authorize, channel, token_file};
+pub use serve::{TlsIo, control_incoming};
