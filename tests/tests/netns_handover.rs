@@ -25,6 +25,10 @@ use weft_tls::TrustStore;
 
 weft_testkit::netns_tests! {
     a_successor_takes_over_without_a_gap,
+    a_successor_in_another_container_takes_over,
+    a_predecessor_that_is_told_to_end_serves_what_it_has,
+    a_stop_waits_for_a_successor_that_is_on_its_way,
+    a_predecessor_that_gives_nothing_up_is_not_started_beside,
     a_successor_that_gives_up_changes_nothing,
     a_stop_waits_for_open_connections,
     a_stop_ends_at_its_deadline,
@@ -37,6 +41,7 @@ struct Process {
     manager: Arc<Manager>,
     events: Events,
     stop: CancellationToken,
+    displaced: CancellationToken,
     ended: tokio::task::JoinHandle<Ending>,
 }
 
@@ -51,6 +56,8 @@ impl Process {
             workers: 2,
             drain_deadline: SOON,
             replaced_deadline: SOON * 2,
+            replaced_stop_deadline: SOON,
+            successor_wait: Duration::ZERO,
             connect_timeout: SOON,
             idle_timeout: None,
             node_address: Vec::new(),
@@ -67,9 +74,9 @@ impl Process {
         };
         let proxy = control.block_on(Proxy::start(settings, sources))?;
         let (manager, stop) = (Arc::clone(&proxy.manager), CancellationToken::new());
-        let stopped = stop.clone();
+        let (stopped, displaced) = (stop.clone(), proxy.displaced());
         let ended = control.spawn(async move { proxy.run(stopped.cancelled_owned()).await });
-        Ok(Self { control, manager, events, stop, ended })
+        Ok(Self { control, manager, events, stop, displaced, ended })
     }
 
     /// How it ended, when it does.
@@ -129,6 +136,7 @@ fn a_successor_takes_over_without_a_gap() -> Result<()> {
     running.store(false, Relaxed);
     let failures = load.join()?;
     ensure!(failures.is_empty(), "{} of {}: {failures:?}", failures.len(), done.load(Relaxed));
+    ensure!(old.displaced.is_cancelled(), "both are in one network: the ports are the successor's");
     // The predecessor serves what it had.
     ensure!(!old.ended.is_finished(), "the predecessor ended under an open connection");
     a.block_on(async { echo(&mut TcpStream::from_std(established)?).await }).context("established before")?;
@@ -137,6 +145,90 @@ fn a_successor_takes_over_without_a_gap() -> Result<()> {
     new.stop.cancel();
     ensure!(new.join()? == Ending::Stopped);
     Ok(())
+}
+
+/// As two pods of a rolling update: the program in process, mount and network namespaces of its own, with nothing in common
+/// but the socket's directory, and the same process id.
+fn a_successor_in_another_container_takes_over() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mesh, old, _server, target) = world(folder.path(), |_| {})?;
+    let a = mesh.pod("a");
+    a.block_on(tcp::exchange(target, b"before"))?;
+    let established = a.block_on(async { anyhow::Ok(tcp::connect(target).await?.into_std()?) })?;
+    let (saved, roots) = (folder.path().join("saved/config"), folder.path().join("roots.pem"));
+    SavedFile::new(&saved).write(&configured(&mesh)?.load_full())?;
+    std::fs::write(&roots, mesh.authority.bundle()?.to_pem(&TrustDomain::default()))?;
+    let own = std::env::current_exe()?;
+    let mut near = own.ancestors().skip(1).take(2).map(|dir| dir.join("weft-node-proxy"));
+    let program = near.find(|path| path.is_file()).context("weft-node-proxy isn't built: cargo build --bins")?;
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net"]).arg(program);
+    command.args(["--node=n1", "--workers=2", "--control=127.0.0.1:1"]);
+    command.arg("--agent-socket").arg(folder.path().join("no-agent"));
+    command.arg("--handover-socket").arg(folder.path().join("handover"));
+    command.arg("--saved-config").arg(saved).arg("--trust-bundle").arg(roots);
+    let mut new = weft_testkit::Process::start(mesh.world.node("n1"), command)?;
+    new.wait_until(SOON * 2, |log| log.contains("taken over"))?;
+    old.events.until("the predecessor listens no more", || {
+        old.manager.served().is_ok_and(|served| served.iter().all(|pod| pod.listeners.is_empty()))
+    })?;
+    ensure!(!old.displaced.is_cancelled(), "each has ports of its own");
+    a.block_on(tcp::exchange(target, b"after")).with_context(|| new.log().unwrap_or_default())?;
+    a.block_on(async { echo(&mut TcpStream::from_std(established)?).await }).context("established before")?;
+    ensure!(old.join()? == Ending::Replaced);
+    a.block_on(tcp::exchange(target, b"alone")).with_context(|| new.log().unwrap_or_default())?;
+    Ok(())
+}
+
+fn a_predecessor_that_is_told_to_end_serves_what_it_has() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mesh, old, _server, target) = world(folder.path(), |_| {})?;
+    let a = mesh.pod("a");
+    let open = a.block_on(async { anyhow::Ok(tcp::connect(target).await?.into_std()?) })?;
+    let new = Process::start(&mesh, folder.path(), configured(&mesh)?, |_| {})?;
+    old.events.until("replaced", || old.displaced.is_cancelled())?;
+    old.stop.cancel();
+    a.block_on(async {
+        let mut open = TcpStream::from_std(open)?;
+        for _ in 0..3 {
+            echo(&mut open).await.context("after it was told to end")?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        ensure!(!old.ended.is_finished(), "it ended under an open connection");
+        anyhow::Ok(())
+    })?;
+    ensure!(old.join()? == Ending::Replaced);
+    new.stop.cancel();
+    new.join().map(drop)
+}
+
+fn a_stop_waits_for_a_successor_that_is_on_its_way() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mesh, old, _server, target) = world(folder.path(), |settings| settings.successor_wait = SOON)?;
+    let a = mesh.pod("a");
+    old.stop.cancel();
+    a.block_on(tcp::exchange(target, b"nobody else yet")).context("after it was told to end")?;
+    let new = Process::start(&mesh, folder.path(), configured(&mesh)?, |_| {})?;
+    ensure!(old.join()? == Ending::Replaced);
+    a.block_on(tcp::exchange(target, b"hello"))?;
+    new.stop.cancel();
+    new.join().map(drop)
+}
+
+fn a_predecessor_that_gives_nothing_up_is_not_started_beside() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mesh, old, _server, target) = world(folder.path(), |_| {})?;
+    // Whoever answers there speaks something else.
+    let silent = old.control.block_on(async {
+        let listener = weft_sys::SeqPacketListener::bind(&folder.path().join("handover"), 0o600)?;
+        anyhow::Ok(tokio::spawn(async move { while listener.accept().await.is_ok() {} }))
+    })?;
+    let refused = Process::start(&mesh, folder.path(), configured(&mesh)?, |_| {}).err().context("it started")?;
+    ensure!(refused.to_string().contains("can't be replaced"), "{refused:#}");
+    silent.abort();
+    mesh.pod("a").block_on(tcp::exchange(target, b"hello"))?;
+    old.stop.cancel();
+    old.join().map(drop)
 }
 
 fn a_successor_that_gives_up_changes_nothing() -> Result<()> {

@@ -37,7 +37,6 @@ weft_testkit::netns_tests! {
     half_close_is_kept_both_ways,
     bulk_arrives_whole,
     strict_refuses_plaintext,
-    strict_takes_plaintext_of_the_node_itself,
     permissive_takes_plaintext_and_keeps_the_source,
     what_is_not_ours_passes,
     a_policy_that_denies_closes_open_connections,
@@ -180,40 +179,6 @@ fn strict_refuses_plaintext() -> Result<()> {
     mesh.proxy_of("c").events.wait("plaintext_refused", refused)?;
     ensure!(server.peers().is_empty(), "the application saw {:?}", server.peers());
     Ok(())
-}
-
-fn strict_takes_plaintext_of_the_node_itself() -> Result<()> {
-    let mesh = Mesh::with_node_addresses(&["c"])?;
-    let (a, c, d) = (mesh.pod("a"), mesh.pod("c"), mesh.pod("d"));
-    let server = servers::tcp(&c, "c", servers::any(7000), Behaviour::Echo)?;
-    mesh.apply(&[upsert(strict()), upsert(allow("cluster.local/ns/shop/sa/nobody"))]);
-    let (own, other) = (mesh.world.node("n2"), mesh.world.node("n1"));
-    ensure!(own.block_on(tcp::exchange(c.addr(7000), SECRET))? == SECRET);
-    let probed = |e: &Event| matches!(e, Event::Closed(c, _) if c.transport == "node" && c.identity.is_none());
-    mesh.proxy_of("c").events.wait("a probe", probed)?;
-    let seen = server.peers().len();
-    for (who, answer) in [
-        ("a pod of the node", d.block_on(tcp::exchange(c.addr(7000), SECRET))),
-        ("a pod of another node", a.block_on(tcp::exchange(c.addr(7000), SECRET))),
-        ("another node", other.block_on(tcp::exchange(c.addr(7000), SECRET))),
-        ("another address of the node", own.block_on(tcp::exchange(c.addr6(7000), SECRET))),
-    ] {
-        ensure!(answer.is_err(), "{who} was answered {answer:?}");
-    }
-    // What is denied by name is denied to the node as well.
-    let Resource::Authorization(policy) = deny("*") else { unreachable!() };
-    let from = Source { addresses: vec!["10.244.2.1/32".parse()?], ..Source::default() };
-    let rules = vec![AuthorizationRule { from: vec![from], to: Vec::new() }];
-    mesh.apply(&[upsert(Resource::Authorization(Arc::new(AuthorizationPolicy { rules, ..(*policy).clone() })))]);
-    ensure!(own.block_on(tcp::exchange(c.addr(7000), SECRET)).is_err(), "denied");
-    ensure!(server.peers().len() == seen, "c saw {:?}", server.peers());
-    Ok(())
-}
-
-fn allow(identity: &str) -> Resource {
-    let Resource::Authorization(policy) = deny(identity) else { unreachable!() };
-    let key = PolicyKey::new("shop", "allow");
-    Resource::Authorization(Arc::new(AuthorizationPolicy { key, action: Action::Allow, ..(*policy).clone() }))
 }
 
 fn permissive_takes_plaintext_and_keeps_the_source() -> Result<()> {

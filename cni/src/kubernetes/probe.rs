@@ -34,8 +34,8 @@ use crate::rules::{OlderFlows, RuleSet, Rules, RulesError};
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const PREFIX: u8 = 30;
-/// The discard service's: nothing guesses a protocol by it.
-const PORT: u16 = 9;
+/// Unprivileged: the agent may not have the right to bind lower ones. Nothing guesses a protocol by it.
+const PORT: u16 = 15009;
 /// The sandbox and the pod that the proxy sees; there is no pod of the name.
 const NAME: &str = "weft-probe";
 /// How long a proxy may take to open its listeners.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint, Uri};
 use weft_tls::ControlClient;
+
+use crate::dial::dial;
 
 /// The longest a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub fn channel(address: String, tls: ControlClient) -> Channel {
     let connector = tower::service_fn(move |_: Uri| {
         let (address, tls) = (address.clone(), tls.clone());
         async move {
-            let tcp = TcpStream::connect(&*address).await?;
+            let tcp = dial(&address).await?;
             tcp.set_nodelay(true)?;
             let stream = tls.connect(tcp).await.map_err(io::Error::other)?;
             Ok::<_, io::Error>(TokioIo::new(stream))

@@ -3,6 +3,7 @@
 
 mod authority;
 mod channel;
+mod dial;
 mod serve;
 
 pub use authority::{BundleError, IdentityClient};

@@ -1,7 +1,8 @@
 //! What an operator asks a node proxy: metrics, health, its configuration, its log level, and to leave.
 //!
-//! Serves plain HTTP/1 and must be bound to loopback; on a runtime of its own, so that it answers while workers are
-//! busy. Nothing it shows holds a key. What changes something is a POST.
+//! Serves plain HTTP/1 on a runtime of its own, so that it answers while workers are busy. All of it is for loopback
+//! only; what a kubelet and a scraper need is served on another address too, where nothing can be changed. Nothing it
+//! shows holds a key. What changes something is a POST.
 
 mod dump;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -19,11 +21,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
 use crate::telemetry::Registry;
+
+/// Connections to the status address at once; more wait. Whoever reaches the proxy's address reaches it.
+const STATUS_CONNECTIONS: usize = 32;
+/// How long one of them may last.
+const STATUS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Sets a log filter, or says what is wrong with it.
 pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -55,45 +63,55 @@ impl Admin {
         if !address.ip().is_loopback() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the admin address must be loopback"));
         }
-        let listener = TcpListener::bind(address).await?;
-        self.accept(listener, stop).await;
+        self.accept(TcpListener::bind(address).await?, stop).await;
         Ok(())
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+    /// Serves `/healthz`, `/readyz` and `/metrics`, on any address, until the token is cancelled.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn serve_status(self: Arc<Self>, address: SocketAddr, stop: CancellationToken) -> io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        let turns = Arc::new(Semaphore::new(STATUS_CONNECTIONS));
         loop {
-            let stream = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        tracing::warn!("admin: accept failed: {error}");
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                        continue;
-                    }
-                },
-            };
+            // The semaphore is never closed.
+            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return Ok(()) };
+            let Some(stream) = next(&listener, &stop).await else { return Ok(()) };
             let admin = Arc::clone(&self);
             tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let admin = Arc::clone(&admin);
-                    async move { Ok::<_, Infallible>(admin.answer(&request)) }
-                });
-                let mut builder = http1::Builder::new();
-                builder.timer(TokioTimer::new());
-                if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!("admin connection ended: {error}");
-                }
+                let _turn = turn;
+                // Who asks in time gets an answer.
+                let _late = tokio::time::timeout(STATUS_DEADLINE, admin.converse(stream, Pages::Status)).await;
             });
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        self.route(request.method(), request.uri().path(), request.uri().query())
+    async fn accept(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        while let Some(stream) = next(&listener, &stop).await {
+            tokio::spawn(Arc::clone(&self).converse(stream, Pages::All));
+        }
     }
 
-    fn route(&self, method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+    async fn converse(self: Arc<Self>, stream: TcpStream, pages: Pages) {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let admin = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.answer(pages, &request)) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new());
+        if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            tracing::debug!("admin connection ended: {error}");
+        }
+    }
+
+    fn answer(&self, pages: Pages, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        self.route(pages, request.method(), (request.uri().path(), request.uri().query()))
+    }
+
+    fn route(&self, pages: Pages, method: &Method, (path, query): (&str, Option<&str>)) -> Response<Full<Bytes>> {
         match (method, path) {
+            (_, path) if !pages.has(path) => reply(StatusCode::NOT_FOUND, "text/plain", pages.index()),
             (&Method::GET, "/metrics") => {
                 let text = self.registry.render() + &(self.process_metrics)();
                 reply(StatusCode::OK, "text/plain; version=0.0.4", text)
@@ -107,11 +125,7 @@ impl Admin {
                 self.quit.cancel();
                 reply(StatusCode::OK, "text/plain", "draining\n")
             }
-            (
-                _,
-                "/metrics" | "/healthz" | "/readyz" | "/config_dump" | "/connections" | "/logging" | "/quitquitquit",
-            ) => reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "another method is needed\n"),
-            _ => reply(StatusCode::NOT_FOUND, "text/plain", INDEX),
+            _ => reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "another method is needed\n"),
         }
     }
 
@@ -138,7 +152,46 @@ impl Admin {
     }
 }
 
-const INDEX: &str = "GET /metrics /healthz /readyz /config_dump /connections\nPOST /logging?level=... /quitquitquit\n";
+/// What an address shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    All,
+    Status,
+}
+
+impl Pages {
+    fn has(self, path: &str) -> bool {
+        match path {
+            "/metrics" | "/healthz" | "/readyz" => true,
+            "/config_dump" | "/connections" | "/logging" | "/quitquitquit" => self == Self::All,
+            _ => false,
+        }
+    }
+
+    const fn index(self) -> &'static str {
+        match self {
+            Self::All => {
+                "GET /metrics /healthz /readyz /config_dump /connections\nPOST /logging?level=... /quitquitquit\n"
+            }
+            Self::Status => "GET /metrics /healthz /readyz\n",
+        }
+    }
+}
+
+/// The next connection; `None` when it is time to stop.
+async fn next(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpStream> {
+    loop {
+        let accepted =
+            tokio::select! { () = stop.cancelled() => return None, accepted = listener.accept() => accepted };
+        match accepted {
+            Ok((stream, _)) => return Some(stream),
+            Err(error) => {
+                tracing::warn!("admin: accept failed: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
 
 fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     reply(StatusCode::OK, "application/json", serde_json::to_string_pretty(value).unwrap_or_default() + "\n")

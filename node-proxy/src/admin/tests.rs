@@ -21,8 +21,12 @@ fn admin() -> (Arc<Admin>, Arc<Mutex<Vec<&'static str>>>) {
 }
 
 async fn ask(admin: &Admin, method: Method, target: &str) -> (u16, String) {
+    ask_for(admin, Pages::All, method, target).await
+}
+
+async fn ask_for(admin: &Admin, pages: Pages, method: Method, target: &str) -> (u16, String) {
     let uri: http::Uri = target.parse().unwrap();
-    let response = admin.route(&method, uri.path(), uri.query());
+    let response = admin.route(pages, &method, (uri.path(), uri.query()));
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -58,4 +62,47 @@ async fn an_address_that_others_reach_is_refused() {
     let (admin, _) = admin();
     let refused = admin.serve("0.0.0.0:0".parse().unwrap(), CancellationToken::new()).await;
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn the_status_address_shows_three_pages_and_changes_nothing() {
+    let (admin, missing) = admin();
+    let status = async |method, target| ask_for(&admin, Pages::Status, method, target).await;
+    assert_eq!(status(Method::GET, "/healthz").await.0, 200);
+    assert_eq!(status(Method::GET, "/readyz").await, (503, "waiting for: config\n".into()));
+    missing.lock().clear();
+    assert_eq!(status(Method::GET, "/readyz").await.0, 200);
+    assert!(status(Method::GET, "/metrics").await.1.contains("weft_process 1"));
+    for path in ["/config_dump", "/connections", "/logging?level=debug", "/quitquitquit", "/"] {
+        for method in [Method::GET, Method::POST] {
+            assert_eq!(status(method.clone(), path).await.0, 404, "{method} {path}");
+        }
+    }
+    assert_eq!(status(Method::POST, "/metrics").await.0, 405);
+    assert!(!admin.quit.is_cancelled());
+}
+
+#[tokio::test]
+async fn the_status_address_is_anywhere_and_answers_beside_clients_that_say_nothing() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (admin, _) = admin();
+    // Bound and let go, for a port that is free.
+    let address = TcpListener::bind("0.0.0.0:0").await.unwrap().local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(admin.serve_status(address, stop.clone()));
+    let near = SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let mut silent = Vec::new();
+    while silent.len() < STATUS_CONNECTIONS - 1 {
+        match TcpStream::connect(near).await {
+            Ok(stream) => silent.push(stream),
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+    let mut asks = TcpStream::connect(near).await.unwrap();
+    asks.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    asks.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    stop.cancel();
+    serving.await.unwrap().unwrap();
 }

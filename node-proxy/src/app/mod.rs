@@ -23,11 +23,11 @@ use weft_sys::SeqPacketListener;
 use weft_tls::{CertManager, CertStore, Clock, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
-use crate::handover::{give_up_to_successor, take_over};
+use crate::handover::{HandoverError, give_up_to_successor, take_over};
 use crate::inpod::{InpodClient, LinkState, Manager, follow_agent};
 use crate::store::{SavedFile, Store};
 use crate::telemetry::{Alive, ProcessMetrics};
-use crate::worker::{Command, Engine, Node, Workers};
+use crate::worker::{Command, Engine, Node, WorkerHandle, Workers};
 
 pub use settings::{InvalidSettings, Settings, Sizing};
 
@@ -35,6 +35,9 @@ pub use settings::{InvalidSettings, Settings, Sizing};
 const LOOK: Duration = Duration::from_millis(50);
 /// How often series are looked through for those of what is gone; they go after two looks.
 const RETAIN: Duration = Duration::from_secs(60);
+/// How often a process that runs is asked for its pods, and the pause in between.
+const TAKEOVERS: u32 = 3;
+const TAKEOVER_PAUSE: Duration = Duration::from_millis(500);
 /// Events of the agent that may wait: it sends one pod after the other.
 const AGENT_QUEUE: usize = 8;
 
@@ -58,6 +61,9 @@ pub enum StartError {
     /// Threads, sockets or files.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// A process runs that doesn't give up its pods: two can't listen in them.
+    #[error("the node proxy that runs can't be replaced; it goes on serving: {0}")]
+    Handover(#[from] HandoverError),
 }
 
 /// A running node proxy.
@@ -74,6 +80,7 @@ pub struct Proxy {
     limits: JoinHandle<()>,
     telemetry: JoinHandle<()>,
     replaced: CancellationToken,
+    displaced: CancellationToken,
     settings: Settings,
 }
 
@@ -106,7 +113,7 @@ impl Proxy {
         });
         let workers = Workers::start(&node, &sources.engine, settings.workers())?;
         let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities));
-        inherit(&settings.handover_socket, &node, &manager).await;
+        inherit(&settings.handover_socket, &node, &manager).await?;
         let handover = settings.handover_socket.as_ref().map(|path| SeqPacketListener::bind(path, 0o600));
         let limits = tokio::spawn({
             let manager = Arc::clone(&manager);
@@ -118,8 +125,27 @@ impl Proxy {
         let (client, agent_link) = InpodClient::new(settings.agent_socket.clone(), env!("CARGO_PKG_VERSION"));
         let served = Arc::clone(&manager);
         let agent = tokio::spawn(serve_agent(client, settings.node.clone(), served, sources.trust_domain));
-        let (handover, replaced) = (handover.transpose()?, CancellationToken::new());
-        Ok(Self { node, manager, workers, handover, agent, agent_link, saving, limits, telemetry, replaced, settings })
+        let (replaced, displaced) = (CancellationToken::new(), CancellationToken::new());
+        let handover = handover.transpose()?;
+        Ok(Self {
+            node,
+            manager,
+            workers,
+            handover,
+            agent,
+            agent_link,
+            saving,
+            limits,
+            telemetry,
+            replaced,
+            displaced,
+            settings,
+        })
+    }
+
+    /// The workers, to see what they have to do.
+    pub fn workers(&self) -> &Arc<[WorkerHandle]> {
+        self.workers.handles()
     }
 
     /// How the conversation with the node's agent stands.
@@ -132,6 +158,12 @@ impl Proxy {
         self.replaced.clone()
     }
 
+    /// Cancelled when a successor has taken over that shares our network namespace: our ports are its from then on. One
+    /// in another container has its own.
+    pub fn displaced(&self) -> CancellationToken {
+        self.displaced.clone()
+    }
+
     /// The metrics of the process, for the admin page.
     pub fn metrics(&self) -> ProcessMetrics {
         ProcessMetrics::new(Arc::clone(&self.node), Arc::clone(&self.manager))
@@ -140,41 +172,41 @@ impl Proxy {
     /// Runs until `stop` resolves or a successor has taken over, then until its connections have ended or the deadline
     /// for that has passed.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ending {
-        let replaced = async {
-            match &self.handover {
-                Some(listener) => {
-                    give_up_to_successor(listener, &self.manager, &self.node.certificates).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
         tokio::pin!(stop);
-        let ending = tokio::select! {
-            () = replaced => Ending::Replaced,
+        let told = tokio::select! {
+            () = self.replacement() => Ending::Replaced,
             () = &mut stop => Ending::Stopped,
+        };
+        let ending = match told {
+            Ending::Replaced => Ending::Replaced,
+            Ending::Stopped => self.await_successor().await,
         };
         // A successor has its own conversation with the agent, its own socket for whoever comes after it, and saves the
         // configuration itself. Policy and certificates stay alive here too, for the connections that are open.
         self.agent.abort();
         self.handover = None;
         self.saving.iter().for_each(JoinHandle::abort);
-        let deadline = match ending {
-            Ending::Replaced => {
-                self.replaced.cancel();
-                self.settings.replaced_deadline
-            }
-            Ending::Stopped => self.settings.drain_deadline,
+        let deadline = match (ending, told) {
+            (Ending::Replaced, Ending::Replaced) => self.settings.replaced_deadline,
+            (Ending::Replaced, Ending::Stopped) => self.settings.replaced_stop_deadline,
+            (Ending::Stopped, _) => self.settings.drain_deadline,
         };
         self.manager.stop_listening().await;
         for worker in self.workers.handles().iter() {
             worker.tell(Command::Drain);
         }
         tracing::info!(?ending, connections = self.workers.connections(), "draining for at most {deadline:?}");
-        let drained = wait_until_idle(&self.workers, deadline);
-        match ending {
-            // The second signal ends it at once.
-            Ending::Stopped => drained.await,
-            Ending::Replaced => tokio::select! { () = drained => {}, () = &mut stop => {} },
+        match told {
+            Ending::Stopped => wait_until_idle(&self.workers, deadline).await,
+            Ending::Replaced => tokio::select! {
+                () = wait_until_idle(&self.workers, deadline) => {}
+                // Whoever replaces pods one by one ends the old one when the new one serves.
+                () = &mut stop => {
+                    let rest = self.settings.replaced_stop_deadline;
+                    tracing::info!(connections = self.workers.connections(), "told to end; draining for at most {rest:?}");
+                    wait_until_idle(&self.workers, rest.min(deadline)).await;
+                }
+            },
         }
         self.limits.abort();
         self.telemetry.abort();
@@ -185,15 +217,45 @@ impl Proxy {
         self.workers.stop();
         ending
     }
+
+    /// Waits until a successor has taken over.
+    async fn replacement(&self) {
+        let Some(listener) = &self.handover else { return std::future::pending().await };
+        let taken = give_up_to_successor(listener, &self.manager, &self.node.certificates).await;
+        self.replaced.cancel();
+        if taken.shares_our_network {
+            self.displaced.cancel();
+        }
+    }
+
+    /// Told to end, it serves on for a while in case that a successor is already starting: in between, pods would have
+    /// nobody.
+    async fn await_successor(&self) -> Ending {
+        let patience = self.settings.successor_wait;
+        if patience.is_zero() || self.handover.is_none() || self.manager.pods().is_empty() {
+            return Ending::Stopped;
+        }
+        tracing::info!("told to end; a successor is waited for, for at most {patience:?}");
+        match tokio::time::timeout(patience, self.replacement()).await {
+            Ok(()) => Ending::Replaced,
+            Err(_) => Ending::Stopped,
+        }
+    }
 }
 
-/// Takes over from a process that runs, if there is one.
-async fn inherit(socket: &Option<PathBuf>, node: &Node, manager: &Manager) {
-    let Some(path) = socket else { return };
-    let pending = match take_over(path, env!("CARGO_PKG_VERSION")).await {
-        Ok(Some(pending)) => pending,
-        Ok(None) => return,
-        Err(error) => return tracing::error!("nothing taken over from the process that runs: {error}"),
+/// Takes over from a process that runs, if there is one. It may be busy with another successor that then gives up.
+async fn inherit(socket: &Option<PathBuf>, node: &Node, manager: &Manager) -> Result<(), HandoverError> {
+    let Some(path) = socket else { return Ok(()) };
+    let mut attempts = 1..=TAKEOVERS;
+    let pending = loop {
+        let attempt = attempts.next();
+        match take_over(path, env!("CARGO_PKG_VERSION")).await {
+            Ok(Some(pending)) => break pending,
+            Ok(None) => return Ok(()),
+            Err(error) if attempt.is_none_or(|attempt| attempt == TAKEOVERS) => return Err(error),
+            Err(error) => tracing::warn!("nothing taken over yet from the process that runs: {error}"),
+        }
+        tokio::time::sleep(TAKEOVER_PAUSE).await;
     };
     let mut pending = pending;
     let inheritance = std::mem::take(&mut pending.inheritance);
@@ -211,6 +273,7 @@ async fn inherit(socket: &Option<PathBuf>, node: &Node, manager: &Manager) {
         Ok(()) => tracing::info!(pods, "taken over"),
         Err(error) => tracing::warn!("the predecessor is gone: {error}"),
     }
+    Ok(())
 }
 
 async fn serve_agent(client: InpodClient, node: NodeName, manager: Arc<Manager>, trust_domain: TrustDomain) {

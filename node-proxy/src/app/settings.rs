@@ -43,15 +43,22 @@ pub struct Settings {
     /// How long open connections may go on after a successor has taken over
     #[arg(long, env = "WEFT_REPLACED_DEADLINE", default_value = "24h", value_parser = duration)]
     pub replaced_deadline: Duration,
+    /// How long open connections may go on after SIGTERM once a successor has taken over. On Kubernetes: somewhat less than
+    /// the pod's terminationGracePeriodSeconds
+    #[arg(long, env = "WEFT_REPLACED_STOP_DEADLINE", default_value = "25s", value_parser = duration)]
+    pub replaced_stop_deadline: Duration,
+    /// How long to serve on after SIGTERM for a successor that may be starting, before open connections are drained. On
+    /// Kubernetes, where a deleted pod is replaced at once: as long as that takes
+    #[arg(long, env = "WEFT_SUCCESSOR_WAIT", default_value = "0s", value_parser = duration)]
+    pub successor_wait: Duration,
     /// How long connecting may take
     #[arg(long, env = "WEFT_CONNECT_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub connect_timeout: Duration,
     /// Closes connections without a byte for so long; none: never
     #[arg(long, env = "WEFT_IDLE_TIMEOUT", value_parser = duration)]
     pub idle_timeout: Option<Duration>,
-    /// Address of this node, as its pods see it; may be given several times. Plaintext from it, as the kubelet's probes, is
-    /// taken by Strict pods too, and needs no ALLOW policy. So does everything else with that address: processes and
-    /// host-network pods on this node, and traffic that is masqueraded to it, as NodePort traffic often is
+    /// Address of this node, as its pods see it, beside those that the node agent names; may be given several times. The
+    /// probes that a Strict pod declares for the kubelet are taken from it in the clear, and need no ALLOW policy
     #[arg(long, env = "WEFT_NODE_ADDRESS", value_delimiter = ',')]
     pub node_address: Vec<IpAddr>,
     /// Most connections on the node; 0: from the limits of descriptors and memory

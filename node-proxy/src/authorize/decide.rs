@@ -9,7 +9,7 @@ use weft_core::reason::Reason;
 use weft_core::snapshot::Snapshot;
 use weft_core::workload::Workload;
 
-use crate::identify::{Peer, PeerIdentity};
+use crate::identify::Peer;
 use crate::observe::{Observer, PolicyWord};
 
 /// Who hears what policies said; nobody when an open connection is looked at again.
@@ -24,12 +24,25 @@ pub(super) enum Verdict {
     PerRequest,
     /// No.
     Deny(Reason),
+    /// Of the node's own address: what the pod declares for the kubelet, and it depends on what comes.
+    Probes,
     /// Not all of the configuration is there yet.
     NotConfigured,
 }
 
+/// Who calls where, on which terms, and who hears of the decision.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) peer: &'a Peer,
+    pub(super) port: Port,
+    /// A probe that the pod declares needs no ALLOW policy, as for a NetworkPolicy: probes would fail with the first
+    /// policy that names callers. A DENY policy that matches holds for it too.
+    pub(super) declared: bool,
+    pub(super) told: Told<'a>,
+}
+
 /// Decides about a connection to a port of the application.
-pub(super) fn decide(snapshot: &Snapshot, workload: &Workload, (peer, port): (&Peer, Port), told: Told<'_>) -> Verdict {
+pub(super) fn decide(snapshot: &Snapshot, workload: &Workload, call: Call<'_>) -> Verdict {
     let policies = snapshot.policies_for(workload);
     if !snapshot.has_policies_of(workload) {
         return Verdict::NotConfigured;
@@ -37,36 +50,37 @@ pub(super) fn decide(snapshot: &Snapshot, workload: &Workload, (peer, port): (&P
     if policies.is_empty() {
         return Verdict::Allow;
     }
-    if needs_http(&policies, port) {
+    if needs_http(&policies, call.port) {
         return Verdict::PerRequest;
     }
-    let facts = CallFacts { identity: peer.identity.spiffe(), peer_ip: peer.address.ip(), dst_port: port, http: None };
-    call(&policies, workload, peer, (facts, told))
+    evaluated(&policies, workload, call, None)
 }
 
-/// Decides about one request.
-pub(super) fn decide_request(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    (peer, port): (&Peer, Port),
-    (http, told): (HttpFacts<'_>, Told<'_>),
-) -> Verdict {
+/// Decides about a connection whose bytes nobody looks at: what asks for a look at requests fails closed.
+pub(super) fn decide_blind(snapshot: &Snapshot, workload: &Workload, call: Call<'_>) -> Verdict {
     if !snapshot.has_policies_of(workload) {
         return Verdict::NotConfigured;
     }
-    let (identity, peer_ip) = (peer.identity.spiffe(), peer.address.ip());
-    let facts = CallFacts { identity, peer_ip, dst_port: port, http: Some(http) };
-    call(&snapshot.policies_for(workload), workload, peer, (facts, told))
+    evaluated(&snapshot.policies_for(workload), workload, call, None)
 }
 
-fn call(
+/// Decides about one request.
+pub(super) fn decide_request(snapshot: &Snapshot, workload: &Workload, call: Call<'_>, http: HttpFacts<'_>) -> Verdict {
+    if !snapshot.has_policies_of(workload) {
+        return Verdict::NotConfigured;
+    }
+    evaluated(&snapshot.policies_for(workload), workload, call, Some(http))
+}
+
+fn evaluated(
     policies: &[Arc<AuthorizationPolicy>],
     workload: &Workload,
-    peer: &Peer,
-    (facts, told): (CallFacts<'_>, Told<'_>),
+    Call { peer, port, declared, told }: Call<'_>,
+    http: Option<HttpFacts<'_>>,
 ) -> Verdict {
+    let facts = CallFacts { identity: peer.identity.spiffe(), peer_ip: peer.address.ip(), dst_port: port, http };
     let verdict = evaluate(policies, &facts);
-    let said = decided(&verdict.decision, peer);
+    let said = decided(&verdict.decision, declared);
     if let Some(observer) = told {
         for audited in &verdict.audits {
             tracing::info!(workload = %workload.uid, policy = %audited.policy, outcome = ?audited.outcome,
@@ -92,13 +106,10 @@ fn call(
 
 const ALLOW: &str = "allow";
 
-/// The node itself needs no ALLOW policy, as for a NetworkPolicy: probes would fail with the first policy that names
-/// callers. A DENY policy that matches holds for it too.
-fn decided<'a>(decision: &Decision<'a>, peer: &Peer) -> PolicyWord<'a> {
-    let node = matches!(peer.identity, PeerIdentity::Node);
+fn decided<'a>(decision: &Decision<'a>, declared: bool) -> PolicyWord<'a> {
     let (policy, said) = match *decision {
         Decision::Allow { by } => (by, ALLOW),
-        Decision::Deny(DenyCause::NoAllowMatched) if node => (None, ALLOW),
+        Decision::Deny(DenyCause::NoAllowMatched) if declared => (None, ALLOW),
         Decision::Deny(DenyCause::NoAllowMatched) => (None, "deny"),
         Decision::Deny(DenyCause::Policy(policy)) => (Some(policy), "deny"),
     };

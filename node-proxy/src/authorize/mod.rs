@@ -4,6 +4,7 @@
 //! by one or the other. What can't be decided is refused.
 
 mod decide;
+mod probe;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -18,12 +19,15 @@ use weft_core::inpod::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use weft_core::policy::Mode;
 use weft_core::reason::Reason;
 use weft_core::snapshot::Snapshot;
-use weft_core::workload::Workload;
+use weft_core::workload::{ProbeCall, Workload};
 
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::store::Store;
 
-use self::decide::{Told, Verdict, decide, decide_request};
+use self::decide::{Call, Told, Verdict, decide, decide_blind, decide_request};
+pub use self::probe::ProbeFacts;
+pub(crate) use self::probe::has_any as has_probes;
+use self::registry::Carries;
 pub use self::registry::{Registration, Registry};
 
 /// How long a connection waits for the configuration of its destination.
@@ -73,19 +77,41 @@ impl HttpPermit {
     ///
     /// # Errors
     /// The reason of the refusal.
-    pub fn authorize(&self, store: &Store, request: HttpFacts<'_>) -> Result<Permit, Reason> {
+    pub fn authorize(&self, store: &Store, request: HttpFacts<'_>, facts: &ProbeFacts<'_>) -> Result<Permit, Reason> {
         let snapshot = store.load();
         let workload = self.inbound.workload.pod.configured(&snapshot).ok_or(Reason::UnknownDestination)?;
-        if let Some(refused) = refused_in_the_clear(&snapshot, workload, &self.inbound, self.port) {
-            return Err(refused);
+        let probes = self.from_node().then(|| probe::declared(workload, self.port)).into_iter().flatten();
+        let declared = probe::is_probe(probes, (request.method, request.path), facts);
+        if !declared && let Some(refused) = refused_in_the_clear(&snapshot, workload, &self.inbound, self.port) {
+            return Err(self.no_probe(workload).unwrap_or(refused));
         }
         let observer = self.registration.observer();
-        let call = (&self.inbound.peer, self.port);
-        match decide_request(&snapshot, workload, call, (request, observer.as_deref())) {
+        let call = Call { peer: &self.inbound.peer, port: self.port, declared, told: observer.as_deref() };
+        match decide_request(&snapshot, workload, call, request) {
             Verdict::Allow => Ok(Permit { inbound: self.inbound.clone(), registration: Rc::clone(&self.registration) }),
-            Verdict::Deny(reason) => Err(reason),
-            Verdict::PerRequest | Verdict::NotConfigured => Err(Reason::PolicyDenied),
+            Verdict::Deny(reason) => Err(self.no_probe(workload).filter(|_| !declared).unwrap_or(reason)),
+            Verdict::PerRequest | Verdict::Probes | Verdict::NotConfigured => Err(Reason::PolicyDenied),
         }
+    }
+
+    /// Whether a request is decided by its body too.
+    pub fn looks_at_body(&self, store: &Store, parts: &http::request::Parts) -> bool {
+        let snapshot = store.load();
+        let workload = self.inbound.workload.pod.configured(&snapshot).filter(|_| self.from_node());
+        let is_grpc = |call: &ProbeCall| matches!(call, ProbeCall::Grpc { .. });
+        parts.version == http::Version::HTTP_2
+            && parts.uri.path() == probe::GRPC_CHECK
+            && workload.is_some_and(|workload| probe::declared(workload, self.port).any(is_grpc))
+    }
+
+    /// Whether the connection is one from the node's own address.
+    pub fn from_node(&self) -> bool {
+        matches!(self.inbound.peer.identity, PeerIdentity::Node)
+    }
+
+    /// The reason for whom it concerns: there are probes on this port, and the request is none of them.
+    fn no_probe(&self, workload: &Workload) -> Option<Reason> {
+        (self.from_node() && probe::has_any(workload, self.port)).then_some(Reason::NotAProbe)
     }
 
     /// What was permitted.
@@ -99,6 +125,50 @@ impl HttpPermit {
     }
 }
 
+/// The right of a connection from the node's own address to show that it is a probe.
+#[derive(Debug)]
+pub struct ProbePermit(HttpPermit);
+
+impl ProbePermit {
+    /// For a client that speaks TLS, whose bytes can't be looked at.
+    ///
+    /// # Errors
+    /// The reason, unless the pod declares a probe over TLS on this port and no policy denies it.
+    pub fn tls(self, store: &Store) -> Result<Permit, Reason> {
+        let HttpPermit { inbound, port, registration } = self.0;
+        let observer = registration.observer();
+        tls_probe(store, &inbound, port, observer.as_deref())?;
+        registration.carries(Carries::Tls);
+        Ok(Permit { inbound, registration })
+    }
+
+    /// For a client that sends requests, each of which needs a permit of its own.
+    ///
+    /// # Errors
+    /// The reason, where no request can get one: the pod declares none on this port, and no policy looks at them.
+    pub fn requests(self, store: &Store) -> Result<HttpPermit, Reason> {
+        let snapshot = store.load();
+        let HttpPermit { inbound, port, .. } = &self.0;
+        let workload = inbound.workload.pod.configured(&snapshot).ok_or(Reason::UnknownDestination)?;
+        let is_request = |call: &ProbeCall| matches!(call, ProbeCall::Http { .. } | ProbeCall::Grpc { .. });
+        let is_judged = || {
+            let call = Call { peer: &inbound.peer, port: *port, declared: false, told: None };
+            refused_in_the_clear(&snapshot, workload, inbound, *port).is_none()
+                && decide(&snapshot, workload, call) == Verdict::PerRequest
+        };
+        if probe::declared(workload, *port).any(is_request) || is_judged() {
+            Ok(self.0)
+        } else {
+            Err(Reason::NotAProbe)
+        }
+    }
+
+    /// Ends when the permission does.
+    pub fn registration(&self) -> &Registration {
+        self.0.registration()
+    }
+}
+
 /// What a connection may do.
 #[derive(Debug)]
 pub enum Granted {
@@ -106,6 +176,8 @@ pub enum Granted {
     Bytes(Permit),
     /// A policy looks at requests.
     Http(HttpPermit),
+    /// Only what the pod declares for the kubelet.
+    Probe(ProbePermit),
 }
 
 /// Decides about an inbound connection on the latest configuration and keeps it registered while it is open.
@@ -123,8 +195,12 @@ pub async fn inbound(store: &Store, registry: &Registry, inbound: Inbound) -> Re
         match judge(store, &inbound, port, observer.as_deref()) {
             Verdict::Allow => return Ok(Granted::Bytes(Permit { inbound, registration })),
             Verdict::PerRequest => {
-                registration.per_request();
+                registration.carries(Carries::Requests);
                 return Ok(Granted::Http(HttpPermit { inbound, port, registration }));
+            }
+            Verdict::Probes => {
+                registration.carries(Carries::Requests);
+                return Ok(Granted::Probe(ProbePermit(HttpPermit { inbound, port, registration })));
             }
             Verdict::Deny(reason) => return Err(reason),
             Verdict::NotConfigured => {}
@@ -151,26 +227,56 @@ fn application_port(inbound: &Inbound) -> Result<Port, Reason> {
 fn judge(store: &Store, inbound: &Inbound, port: Port, told: Told<'_>) -> Verdict {
     let snapshot = store.load();
     let Some(workload) = inbound.workload.pod.configured(&snapshot) else { return Verdict::NotConfigured };
-    if let Some(refused) = refused_in_the_clear(&snapshot, workload, inbound, port) {
-        return Verdict::Deny(refused);
+    let clear = refused_in_the_clear(&snapshot, workload, inbound, port);
+    let call = Call { peer: &inbound.peer, port, declared: false, told };
+    let probes = matches!(inbound.peer.identity, PeerIdentity::Node) && probe::has_any(workload, port);
+    match clear {
+        _ if probes => {}
+        Some(refused) => return Verdict::Deny(refused),
+        None => return decide(&snapshot, workload, call),
     }
-    decide(&snapshot, workload, (&inbound.peer, port), told)
+    // What is said is said once: here about the connection, or later about each of its requests.
+    let (quiet, declared) = (Call { told: None, ..call }, Call { declared: true, told: None, ..call });
+    match (clear, decide(&snapshot, workload, quiet), decide(&snapshot, workload, declared)) {
+        (_, Verdict::NotConfigured, _) => Verdict::NotConfigured,
+        (None, Verdict::Allow, _) => decide(&snapshot, workload, call),
+        (_, _, Verdict::Deny(_)) => decide(&snapshot, workload, Call { told, ..declared }),
+        _ => Verdict::Probes,
+    }
 }
 
 fn refused_in_the_clear(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound, port: Port) -> Option<Reason> {
-    let plaintext = matches!(inbound.peer.identity, PeerIdentity::Unidentified);
+    let plaintext = matches!(inbound.peer.identity, PeerIdentity::Node | PeerIdentity::Unidentified);
     (plaintext && snapshot.mode_for(workload, port) == Mode::Strict).then_some(Reason::PlaintextRefused)
 }
 
+/// Whether a TLS connection may be a probe. Who declares none over TLS is refused, and so is everything where a policy
+/// wants to see requests that it then matches without having seen them.
+fn tls_probe(store: &Store, inbound: &Inbound, port: Port, told: Told<'_>) -> Result<(), Reason> {
+    let snapshot = store.load();
+    let workload = inbound.workload.pod.configured(&snapshot).ok_or(Reason::UnknownDestination)?;
+    if !probe::declared(workload, port).any(|call| *call == ProbeCall::Https) {
+        return Err(Reason::NotAProbe);
+    }
+    match decide_blind(&snapshot, workload, Call { peer: &inbound.peer, port, declared: true, told }) {
+        Verdict::Allow => Ok(()),
+        Verdict::Deny(reason) => Err(reason),
+        Verdict::PerRequest | Verdict::Probes | Verdict::NotConfigured => Err(Reason::PolicyDenied),
+    }
+}
+
 /// What the policy says now about a connection that is open: `None` while it may stay.
-fn revoked(store: &Store, inbound: &Inbound, per_request: bool) -> Option<Reason> {
+fn revoked(store: &Store, inbound: &Inbound, carries: Carries) -> Option<Reason> {
     let port = application_port(inbound).ok()?;
-    match judge(store, inbound, port, None) {
-        Verdict::Allow => None,
+    match (judge(store, inbound, port, None), carries) {
+        (Verdict::Allow, _) => None,
+        // Each request is judged by itself.
+        (Verdict::PerRequest | Verdict::Probes, Carries::Requests) => None,
+        (Verdict::Probes, Carries::Tls) => tls_probe(store, inbound, port, None).err().map(|_| Reason::PolicyRevoked),
         // Its bytes are not looked at, so what the policy wants can't be done.
-        Verdict::PerRequest => (!per_request).then_some(Reason::PolicyRevoked),
-        Verdict::Deny(_) => Some(Reason::PolicyRevoked),
+        (Verdict::PerRequest | Verdict::Probes, Carries::Bytes | Carries::Tls) => Some(Reason::PolicyRevoked),
+        (Verdict::Deny(_), _) => Some(Reason::PolicyRevoked),
         // Parts of the configuration on their way: nothing was taken back.
-        Verdict::NotConfigured => None,
+        (Verdict::NotConfigured, _) => None,
     }
 }

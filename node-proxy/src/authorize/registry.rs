@@ -19,10 +19,21 @@ use weft_core::ids::SandboxId;
 /// Connections judged before the worker's other tasks get a turn; some 0.1 ms.
 const JUDGED_PER_TURN: usize = 128;
 
+/// What is looked at of an open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// Nothing: bytes both ways.
+    Bytes,
+    /// Each of its requests.
+    Requests,
+    /// Nothing but that it is TLS: a probe of the kubelet.
+    Tls,
+}
+
 #[derive(Debug)]
 struct Entry {
     inbound: Inbound,
-    per_request: Cell<bool>,
+    carries: Cell<Carries>,
     revoked: Cell<Option<Reason>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -65,7 +76,7 @@ impl Registry {
         self.0.next.set(id + 1);
         let entry = Rc::new(Entry {
             inbound: inbound.clone(),
-            per_request: Cell::new(false),
+            carries: Cell::new(Carries::Bytes),
             revoked: Cell::new(None),
             waker: RefCell::new(None),
         });
@@ -85,7 +96,7 @@ impl Registry {
 
     /// Judges every open connection on the latest configuration and ends those that may not stay.
     pub async fn recheck_policy(&self, store: &Store) {
-        self.revoke_where(|entry| revoked(store, &entry.inbound, entry.per_request.get())).await;
+        self.revoke_where(|entry| revoked(store, &entry.inbound, entry.carries.get())).await;
     }
 
     /// Verifies every open connection's certificate on the latest trust bundle.
@@ -146,9 +157,9 @@ impl Registration {
         self.registry.upgrade()?.observer.clone()
     }
 
-    /// Requests are judged one by one.
-    pub(super) fn per_request(&self) {
-        self.entry.per_request.set(true);
+    /// What is looked at from now on.
+    pub(super) fn carries(&self, what: Carries) {
+        self.entry.carries.set(what);
     }
 
     /// Why the connection must end, if it must.

@@ -1,5 +1,7 @@
 //! Open connections and the certificates they stand on.
 
+mod node;
+
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;

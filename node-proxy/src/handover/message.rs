@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use weft_api::weft::proxy::v1 as wire;
 use weft_core::identity::SpiffeId;
-use weft_core::ids::SandboxId;
 use weft_core::workload::{Enrolment, Owner, Workload};
 use weft_sys::Netns;
 use weft_tls::{CertificateDer, InvalidSvid, Svid, SvidParts};
 
 use super::HandoverError;
+use crate::identify::Pod;
 use crate::inpod::{Announcement, Listener, ListenerRole, PodSockets};
 
 /// A pod with the roles of its sockets.
-pub(super) fn pod(workload: &Workload, sandbox: &SandboxId, listeners: &[Listener]) -> wire::Pod {
+pub(super) fn pod(pod: &Pod, listeners: &[Listener]) -> wire::Pod {
+    let workload = pod.announced();
     wire::Pod {
-        sandbox: sandbox.to_string(),
+        sandbox: pod.sandbox.to_string(),
         uid: workload.uid.to_string(),
         namespace: workload.namespace.to_string(),
         name: workload.name.to_string(),
@@ -25,7 +26,7 @@ pub(super) fn pod(workload: &Workload, sandbox: &SandboxId, listeners: &[Listene
         ips: workload.addresses.iter().map(IpAddr::to_string).collect(),
         node: workload.node.to_string(),
         listeners: listeners.iter().map(|(role, _)| to_wire(*role).into()).collect(),
-        node_addresses: Vec::new(),
+        node_addresses: pod.node_addresses().iter().map(IpAddr::to_string).collect(),
     }
 }
 
@@ -58,8 +59,10 @@ pub(super) fn parse_pod(pod: wire::Pod, fds: Vec<OwnedFd>) -> Result<(Announceme
     let listeners = roles.into_iter().zip(fds.map(TcpListener::from)).collect();
     let identity: Result<SpiffeId, _> = pod.identity.parse();
     let identity = identity.map_err(|_| HandoverError::Message("an identity that is none"))?;
-    let addresses: Result<Vec<IpAddr>, _> = pod.ips.iter().map(|ip| ip.parse()).collect();
-    let addresses = addresses.map_err(|_| HandoverError::Message("an address that is none"))?;
+    let addresses = |texts: &[String]| -> Result<Vec<IpAddr>, _> {
+        texts.iter().map(|ip| ip.parse().map_err(|_| HandoverError::Message("an address that is none"))).collect()
+    };
+    let (addresses, node_addresses) = (addresses(&pod.ips)?, addresses(&pod.node_addresses)?);
     let workload = Workload {
         uid: pod.uid.into(),
         namespace: pod.namespace.into(),
@@ -82,6 +85,7 @@ pub(super) fn parse_pod(pod: wire::Pod, fds: Vec<OwnedFd>) -> Result<(Announceme
         sandbox: pod.sandbox.into(),
         workload: Arc::new(workload),
         net: Arc::new(PodSockets::new(netns, addresses)),
+        node_addresses,
     };
     Ok((announced, listeners))
 }

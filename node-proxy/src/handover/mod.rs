@@ -11,7 +11,8 @@
 //!
 //! Invariants: a socket is never closed in between, so that no connection is refused and none is lost from its queue;
 //! if the successor fails before `Taken`, nothing has changed; keys go through memory only, to a process of the same
-//! user.
+//! user. Both may be in containers of their own: nothing but the socket's file is shared, and neither knows the other's
+//! process id.
 
 mod message;
 
@@ -90,7 +91,7 @@ impl Pending {
 /// Asks the process that runs at `path` for everything; `None` if there is none.
 ///
 /// # Errors
-/// See [`HandoverError`]; then start without: its listeners must be gone first.
+/// See [`HandoverError`]: the process that runs goes on, and nothing can be started beside it.
 pub async fn take_over(path: &Path, version: &str) -> Result<Option<Pending>, HandoverError> {
     let link = match SeqPacket::connect(path) {
         Ok(link) => link,
@@ -100,7 +101,7 @@ pub async fn take_over(path: &Path, version: &str) -> Result<Option<Pending>, Ha
         Err(error) => return Err(error.into()),
     };
     same_user(&link)?;
-    let hello = wire::TakeOver { protocol: PROTOCOL, version: version.to_owned(), network: String::new() };
+    let hello = wire::TakeOver { protocol: PROTOCOL, version: version.to_owned(), network: network() };
     send(&link, &to_predecessor(wire::to_predecessor::Kind::TakeOver(hello)), &[]).await?;
     let mut inheritance = Inheritance::default();
     loop {
@@ -119,9 +120,18 @@ pub async fn take_over(path: &Path, version: &str) -> Result<Option<Pending>, Ha
     }
 }
 
+/// A successor that has taken everything.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The version of its build.
+    pub version: String,
+    /// Whether it shares our network namespace, and so needs our ports.
+    pub shares_our_network: bool,
+}
+
 /// Waits at `listener` for a successor and gives it everything. Returns when the successor has taken it: stop
 /// accepting then. A successor that fails on the way changes nothing.
-pub async fn give_up_to_successor(listener: &SeqPacketListener, manager: &Manager, certificates: &CertStore) {
+pub async fn give_up_to_successor(listener: &SeqPacketListener, manager: &Manager, certificates: &CertStore) -> Taken {
     loop {
         let link = match listener.accept().await {
             Ok(link) => link,
@@ -132,16 +142,16 @@ pub async fn give_up_to_successor(listener: &SeqPacketListener, manager: &Manage
             }
         };
         match give(&link, manager, certificates).await {
-            Ok(version) => {
-                tracing::info!(version, "a successor has taken over");
-                return;
+            Ok(taken) => {
+                tracing::info!(version = taken.version, "a successor has taken over");
+                return taken;
             }
             Err(error) => tracing::warn!("a successor has not taken over: {error}"),
         }
     }
 }
 
-async fn give(link: &SeqPacket, manager: &Manager, certificates: &CertStore) -> Result<String, HandoverError> {
+async fn give(link: &SeqPacket, manager: &Manager, certificates: &CertStore) -> Result<Taken, HandoverError> {
     same_user(link)?;
     let wire::to_predecessor::Kind::TakeOver(hello) = from_successor(link).await? else {
         return Err(HandoverError::Message("expected TakeOver"));
@@ -151,7 +161,7 @@ async fn give(link: &SeqPacket, manager: &Manager, certificates: &CertStore) -> 
     }
     for Served { pod: served, listeners } in manager.served()? {
         let Some(netns) = served.net.netns() else { continue };
-        let message = pod(served.announced(), &served.sandbox, &listeners);
+        let message = pod(&served, &listeners);
         let sockets = listeners.iter().map(|(_, listener)| listener.as_fd());
         let fds: Vec<BorrowedFd<'_>> = std::iter::once(netns.as_fd()).chain(sockets).collect();
         send(link, &to_successor(wire::to_successor::Kind::Pod(message)), &fds).await?;
@@ -161,7 +171,10 @@ async fn give(link: &SeqPacket, manager: &Manager, certificates: &CertStore) -> 
     }
     send(link, &to_successor(wire::to_successor::Kind::Complete(wire::Complete {})), &[]).await?;
     match from_successor(link).await? {
-        wire::to_predecessor::Kind::Taken(_) => Ok(hello.version),
+        wire::to_predecessor::Kind::Taken(_) => Ok(Taken {
+            shares_our_network: hello.network.is_empty() || hello.network == network(),
+            version: hello.version,
+        }),
         wire::to_predecessor::Kind::TakeOver(_) => Err(HandoverError::Message("expected Taken")),
     }
 }
@@ -179,6 +192,13 @@ async fn give_certificate(link: &SeqPacket, svid: &Arc<Svid>) -> Result<(), Hand
 fn same_user(link: &SeqPacket) -> Result<(), HandoverError> {
     let (theirs, ours) = (link.peer()?.uid, nix::unistd::geteuid().as_raw());
     if theirs == ours { Ok(()) } else { Err(HandoverError::User(theirs)) }
+}
+
+/// Our own network namespace; empty if there is no telling.
+fn network() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let namespace = std::fs::metadata("/proc/self/ns/net");
+    namespace.map(|it| format!("{}:{}", it.dev(), it.ino())).unwrap_or_default()
 }
 
 fn to_predecessor(kind: wire::to_predecessor::Kind) -> Vec<u8> {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use weft_core::identity::SpiffeId;
 use weft_core::ids::{SandboxId, WorkloadUid};
@@ -30,6 +31,8 @@ pub struct Pod {
     pub budget: Arc<Budget>,
     /// What the node agent said of it, for the time before the configuration names it.
     announced: Arc<Workload>,
+    /// Where the node's own traffic to it comes from, by the agent's word.
+    node_addresses: ArcSwap<Vec<IpAddr>>,
 }
 
 impl Pod {
@@ -43,7 +46,24 @@ impl Pod {
     ) -> Self {
         let (uid, identity) = (announced.uid.clone(), announced.identity.clone());
         let lease = identities.lease(&identity);
-        Self { sandbox, uid, identity, net, lease, budget, announced }
+        let node_addresses = ArcSwap::default();
+        Self { sandbox, uid, identity, net, lease, budget, announced, node_addresses }
+    }
+
+    /// Sets where the node's own traffic to the pod comes from.
+    pub fn set_node_addresses(&self, addresses: &[IpAddr]) {
+        self.node_addresses.store(Arc::new(addresses.iter().map(IpAddr::to_canonical).collect()));
+    }
+
+    /// Where the node's own traffic to the pod comes from.
+    pub fn node_addresses(&self) -> Arc<Vec<IpAddr>> {
+        self.node_addresses.load_full()
+    }
+
+    /// Whether an address is one that the node itself uses towards the pod. It isn't the node's alone: traffic that is
+    /// masqueraded has it too.
+    pub fn is_node_address(&self, ip: IpAddr) -> bool {
+        self.node_addresses.load().contains(&ip)
     }
 
     /// Whether the node agent still says the same of the pod.

@@ -24,6 +24,8 @@ pub struct PodInfo {
     pub ips: Vec<IpAddr>,
     /// This node.
     pub node: NodeName,
+    /// Where the node's own traffic to it comes from.
+    pub node_addresses: Vec<IpAddr>,
 }
 
 /// Why a message of the agent is no pod.
@@ -47,10 +49,6 @@ impl TryFrom<wire::Workload> for PodInfo {
 
     fn try_from(wire: wire::Workload) -> Result<Self, PodInfoError> {
         let pod = wire.pod.ok_or(PodInfoError::Empty("pod"))?;
-        let ips = wire.ips.into_iter().map(|text| match text.parse() {
-            Ok(ip) => Ok(ip),
-            Err(source) => Err(PodInfoError::Address { text, source }),
-        });
         Ok(Self {
             sandbox: filled("sandbox", wire.sandbox)?.into(),
             uid: filled("uid", wire.uid)?.into(),
@@ -58,10 +56,16 @@ impl TryFrom<wire::Workload> for PodInfo {
             name: filled("pod.name", pod.name)?.into(),
             pod_uid: (!pod.uid.is_empty()).then(|| pod.uid.into()),
             service_account: filled("service_account", wire.service_account)?.into(),
-            ips: ips.collect::<Result<_, _>>()?,
+            ips: addresses(wire.ips)?,
             node: wire.node.into(),
+            node_addresses: addresses(wire.node_addresses)?,
         })
     }
+}
+
+fn addresses(texts: Vec<String>) -> Result<Vec<IpAddr>, PodInfoError> {
+    let parse = |text: String| text.parse().map_err(|source| PodInfoError::Address { text, source });
+    texts.into_iter().map(parse).collect()
 }
 
 fn filled(field: &'static str, text: String) -> Result<String, PodInfoError> {

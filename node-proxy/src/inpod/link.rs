@@ -49,7 +49,8 @@ pub async fn follow_agent(
                 }
                 let workload = workload_of(&pod, trust_domain, node);
                 let net = Arc::new(PodSockets::new(netns, workload.addresses.clone()));
-                let announced = Announcement { sandbox: pod.sandbox.clone(), workload: Arc::new(workload), net };
+                let (sandbox, node_addresses) = (pod.sandbox.clone(), pod.node_addresses.clone());
+                let announced = Announcement { sandbox, workload: Arc::new(workload), net, node_addresses };
                 match manager.add(announced).await {
                     Ok(()) => {
                         tracing::info!(workload = %pod.uid, sandbox = %pod.sandbox, "pod is served");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -26,6 +26,8 @@ pub struct Announcement {
     pub workload: Arc<Workload>,
     /// Its network namespace.
     pub net: Arc<dyn PodNet>,
+    /// Where the node's own traffic to it comes from: the kubelet's probes, and whatever else has that address.
+    pub node_addresses: Vec<IpAddr>,
 }
 
 /// Why a pod can't be served.
@@ -89,7 +91,10 @@ impl Manager {
         let _turn = self.turn.lock().await;
         let known = self.pods.lock().get(&announced.sandbox).map(|held| Arc::clone(&held.pod));
         match known {
-            Some(pod) if pod.is_as_announced(&announced.workload) => return Ok(()),
+            Some(pod) if pod.is_as_announced(&announced.workload) => {
+                pod.set_node_addresses(&announced.node_addresses);
+                return Ok(());
+            }
             Some(_) => self.remove_in_turn(&announced.sandbox).await,
             None => {}
         }
@@ -101,6 +106,7 @@ impl Manager {
             &self.identities,
             Budget::new(Arc::clone(&self.node.budget)),
         ));
+        pod.set_node_addresses(&announced.node_addresses);
         self.set_limits(&pod);
         tell_all(&self.workers, |done| Command::AddPod(Arc::clone(&pod), done)).await;
         let worker = self.idlest();

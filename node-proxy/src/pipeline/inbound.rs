@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use weft_core::reason::Reason;
 
-use crate::authorize::{self, Granted, HttpPermit, Inbound, Registry};
+use crate::authorize::{self, Granted, HttpPermit, Inbound, Permit, ProbePermit, Registry};
 use crate::connect::{Application, ConnectError, LocalStream, UpstreamStream, connect_application};
 use crate::identify::{LocalWorkload, Peer};
 use crate::observe::{Connection, Direction, Observer};
@@ -33,6 +33,8 @@ pub(super) enum Opened {
     Bytes(Application),
     /// Requests are to be parsed.
     Http(HttpPermit),
+    /// It has to show that it is a probe first.
+    Probe(ProbePermit),
 }
 
 impl InboundHalf {
@@ -71,14 +73,18 @@ impl InboundHalf {
     pub(super) async fn open(&self, inbound: Inbound, record: &Connection) -> Result<Opened, Reason> {
         match authorize::inbound(&self.node.store, &self.registry, inbound).await? {
             Granted::Http(permit) => Ok(Opened::Http(permit)),
-            Granted::Bytes(permit) => {
-                let application = connect_application(permit, self.node.limits.connect).await?;
-                if !application.source_kept {
-                    self.observer.source_not_kept(record);
-                }
-                Ok(Opened::Bytes(application))
-            }
+            Granted::Probe(permit) => Ok(Opened::Probe(permit)),
+            Granted::Bytes(permit) => Ok(Opened::Bytes(self.connect(permit, record).await?)),
         }
+    }
+
+    /// Connects to the application.
+    pub(super) async fn connect(&self, permit: Permit, record: &Connection) -> Result<Application, Reason> {
+        let application = connect_application(permit, self.node.limits.connect).await?;
+        if !application.source_kept {
+            self.observer.source_not_kept(record);
+        }
+        Ok(application)
     }
 
     /// Runs the HTTP engine on a connection until it ends.
@@ -132,11 +138,15 @@ impl InboundHalf {
                 });
                 Ok(UpstreamStream::Pipe(ours))
             }
-            Err(reason) => {
-                self.observer.refused(&record, reason);
-                Err(local_error(reason, to))
-            }
+            // Nobody comes from the node's own address in memory.
+            Ok(Opened::Probe(_)) => Err(self.refused(&record, Reason::NotAProbe)),
+            Err(reason) => Err(self.refused(&record, reason)),
         }
+    }
+
+    fn refused(&self, record: &Connection, reason: Reason) -> ConnectError {
+        self.observer.refused(record, reason);
+        local_error(reason, record.destination)
     }
 }
 

@@ -3,6 +3,7 @@
 mod inbound;
 mod outbound;
 mod plaintext;
+mod probe;
 mod tunnel;
 
 use std::rc::Rc;

@@ -11,8 +11,9 @@ use weft_core::reason::Reason;
 use weft_hbone::relay::Socket;
 
 use super::inbound::Opened;
-use super::reset;
-use crate::authorize::Inbound;
+use super::{probe, reset};
+use crate::authorize::{Inbound, has_probes};
+use crate::connect::Application;
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::observe::Connection;
 use crate::relay::tcp::{Terms, relay};
@@ -27,27 +28,20 @@ pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, str
             return reset(&stream);
         }
     };
-    let from_node = worker.node.addresses.contains(&peer.ip());
-    let identity = if from_node { PeerIdentity::Node } else { PeerIdentity::Unidentified };
+    let node = worker.node.addresses.contains(&peer.ip()) || workload.pod.is_node_address(peer.ip());
+    let identity = if node { PeerIdentity::Node } else { PeerIdentity::Unidentified };
     let inbound = Inbound { workload: Rc::clone(workload), peer: Peer { identity, address: peer }, destination };
     let record = worker.inbound.record(&inbound);
-    if from_node {
+    if node {
         worker.observer.node_plaintext(&record);
-    } else if strict_audit(worker, &record) {
+    }
+    if strict_audit(worker, &record, node) {
         worker.observer.strict_audit(&record);
     }
     match worker.inbound.open(inbound, &record).await {
-        Ok(Opened::Bytes(application)) => {
-            let record = Connection { endpoint: Some(destination), ..record };
-            worker.observer.opened(&record);
-            let since = Instant::now();
-            let (mut client, mut app) = (Socket::new(stream), Socket::new(application.stream));
-            let (idle, budget) = (worker.node.limits.idle, &workload.pod.budget);
-            let terms = Terms { idle, permission: Some(&application.permission), budget };
-            let ended = relay(&mut client, &mut app, terms).await;
-            worker.observer.closed(&record, &ended, since.elapsed());
-        }
+        Ok(Opened::Bytes(application)) => carry(worker, workload, stream, (application, record)).await,
         Ok(Opened::Http(permit)) => worker.inbound.http(Box::new(stream), permit).await,
+        Ok(Opened::Probe(permit)) => Box::pin(probe::serve(worker, workload, stream, (permit, record))).await,
         Err(reason) => {
             refused(worker, &record, reason);
             reset(&stream);
@@ -55,12 +49,31 @@ pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, str
     }
 }
 
-fn strict_audit(worker: &Worker, record: &Connection) -> bool {
-    let port = Port::new(record.destination.port());
-    port.is_some_and(|port| worker.node.store.load().mode_for(&record.workload, port) == Mode::StrictAudit)
+/// Bytes both ways until one end closes.
+pub(super) async fn carry(
+    worker: &Rc<Worker>,
+    workload: &Rc<LocalWorkload>,
+    stream: TcpStream,
+    (application, record): (Application, Connection),
+) {
+    let record = Connection { endpoint: Some(record.destination), ..record };
+    worker.observer.opened(&record);
+    let since = Instant::now();
+    let (mut client, mut app) = (Socket::new(stream), Socket::new(application.stream));
+    let (idle, budget) = (worker.node.limits.idle, &workload.pod.budget);
+    let terms = Terms { idle, permission: Some(&application.permission), budget };
+    let ended = relay(&mut client, &mut app, terms).await;
+    worker.observer.closed(&record, &ended, since.elapsed());
 }
 
-fn refused(worker: &Worker, record: &Connection, reason: Reason) {
+/// Whether Strict would refuse the connection. From the node it might be one of the probes that the pod declares.
+fn strict_audit(worker: &Worker, record: &Connection, node: bool) -> bool {
+    let Some(port) = Port::new(record.destination.port()) else { return false };
+    let mode = worker.node.store.load().mode_for(&record.workload, port);
+    mode == Mode::StrictAudit && !(node && has_probes(&record.workload, port))
+}
+
+pub(super) fn refused(worker: &Worker, record: &Connection, reason: Reason) {
     tracing::debug!(workload = %record.workload.uid, client = %record.client, destination = %record.destination,
         reason = reason.as_str(), "plaintext connection refused");
     worker.observer.refused(record, reason);

@@ -132,6 +132,8 @@ async fn carry(worker: &Rc<Worker>, inbound: Inbound, responder: Responder) {
                 worker.inbound.http(Box::new(stream), permit).await;
             }
         }
+        // Only plaintext comes from the node's own address.
+        Ok((Opened::Probe(_), _slot)) => drop(responder.refuse(status(Reason::NotAProbe))),
         Err(reason) => {
             tracing::debug!(workload = %record.workload.uid, client = %record.client, destination = %record.destination,
                 reason = reason.as_str(), "stream refused");

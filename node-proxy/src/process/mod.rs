@@ -9,6 +9,7 @@ mod settings;
 mod trust;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::inpod::LinkState;
 use crate::relay::http::{HttpSettings, Telemetered};
 use crate::store::{ConfigSource, SavedFile, Store};
 use crate::telemetry::{AccessLog, ProcessMetrics, Registry};
+use crate::worker::WorkerHandle;
 
 /// Threads for everything that is not a connection.
 const CONTROL_THREADS: usize = 2;
@@ -76,11 +78,11 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
         process_metrics: process_metrics(prometheus, Arc::clone(&live)),
         store: Arc::clone(&store),
         missing: missing(control.config.clone(), starts_with_saved, Arc::clone(&live)),
-        connections: Box::new(|| serde_json::Value::Null),
+        connections: connections(Arc::clone(&live)),
         set_log_filter: Box::new(move |filter| log.set(filter)),
         quit: quit.clone(),
     };
-    let admin = serve_admin(admin, &settings);
+    let admin = serve_admin(admin, &settings.telemetry);
     if !starts_with_saved {
         let known = first_configuration(control.config.clone());
         tokio::select! { () = known => {}, () = signals.stop() => return Ok(Ending::Stopped) }
@@ -95,10 +97,11 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     let proxy = Proxy::start(settings.proxy.clone(), sources).await?;
     let metrics = proxy.metrics().with_config(control.config.clone());
     // Set once: there is one proxy.
-    let _ = live.set(Live { metrics, agent: proxy.agent_link() });
-    let (replaced, leave) = (proxy.replaced(), admin.clone());
+    let (agent, workers) = (proxy.agent_link(), Arc::clone(proxy.workers()));
+    let _ = live.set(Live { metrics, agent, replaced: proxy.replaced(), workers });
+    let (displaced, leave) = (proxy.displaced(), admin.clone());
     tokio::spawn(async move {
-        replaced.cancelled().await;
+        displaced.cancelled().await;
         leave.cancel();
     });
     tracing::info!(node = %settings.proxy.node, "serving");
@@ -115,6 +118,8 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
 struct Live {
     metrics: ProcessMetrics,
     agent: watch::Receiver<LinkState>,
+    replaced: CancellationToken,
+    workers: Arc<[WorkerHandle]>,
 }
 
 /// The conversation with the control plane, under way.
@@ -221,27 +226,50 @@ fn missing(
         if !has_saved && !config.borrow().synced {
             missing.push("configuration from the controller");
         }
-        if live.get().is_none_or(|live| *live.agent.borrow() != LinkState::Live) {
-            missing.push("pods from the node's agent");
+        match live.get() {
+            Some(live) if live.replaced.is_cancelled() => missing.push("its end: a successor has taken over"),
+            Some(live) if *live.agent.borrow() == LinkState::Live => {}
+            _ => missing.push("pods from the node's agent"),
         }
         missing
     })
 }
 
-/// Serves until the token that it returns is cancelled. A predecessor has the address until it is replaced.
-fn serve_admin(admin: Admin, settings: &ProcessSettings) -> CancellationToken {
-    let stop = CancellationToken::new();
-    let (admin, address, stopped) = (Arc::new(admin), settings.telemetry.admin, stop.clone());
-    tokio::spawn(async move {
-        let mut said = false;
-        while let Err(error) = Arc::clone(&admin).serve(address, stopped.clone()).await {
-            if !std::mem::replace(&mut said, true) {
-                tracing::warn!(%address, "the admin server can't listen yet: {error}");
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    });
+/// How many connections each worker has; none while there is no proxy yet.
+fn connections(live: Arc<OnceLock<Live>>) -> Box<dyn Fn() -> serde_json::Value + Send + Sync> {
+    Box::new(move || {
+        let workers = live.get().map(|live| Arc::clone(&live.workers)).unwrap_or_default();
+        let counts: Vec<usize> = workers.iter().map(WorkerHandle::connections).collect();
+        serde_json::json!({ "total": counts.iter().sum::<usize>(), "workers": counts })
+    })
+}
+
+/// Serves the admin and status pages until the token that it returns is cancelled. A predecessor that shares our network
+/// has the addresses until it is replaced.
+fn serve_admin(admin: Admin, settings: &TelemetrySettings) -> CancellationToken {
+    let (admin, stop) = (Arc::new(admin), CancellationToken::new());
+    let (pages, stopped, address) = (Arc::clone(&admin), stop.clone(), settings.admin);
+    tokio::spawn(listening("admin", address, move || Arc::clone(&pages).serve(address, stopped.clone())));
+    if let Some(address) = settings.status_listen {
+        let stopped = stop.clone();
+        let serve = move || Arc::clone(&admin).serve_status(address, stopped.clone());
+        tokio::spawn(listening("status", address, serve));
+    }
     stop
+}
+
+/// Serves as soon as the address can be had.
+async fn listening<F>(what: &'static str, address: SocketAddr, serve: impl Fn() -> F)
+where
+    F: Future<Output = io::Result<()>>,
+{
+    let mut said = false;
+    while let Err(error) = serve().await {
+        if !std::mem::replace(&mut said, true) {
+            tracing::warn!(%address, "the {what} server can't listen yet: {error}");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// The soft limit of descriptors is what decides how many connections fit; the hard one is ours to use.

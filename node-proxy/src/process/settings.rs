@@ -59,6 +59,10 @@ pub struct TelemetrySettings {
     /// Loopback address of the admin server
     #[arg(long, env = "WEFT_ADMIN", default_value = "127.0.0.1:15000")]
     pub admin: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics for a kubelet and a scraper, such as [::]:15021; none: on the admin
+    /// address only
+    #[arg(long, env = "WEFT_STATUS_LISTEN")]
+    pub status_listen: Option<SocketAddr>,
     /// Which requests and connections get a line: off, errors, all, or a share such as 0.01 (errors always included)
     #[arg(long, env = "WEFT_ACCESS_LOG", default_value = "errors", value_parser = log_policy)]
     pub access_log: LogPolicy,

@@ -1,7 +1,8 @@
 //! The configuration on the node's disk, so that a proxy can start while no controller answers. No secret is in it.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub enum InvalidFile {
 pub struct SavedFile(PathBuf);
 
 impl SavedFile {
-    /// The file at a path. Its folder must exist.
+    /// The file at a path. Its folder is made with it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
@@ -93,14 +94,27 @@ impl SavedFile {
         };
         let config = SavedConfig { resources: snapshot.resources().into_iter().map(saved).collect() };
         let body = config.encode_to_vec();
+        if let Some(folder) = self.0.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        // A name of our own: a predecessor in another container may be writing at this moment.
         let mut temporary = self.0.clone().into_os_string();
-        temporary.push(".new");
-        let mut file = File::create(&temporary)?;
+        temporary.push(format!(".{:016x}.new", fastrand::u64(..)));
+        let written = self.replace(Path::new(&temporary), &body);
+        if written.is_err() {
+            // What could not be made is not there to remove.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn replace(&self, temporary: &Path, body: &[u8]) -> io::Result<()> {
+        let mut file = File::create(temporary)?;
         file.write_all(MAGIC)?;
-        file.write_all(Sha256::digest(&body).as_slice())?;
-        file.write_all(&body)?;
+        file.write_all(Sha256::digest(body).as_slice())?;
+        file.write_all(body)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, &self.0)
+        std::fs::rename(temporary, &self.0)
     }
 
     /// Saves the store's snapshot after changes, not more often than every few seconds; for ever.
@@ -131,11 +145,12 @@ mod tests {
     #[test]
     fn what_is_saved_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
-        let file = SavedFile::new(folder.path().join("config"));
+        let folder = folder.path().join("not/there/yet");
+        let file = SavedFile::new(folder.join("config"));
         assert!(file.read().unwrap().is_none());
         file.write(&snapshot()).unwrap();
         assert_eq!(file.read().unwrap().unwrap().resources(), snapshot().resources());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]

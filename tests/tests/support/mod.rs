@@ -28,7 +28,9 @@ use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, ListenerRole, Manager, PodSockets};
 use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, HandshakeRole, Observer};
 use weft_node_proxy::relay::front::{ByteStream, HttpRelay, OutboundConnection};
+use weft_node_proxy::relay::http::{HttpSettings, Telemetered};
 use weft_node_proxy::store::Store;
+use weft_node_proxy::telemetry::{AccessLog, LogFormat, LogPolicy};
 use weft_node_proxy::worker::{Engine, EngineParts, Limits, Node, Workers};
 use weft_testkit::{Pod, World};
 use weft_tls::{
@@ -137,6 +139,24 @@ impl Engine for TestEngine {
     }
 }
 
+/// As the program has it, with the tests' own ears.
+struct HttpEngine(Events, Telemetered);
+
+impl Engine for HttpEngine {
+    fn observer(&self, _worker: usize) -> Rc<dyn Observer> {
+        Rc::new(Recorder(self.0.clone()))
+    }
+    fn http(&self, parts: EngineParts) -> Rc<dyn HttpRelay> {
+        self.1.http(parts)
+    }
+}
+
+fn http_engine(events: Events) -> HttpEngine {
+    let (log, _nobody_reads_it) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
+    let (registry, settings) = (Arc::default(), HttpSettings::default());
+    HttpEngine(events, Telemetered { registry, log, affinity: Arc::default(), zone: None, settings })
+}
+
 /// An authority that signs whatever it is asked for.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -193,7 +213,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    fn start(name: &str, authority: &Arc<Authority>, node_addresses: Vec<IpAddr>) -> Result<Self> {
+    fn start(name: &str, authority: &Arc<Authority>, http: bool) -> Result<Self> {
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let trust = TrustStore::new(authority.bundle()?);
         let certificates = CertStore::new(trust.clone(), Clock::system(), TlsSettings::default());
@@ -206,11 +226,14 @@ impl Proxy {
             store: Arc::new(Store::default()),
             certificates,
             budget: NodeBudget::new(1000, defaults),
-            addresses: node_addresses,
+            addresses: Vec::new(),
             limits: Limits::default(),
         });
         let events = Events::default();
-        let engine: Arc<dyn Engine> = Arc::new(TestEngine(events.clone()));
+        let engine: Arc<dyn Engine> = match http {
+            true => Arc::new(http_engine(events.clone())),
+            false => Arc::new(TestEngine(events.clone())),
+        };
         let workers = Workers::start(&node, &engine, 2)?;
         let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities));
         control.spawn({
@@ -235,27 +258,28 @@ pub struct Mesh {
     pub authority: Arc<Authority>,
     pub proxies: BTreeMap<String, Proxy>,
     rules: Rules,
+    names_nodes: bool,
 }
 
 impl Mesh {
     /// The usual two nodes and four pods, all configured; `enrolled` of them in the mesh.
     pub fn of(enrolled: &[&str]) -> Result<Self> {
-        Self::build(enrolled, |_| Vec::new())
+        Self::build(enrolled, false)
     }
 
-    /// With proxies that know which addresses pods see their node under.
+    /// With an agent that names each node's IPv4 address towards its pods, and proxies that serve HTTP.
     pub fn with_node_addresses(enrolled: &[&str]) -> Result<Self> {
-        Self::build(enrolled, |node| vec![IpAddr::from([10, 244, node, 1])])
+        Self::build(enrolled, true)
     }
 
-    fn build(enrolled: &[&str], addresses: impl Fn(u8) -> Vec<IpAddr>) -> Result<Self> {
+    fn build(enrolled: &[&str], names_nodes: bool) -> Result<Self> {
         let world = World::two_nodes()?;
         let authority = Arc::new(Authority::new()?);
         let mut proxies = BTreeMap::new();
-        for (index, name) in [(1, "n1"), (2, "n2")] {
-            proxies.insert(name.to_owned(), Proxy::start(name, &authority, addresses(index))?);
+        for name in ["n1", "n2"] {
+            proxies.insert(name.to_owned(), Proxy::start(name, &authority, names_nodes)?);
         }
-        let mesh = Self { world, authority, proxies, rules: Rules::default() };
+        let mesh = Self { world, authority, proxies, rules: Rules::default(), names_nodes };
         mesh.apply(&mesh.config(enrolled)?);
         for name in enrolled {
             mesh.enrol(name)?;
@@ -316,6 +340,12 @@ impl Mesh {
         self.proxies.values().for_each(|proxy| proxy.node.store.apply(changes));
     }
 
+    /// Where the node's own traffic to its pods comes from, if the agent says so.
+    fn node_address(&self, node: &str) -> Option<IpAddr> {
+        let number = if node == "n1" { 1 } else { 2 };
+        self.names_nodes.then(|| IpAddr::from([10, 244, number, 1]))
+    }
+
     /// What the node agent says of a pod.
     pub fn announcement(&self, name: &str) -> Result<(Announcement, weft_sys::Netns)> {
         let pod = self.pod(name);
@@ -325,6 +355,7 @@ impl Mesh {
             sandbox: SandboxId::new(format!("sandbox-{name}")),
             workload: Arc::new(self.workload(name, true)),
             net: Arc::new(PodSockets::new(netns.clone(), pod.ips().to_vec())),
+            node_addresses: self.node_address(pod.node_name()).into_iter().collect(),
         };
         Ok((announced, netns))
     }

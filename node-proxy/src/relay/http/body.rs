@@ -92,6 +92,8 @@ pub(crate) enum RequestBody {
     Replay(Replay),
     /// What a mirror gets.
     Copy(Copy),
+    /// Read whole before it was decided.
+    Whole(Bytes),
 }
 
 impl RequestBody {
@@ -110,6 +112,10 @@ impl Body for RequestBody {
             Self::Stream(source) => source.poll_frame(cx),
             Self::Replay(replay) => replay.poll_frame(cx),
             Self::Copy(copy) => copy.poll_frame(cx),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -119,6 +125,7 @@ impl Body for RequestBody {
             Self::Stream(body) => body.is_end_stream(),
             Self::Replay(replay) => replay.is_end_stream(),
             Self::Copy(_) => false,
+            Self::Whole(bytes) => bytes.is_empty(),
         }
     }
 
@@ -128,6 +135,7 @@ impl Body for RequestBody {
             Self::Stream(body) => body.size_hint(),
             Self::Replay(replay) => replay.size_hint(),
             Self::Copy(copy) => copy.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }

@@ -6,23 +6,30 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
 use weft_core::authorize::HttpFacts;
 use weft_core::normalize;
 use weft_core::reason::Reason;
 
 use super::begin::{Begun, begin};
-use super::body::ResponseBody;
+use super::body::{RequestBody, ResponseBody};
 use super::downstream::{Called, Downstream};
 use super::finish::{Answered, Asked, Finish, grpc_status};
+use super::forward::Message;
 use super::outbound::{close, message, protocol_label};
+use super::wire::End;
 use super::{check, hop, reply};
-use crate::authorize::Permit;
+use crate::authorize::{Permit, ProbeFacts};
 use crate::connect::http_pool::{Lease, Protocol, SendError, UpstreamBody};
 use crate::connect::{UpstreamStream, connect_application};
+
+/// The longest message of a health check that is read, in bytes: the name of a service, with room.
+const MAX_CHECK: usize = 4096;
 
 /// Serves one request; every failure is an answer.
 pub(super) async fn serve(
@@ -39,9 +46,26 @@ pub(super) async fn serve(
         Err(bad) => return Ok(close(refuse(asked, Reason::BadRequest, bad.to_string()))),
     };
     let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
-    let permit = match authorize(&conn, called, &parts, checked.ambiguous_path) {
-        Ok(permit) => permit,
+    let body = match bodied(&conn, called, &parts, body).await {
+        Ok(body) => body,
         Err(reason) => return Ok(refuse(asked, reason, String::new())),
+    };
+    let facts = ProbeFacts {
+        version: parts.version,
+        query: parts.uri.query(),
+        body: body.whole(),
+        upgrade: upgrade.is_some() || parts.method == Method::CONNECT,
+    };
+    let permit = match authorize(&conn, called, &parts, (checked.ambiguous_path, &facts)) {
+        Ok(permit) => permit,
+        Err(reason) => {
+            if called.permit.from_node() {
+                // Whoever that is isn't the kubelet: it gets no second try.
+                conn.watched.end(End::Gracefully);
+                return Ok(close(refuse(asked, reason, String::new())));
+            }
+            return Ok(refuse(asked, reason, String::new()));
+        }
     };
     restore_upgrade(&mut parts, upgrade.as_ref());
     match forward(&conn, called, permit, (parts, body, upgrade.is_some()), &asked).await {
@@ -51,7 +75,43 @@ pub(super) async fn serve(
     }
 }
 
-fn authorize(conn: &Downstream, called: &Called, parts: &Parts, ambiguous_path: bool) -> Result<Permit, Reason> {
+/// A request's body, read as far as the decision needs it.
+enum Bodied {
+    Whole(Bytes),
+    Stream(Incoming),
+}
+
+impl Bodied {
+    /// All of it, if that is known.
+    fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(bytes) => Some(bytes),
+            Self::Stream(body) => body.is_end_stream().then_some(&[]),
+        }
+    }
+}
+
+/// Reads the body of what may be a probe by gRPC, which is told from others by its message.
+async fn bodied(conn: &Downstream, called: &Called, parts: &Parts, body: Incoming) -> Result<Bodied, Reason> {
+    let engine = &conn.engine;
+    if !called.permit.looks_at_body(&engine.store, parts) {
+        return Ok(Bodied::Stream(body));
+    }
+    let read = Box::pin(tokio::time::timeout(engine.settings.header_timeout, Limited::new(body, MAX_CHECK).collect()));
+    match read.await {
+        Ok(Ok(body)) => Ok(Bodied::Whole(body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Reason::NotAProbe),
+        Ok(Err(_)) => Err(Reason::DownstreamReset),
+        Err(_) => Err(Reason::BodyTimeout),
+    }
+}
+
+fn authorize(
+    conn: &Downstream,
+    called: &Called,
+    parts: &Parts,
+    (ambiguous_path, probe): (bool, &ProbeFacts<'_>),
+) -> Result<Permit, Reason> {
     let host = normalize::host(check::authority(parts)).unwrap_or_default();
     let facts = HttpFacts {
         method: &parts.method,
@@ -60,7 +120,7 @@ fn authorize(conn: &Downstream, called: &Called, parts: &Parts, ambiguous_path: 
         ambiguous_path,
         headers: &parts.headers,
     };
-    called.permit.authorize(&conn.engine.store, facts)
+    called.permit.authorize(&conn.engine.store, facts, probe)
 }
 
 fn restore_upgrade(parts: &mut Parts, upgrade: Option<&HeaderValue>) {
@@ -76,14 +136,17 @@ async fn forward(
     conn: &Downstream,
     called: &Called,
     permit: Permit,
-    (mut parts, body, upgrade): (Parts, Incoming, bool),
+    (mut parts, body, upgrade): (Parts, Bodied, bool),
     asked: &Asked,
 ) -> Result<(Response<UpstreamBody>, Lease), (Reason, String)> {
     let protocol = if parts.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 };
     if protocol == Protocol::H1 {
         parts.version = Version::HTTP_11;
     }
-    let message = message(parts, body, asked, false, Vec::new());
+    let message = match body {
+        Bodied::Stream(body) => message(parts, body, asked, false, Vec::new()),
+        Bodied::Whole(body) => Message { head: parts, body: RequestBody::Whole(body), replays: None, listener: None },
+    };
     let (mut head, mut body, listener) = (Some(message.head), message.body, message.listener);
     let told = |answer: &_| listener.iter().for_each(|listener| listener.told(answer));
     let mut permit = Some(permit);

@@ -16,7 +16,9 @@ pub(super) fn status_of(reason: Reason) -> StatusCode {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::BodyTimeout | Reason::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
         Reason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Reason::PolicyDenied | Reason::PolicyRevoked => StatusCode::FORBIDDEN,
+        Reason::PolicyDenied | Reason::PolicyRevoked | Reason::NotAProbe | Reason::PlaintextRefused => {
+            StatusCode::FORBIDDEN
+        }
         Reason::InvalidRoute | Reason::InvalidBackend | Reason::NoBackend | Reason::Panic => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

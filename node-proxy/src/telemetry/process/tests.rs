@@ -61,7 +61,7 @@ async fn a_scrape_names_every_family_once_and_says_how_the_node_is() {
     let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::from(Vec::new()), identities));
     let workload = Arc::clone(crate::plain::fixed_pod().announced());
     let net = Arc::new(Nowhere);
-    manager.add(Announcement { sandbox: "s1".into(), workload, net }).await.unwrap();
+    manager.add(Announcement { sandbox: "s1".into(), workload, net, node_addresses: Vec::new() }).await.unwrap();
     let pods = manager.pods();
     let _held = (pods[0].budget.connection().unwrap(), pods[0].budget.buffer(10).unwrap());
     node.store.apply(&[Change::Upsert(Resource::Mesh(Arc::new(MeshConfig::default())))]);

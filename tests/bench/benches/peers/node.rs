@@ -120,6 +120,7 @@ pub fn serve(path: &Path) -> Result<()> {
             sandbox: SandboxId::new(format!("sandbox-{}", file.own)),
             workload: Arc::new(file.workload(&file.own)?),
             net: Arc::new(sockets),
+            node_addresses: Vec::new(),
         };
         manager.add(announced).await?;
         let rules = Rules::default();

@@ -23,7 +23,7 @@ use crate::relay::http::HttpFront;
 
 /// The test's own namespace: an application on loopback.
 #[derive(Debug)]
-struct Loopback;
+pub(super) struct Loopback;
 
 impl PodNet for Loopback {
     fn listen(&self, _role: ListenerRole) -> io::Result<Vec<std::net::TcpListener>> {
@@ -39,7 +39,7 @@ impl PodNet for Loopback {
     }
 }
 
-fn workload() -> Workload {
+pub(super) fn workload() -> Workload {
     Workload {
         uid: "Kubernetes//Pod/shop/cart-1".into(),
         namespace: "shop".into(),

@@ -7,4 +7,5 @@ mod flow;
 mod inbound;
 mod interim;
 mod policy;
+mod probe;
 mod world;
