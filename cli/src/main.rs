@@ -1,5 +1,6 @@
 //! The `weft` command: one binary for a person's shell and for a node without Kubernetes.
 
+mod cluster;
 mod connectivity;
 mod explain;
 mod standalone;
@@ -9,7 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use comfy_table::presets::NOTHING;
+use comfy_table::{Row, Table};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    target: cluster::Target,
 }
 
 #[derive(Debug, Subcommand)]
@@ -27,14 +32,20 @@ enum Command {
     Standalone(Box<standalone::Args>),
     /// Run the data plane of one node; `weft standalone` does so by itself.
     NodeProxy(Box<weft_node_proxy::process::ProcessSettings>),
-    /// Show what this node of a standalone mesh is and does, and what needs attention.
+    /// Install the mesh in a cluster, or upgrade it.
+    Install(cluster::InstallArgs),
+    /// Remove the mesh from a cluster; with --cni-dir, its CNI plugin from this node's network configuration.
+    Uninstall(cluster::UninstallArgs),
+    /// Check whether a cluster can have the mesh, whether a mesh works, or who still calls in plaintext.
+    Check(cluster::CheckArgs),
+    /// Put a namespace into the mesh, or take it out, and wait for its pods.
+    Enroll(cluster::EnrollArgs),
+    /// Show the mesh and what needs attention: of the cluster, or of this node of a mesh without Kubernetes.
     Status(standalone::StatusArgs),
-    /// Take the CNI plugin out of this node's network configuration, when the mesh is to leave it for good.
-    Uninstall {
-        /// The directory of network configurations.
-        #[arg(long, default_value = "/etc/cni/net.d")]
-        cni_dir: PathBuf,
-    },
+    /// Ask a node's proxy for its configuration, certificates or connections, or set what it logs.
+    Proxy(cluster::ProxyArgs),
+    /// Show the versions of this program and of the mesh's parts.
+    Version(cluster::VersionArgs),
     /// Check manifests: syntax, fields, references.
     Validate(validate::Args),
     /// Say what would become of a call, and which object decides.
@@ -70,9 +81,30 @@ enum Output {
     Json,
 }
 
+/// A table without lines, indented.
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(Row::from(row));
+    }
+    table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
+}
+
+/// The command line; as a plugin of kubectl its usage lines say `kubectl weft`.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_ref().and_then(|path| path.file_stem()?.to_str());
+    if name == Some("kubectl-weft") { command.name("kubectl weft").bin_name("kubectl weft") } else { command }
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli.command) {
+    let cli = match Cli::from_arg_matches(&command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match run(cli.command, &cli.target) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("weft: {error:#}");
@@ -81,18 +113,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+fn run(command: Command, target: &cluster::Target) -> anyhow::Result<ExitCode> {
     match command {
         Command::Standalone(args) => standalone::run(*args),
         Command::NodeProxy(settings) => {
             weft_node_proxy::process::run(*settings)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Status(args) => standalone::run_status(&args),
-        Command::Uninstall { cni_dir } => {
-            weft_cni::install::uninstall(&cni_dir)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Install(args) => cluster::install(target, &args),
+        Command::Uninstall(args) => match &args.cni_dir {
+            Some(folder) => {
+                weft_cni::install::uninstall(folder)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            None => cluster::uninstall(target, &args),
+        },
+        Command::Check(args) => Ok(cluster::check(target, &args)),
+        Command::Enroll(args) => cluster::enroll(target, &args),
+        Command::Status(args) if args.is_standalone() && !target.is_given() => standalone::run_status(&args),
+        Command::Status(args) => Ok(cluster::status(target, args.output)),
+        Command::Proxy(args) => cluster::proxy(target, &args),
+        Command::Version(args) => cluster::version(target, &args),
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(args),
         Command::Connectivity(args) => connectivity::run(args),

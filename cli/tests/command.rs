@@ -46,3 +46,87 @@ fn the_examples_are_valid_and_a_mistake_is_found_with_its_line() {
     let said = text(&output.stdout);
     assert!(said.contains("routes.yaml:13") && said.contains("shop/catalog-canary"), "{said}");
 }
+
+/// Runs with nothing in PATH but what is in `path`, and no cluster.
+fn alone(program: &std::path::Path, path: &std::path::Path, arguments: &[&str]) -> Output {
+    let kubeconfig = path.join("no-kubeconfig");
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", path).env("HOME", path).env("KUBECONFIG", kubeconfig);
+    command.output().unwrap()
+}
+
+fn weft_path() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_BIN_EXE_weft"))
+}
+
+#[test]
+fn helm_gets_the_chart_and_its_absence_is_said_with_another_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = alone(weft_path(), folder.path(), &["install"]);
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("no `helm` in PATH") && said.contains("--write-chart DIR"), "{said}");
+    let chart = folder.path().join("chart");
+    let output = alone(weft_path(), folder.path(), &["install", "--write-chart", chart.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(chart.join("templates/node-proxy.yaml").is_file());
+    let helm = folder.path().join("helm");
+    std::fs::write(&helm, "#!/bin/sh\necho \"$@\"\n/bin/ls \"$4\" 2>/dev/null\nexit 3\n").unwrap();
+    std::fs::set_permissions(&helm, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = alone(weft_path(), folder.path(), &["install", "--set", "image.tag=1"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "the ending of Helm is ours");
+    assert!(said.starts_with("upgrade --install weft ") && said.contains("--set image.tag=1"), "{said}");
+    assert!(said.contains("\nvalues.schema.json\n"), "Helm sees the chart: {said}");
+    let output = alone(weft_path(), folder.path(), &["uninstall", "--mesh-namespace", "m"]);
+    assert!(text(&output.stdout).starts_with("uninstall weft --namespace m"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_cluster_that_cannot_be_asked_is_neither_right_nor_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["check"][..],
+        &["check", "--pre", "-o", "json"],
+        &["status", "--context", "c"],
+        &["check", "--strict", "shop"],
+    ] {
+        let output = alone(weft_path(), folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("kubeconfig"), "{}", text(&output.stderr));
+    }
+    // Nobody listens at the address.
+    let kubeconfig = folder.path().join("kubeconfig");
+    let config = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n\
+        clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\n";
+    std::fs::write(&kubeconfig, config).unwrap();
+    let output = alone(weft_path(), folder.path(), &["--kubeconfig", kubeconfig.to_str().unwrap(), "check", "--pre"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).starts_with("weft: the API server: "), "{}", text(&output.stderr));
+    let output = alone(
+        weft_path(),
+        folder.path(),
+        &["--context", "none", "--kubeconfig", kubeconfig.to_str().unwrap(), "check"],
+    );
+    assert!(text(&output.stderr).contains("context none"), "{}", text(&output.stderr));
+    let output = alone(weft_path(), folder.path(), &["version"]);
+    assert!(output.status.success() && text(&output.stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn as_a_plugin_of_kubectl_its_usage_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("kubectl-weft");
+    std::os::unix::fs::symlink(weft_path(), &plugin).unwrap();
+    let said = text(&alone(&plugin, folder.path(), &["enroll", "--help"]).stdout);
+    assert!(said.contains("Usage: kubectl weft enroll [OPTIONS] <NAMESPACE>"), "{said}");
+    let said = text(&alone(weft_path(), folder.path(), &["enroll", "--help"]).stdout);
+    assert!(said.contains("Usage: weft enroll [OPTIONS] <NAMESPACE>"), "{said}");
+}
+
+#[test]
+fn uninstall_of_a_directory_leaves_the_cluster_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = alone(weft_path(), folder.path(), &["uninstall", "--cni-dir", folder.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}

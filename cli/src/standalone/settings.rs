@@ -64,8 +64,8 @@ pub struct Args {
     /// Where other names are asked for; those of /etc/resolv.conf if left out
     #[arg(long = "dns-upstream")]
     pub dns_upstreams: Vec<SocketAddr>,
-    /// Append the CNI plugin to the first network configuration in this directory, such as /etc/cni/net.d; `weft uninstall`
-    /// takes it out again
+    /// Append the CNI plugin to the first network configuration in this directory, such as /etc/cni/net.d; `weft uninstall
+    /// --cni-dir` takes it out again
     #[arg(long)]
     pub cni_dir: Option<PathBuf>,
     /// Filter of the log, such as info or weft=debug,info

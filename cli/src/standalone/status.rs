@@ -150,12 +150,23 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Result<Response<Full<
 /// Which node to ask.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
-    /// The node's directory of sockets
-    #[arg(long, env = "WEFT_RUN", default_value = "/run/weft")]
-    run: PathBuf,
+    /// The directory of sockets of a node without Kubernetes [default: /run/weft]
+    #[arg(long, env = "WEFT_RUN", value_name = "DIR")]
+    run: Option<PathBuf>,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    pub output: Output,
+}
+
+impl StatusArgs {
+    fn socket(&self) -> PathBuf {
+        self.run.as_deref().unwrap_or(Path::new("/run/weft")).join("status.sock")
+    }
+
+    /// Whether a node of a mesh without Kubernetes is meant: it was named, or is here.
+    pub fn is_standalone(&self) -> bool {
+        self.run.is_some() || self.socket().exists()
+    }
 }
 
 /// Prints the status; fails if something needs attention.
@@ -163,7 +174,7 @@ pub struct StatusArgs {
 /// # Errors
 /// When no node answers.
 pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let socket = args.run.join("status.sock");
+    let socket = args.socket();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = runtime
         .block_on(ask(&socket))

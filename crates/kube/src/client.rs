@@ -1,8 +1,9 @@
 //! Which API server, and how long to wait for it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 /// How long a connection may take to be made.
@@ -27,6 +28,14 @@ pub enum ConnectError {
     /// The file that `KUBECONFIG` names is no use.
     #[error("the kubeconfig of KUBECONFIG: {0}")]
     Kubeconfig(Box<KubeconfigError>),
+    /// The context or the file that a person named is no use.
+    #[error("{what}: {error}")]
+    Chosen {
+        /// The file, and the context if one was named.
+        what: String,
+        /// What is wrong with it.
+        error: Box<KubeconfigError>,
+    },
     /// The configuration names something that can't be used.
     #[error("the API server {url}: {error}")]
     Unusable {
@@ -43,7 +52,42 @@ pub enum ConnectError {
 /// # Errors
 /// With what was tried, if none is there or the one that is can't be used.
 pub async fn client() -> Result<Client, ConnectError> {
-    let mut config = config().await?;
+    finish(config().await?)
+}
+
+/// Which cluster a person means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// A kubeconfig other than the usual one.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context other than the file's current one.
+    pub context: Option<String>,
+}
+
+/// A client of the cluster that a person chose; as [`client`] if nothing is chosen. Nothing is sent yet.
+///
+/// # Errors
+/// With what was tried.
+pub async fn client_of(choice: &Choice) -> Result<Client, ConnectError> {
+    if *choice == Choice::default() {
+        return client().await;
+    }
+    let options = KubeConfigOptions { context: choice.context.clone(), ..KubeConfigOptions::default() };
+    let config = async {
+        match &choice.kubeconfig {
+            Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await,
+            None => Config::from_kubeconfig(&options).await,
+        }
+    };
+    let what = || {
+        let file = choice.kubeconfig.as_ref().map(|path| format!("kubeconfig {}", path.display()));
+        let context = choice.context.as_ref().map(|context| format!("context {context}"));
+        [file, context].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    };
+    finish(config.await.map_err(|error| ConnectError::Chosen { what: what(), error: Box::new(error) })?)
+}
+
+fn finish(mut config: Config) -> Result<Client, ConnectError> {
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(READ);
     config.write_timeout = Some(WRITE);

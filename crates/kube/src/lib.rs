@@ -16,7 +16,7 @@ mod lease;
 mod review;
 mod watch;
 
-pub use client::{ConnectError, client};
+pub use client::{Choice, ConnectError, client, client_of};
 pub use events::{Events, Severity};
 pub use kube;
 pub use lease::{Leadership, LeaseSettings};

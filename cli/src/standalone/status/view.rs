@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{Row, Table};
 use serde::{Deserialize, Serialize};
 use weft_ca::Authority;
 use weft_cni::agent::{LocalPod, Protection};
@@ -14,6 +12,7 @@ use weft_core::snapshot::Snapshot;
 
 use crate::standalone::access::NodeView;
 use crate::standalone::supervisor::Proxies;
+use crate::table;
 
 /// A node of a standalone mesh.
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,15 +140,6 @@ impl Status {
         trouble.extend(self.findings.iter().filter(|f| f.contains("error")).cloned());
         trouble
     }
-}
-
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header);
-    for row in rows {
-        table.add_row(Row::from(row));
-    }
-    table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
 }
 
 impl fmt::Display for Status {

@@ -1,0 +1,220 @@
+//! Which pods are to be in the mesh, and how each of them stands.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use serde::Serialize;
+use weft_core::workload::Enrolment;
+use weft_k8s::object::ENROLMENT_LABEL;
+use weft_k8s::translate::labels::Labels;
+use weft_k8s::translate::workload::enrolment;
+
+use super::facts::{Facts, Pages, Read, has_ended, name_of, namespace_of, node_of};
+use super::metrics::Metrics;
+
+/// The metric in which an agent names the pods of its node that are enrolled.
+const AGENT_POD: &str = "weft_agent_pod";
+/// The metric in which an agent counts the pods of its node by how they stand.
+const AGENT_COUNTS: &str = "weft_agent_pods";
+
+/// How a pod that is labelled for the mesh stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state", content = "why")]
+pub enum Standing {
+    /// Its traffic goes through the mesh.
+    Protected,
+    /// It has no traffic: neither in the clear nor through the mesh.
+    Closed(String),
+    /// Its traffic is in the clear.
+    Unprotected(String),
+    /// It can't be in the mesh, whatever its labels say.
+    Never(String),
+    /// It isn't known.
+    Unknown(String),
+}
+
+impl Standing {
+    /// One word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Protected => "protected",
+            Self::Closed(_) => "closed",
+            Self::Unprotected(_) => "unprotected",
+            Self::Never(_) => "never",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// Why it isn't protected.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Protected => "",
+            Self::Closed(why) | Self::Unprotected(why) | Self::Never(why) | Self::Unknown(why) => why,
+        }
+    }
+}
+
+/// A pod that is labelled for the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PodView {
+    pub namespace: String,
+    pub name: String,
+    pub node: String,
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+/// Whether a namespace's or a pod's labels ask for the mesh.
+pub fn asks(labels: Option<&Labels>) -> Option<bool> {
+    match labels?.get(ENROLMENT_LABEL)?.as_str() {
+        "enabled" => Some(true),
+        "disabled" => Some(false),
+        _ => None,
+    }
+}
+
+/// Why a pod is never in the mesh, whatever its labels say.
+pub fn never(pod: &Pod, mesh: &str) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    if spec.host_network == Some(true) {
+        return Some("it is on its node's network".to_owned());
+    }
+    let label = |name: &str| pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(name));
+    if label("gateway.networking.k8s.io/gateway-name") {
+        return Some("it is a gateway, which ends connections itself".to_owned());
+    }
+    if namespace_of(&pod.metadata) == mesh {
+        return Some("it belongs to the mesh's own machinery".to_owned());
+    }
+    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let annotated = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("sidecar.istio.io/status"));
+    if annotated || containers().any(|c| c.name == "istio-proxy") {
+        return Some("it has a proxy of Istio: remove the sidecar first".to_owned());
+    }
+    if containers().any(|c| c.name == "linkerd-proxy") {
+        return Some("it has a proxy of Linkerd: remove the sidecar first".to_owned());
+    }
+    None
+}
+
+/// All pods whose labels, or whose namespaces' labels, ask for the mesh, by namespace and name.
+pub fn labelled(facts: &Facts) -> Read<Vec<PodView>> {
+    let (pods, namespaces) =
+        (facts.pods.as_ref().map_err(Clone::clone)?, facts.namespaces.as_ref().map_err(Clone::clone)?);
+    let labels = labels_of(namespaces);
+    let said = Said::of(facts);
+    let mut views: Vec<_> = pods
+        .iter()
+        .filter(|pod| !has_ended(pod) && wants(pod, &labels))
+        .map(|pod| PodView {
+            namespace: namespace_of(&pod.metadata).to_owned(),
+            name: name_of(&pod.metadata).to_owned(),
+            node: node_of(pod).to_owned(),
+            standing: standing(pod, &labels, &facts.mesh, &said),
+        })
+        .collect();
+    views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Ok(views)
+}
+
+/// Labels of namespaces by name.
+pub fn labels_of(namespaces: &[Namespace]) -> BTreeMap<&str, &Labels> {
+    namespaces.iter().filter_map(|n| Some((name_of(&n.metadata), n.metadata.labels.as_ref()?))).collect()
+}
+
+/// Whether a pod's own label, else its namespace's, asks for the mesh.
+pub fn wants(pod: &Pod, namespaces: &BTreeMap<&str, &Labels>) -> bool {
+    let namespace = || asks(namespaces.get(namespace_of(&pod.metadata)).copied());
+    asks(pod.metadata.labels.as_ref()).or_else(namespace) == Some(true)
+}
+
+/// What agents say, by node.
+pub struct Said<'a>(BTreeMap<&'a str, Node<'a>>);
+
+/// A node's agent, and how many pods it should protect.
+#[derive(Default)]
+struct Node<'a> {
+    pages: Option<&'a Pages>,
+    expected: usize,
+}
+
+impl<'a> Said<'a> {
+    /// Of the pods that run.
+    pub fn of(facts: &'a Facts) -> Self {
+        let agents = facts.component("weft-agent");
+        let agents =
+            agents.map(|pod| (node_of(pod), Node { pages: facts.pages.get(name_of(&pod.metadata)), expected: 0 }));
+        let mut nodes: BTreeMap<_, _> = agents.collect();
+        let labels = labels_of(facts.namespaces.as_deref().unwrap_or_default());
+        let pods = facts.pods.iter().flatten().filter(|pod| !has_ended(pod) && wants(pod, &labels));
+        for pod in pods.filter(|pod| never(pod, &facts.mesh).is_none()) {
+            if let Some(node) = nodes.get_mut(node_of(pod)) {
+                node.expected += 1;
+            }
+        }
+        Self(nodes)
+    }
+
+    /// What the agent of a node says of a pod, `None` if it isn't enrolled there; `Err` is why it says nothing.
+    pub fn about(&self, pod: &Pod, is_enrolled: bool) -> Result<Option<Standing>, String> {
+        let (node, namespace, name) = (node_of(pod), namespace_of(&pod.metadata), name_of(&pod.metadata));
+        let Some(found) = self.0.get(node) else {
+            return Err(format!("node {node} has no agent"));
+        };
+        let metrics = match found.pages {
+            Some(Pages { metrics: Ok(metrics), .. }) => metrics,
+            Some(Pages { metrics: Err(error), .. }) => {
+                return Err(format!("the agent of {node} doesn't answer: {}", error.why));
+            }
+            None => return Err(format!("the agent of {node} isn't running")),
+        };
+        if metrics.of(AGENT_POD).next().is_none() && metrics.of(AGENT_COUNTS).next().is_some() {
+            let fits = by_counts(metrics, node, found.expected)?;
+            return Ok(fits.filter(|_| is_enrolled));
+        }
+        let mut of = metrics.of(AGENT_POD).filter(|s| s.label("namespace") == namespace && s.label("pod") == name);
+        Ok(of.find(|s| s.value > 0.0).map(|sample| {
+            let why = sample.label("why").to_owned();
+            match sample.label("state") {
+                "protected" => Standing::Protected,
+                "closed" => Standing::Closed(why),
+                "outside" => Standing::Never(why),
+                _ => Standing::Unprotected(why),
+            }
+        }))
+    }
+}
+
+/// What an agent's numbers say of each of its pods: that all are as they should be, or that nobody can tell which aren't.
+fn by_counts(metrics: &Metrics, node: &str, expected: usize) -> Result<Option<Standing>, String> {
+    let count = |state: &str| {
+        let of = metrics.of(AGENT_COUNTS).filter(|s| s.label("protection") == state || s.label("state") == state);
+        of.map(|s| s.value as usize).sum::<usize>()
+    };
+    let (protected, closed, unprotected) = (count("protected"), count("closed"), count("unprotected"));
+    if protected == expected && closed + unprotected == 0 {
+        return Ok((expected > 0).then_some(Standing::Protected));
+    }
+    Err(format!(
+        "the agent of {node} protects {protected} pods where {expected} are enrolled; {closed} have no traffic, \
+         {unprotected} are in the clear"
+    ))
+}
+
+fn standing(pod: &Pod, namespaces: &BTreeMap<&str, &Labels>, mesh: &str, said: &Said<'_>) -> Standing {
+    if let Some(why) = never(pod, mesh) {
+        return Standing::Never(why);
+    }
+    if enrolment(pod, namespaces.get(namespace_of(&pod.metadata)).copied()) != Enrolment::Enrolled {
+        return Standing::Never("its labels don't enrol it".to_owned());
+    }
+    let node = node_of(pod);
+    if node.is_empty() {
+        return Standing::Unknown("it has no node yet".to_owned());
+    }
+    match said.about(pod, true) {
+        Ok(Some(standing)) => standing,
+        Ok(None) => Standing::Unknown(format!("the agent of {node} doesn't know it yet")),
+        Err(why) => Standing::Unknown(why),
+    }
+}
