@@ -9,6 +9,7 @@ INSTALL := tests/tools/install.sh
 PROFILE ?= release
 OUT ?= dist/images
 TAG ?= dev
+VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' charts/weft/Chart.yaml)
 # The test cluster's name: clusters of different names stand side by side.
 NAME ?= dev
 
@@ -67,7 +68,7 @@ cluster-build: ## Kubernetes, Helm and the conformance suite for the test cluste
 	@tests/cluster/build.sh $(WEFT_CACHE)/cluster >$(WEFT_CACHE)/cluster.log 2>&1 || { tail -20 $(WEFT_CACHE)/cluster.log; exit 1; }
 
 cluster-up: cluster-build ## a Kubernetes of two nodes on this machine with Weft installed; NAME=dev NODES=2
-	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
 	tests/cluster/up.sh $(NAME)
 	tests/cluster/install.sh $(NAME) $(CARGO_TARGET_DIR)/images
 
@@ -75,7 +76,7 @@ cluster-down: ## takes that cluster down
 	tests/cluster/down.sh $(NAME)
 
 cluster-test: cluster-build ## installs by Helm on a fresh cluster and runs the mesh tests of the conformance suite and ours there
-	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
 	tests/cluster/test.sh $(CARGO_TARGET_DIR)/images
 
 images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name ARCH=arm64 PROFILE=release
