@@ -17,7 +17,7 @@ features+=,HTTPRouteResponseHeaderModification,GRPCRoute
 # The suite waits for pods in two namespaces that only its gateway tests make.
 "$dir/k" apply -f "$here/conformance-namespaces.yaml" >/dev/null
 # shellcheck disable=SC2054
-arguments=(-gateway-class=weft -mesh-name=weft -conformance-profiles=MESH-HTTP,MESH-GRPC "-supported-features=$features"
+arguments=(-gateway-class=weft -conformance-profiles=MESH-HTTP,MESH-GRPC "-supported-features=$features"
     -namespace-labels=weftmesh.io/mesh=enabled)
 if [ -n "$report" ]; then
     arguments+=("-report-output=$report" -organization=weftmesh -project=weft -url=https://github.com/weftmesh/weft
