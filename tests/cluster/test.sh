@@ -24,8 +24,9 @@ build=${CLUSTER_BUILD:-${WEFT_CACHE:-$HOME/.cache/weft}/cluster}
 PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts -- --ignored
 step "cluster"
 "$here/up.sh" "$name"
-step "helm install"
-"$here/install.sh" "$name" "$images"
+"$here/load.sh" "$name" "$images"
+step "the quickstart, line by line"
+"$here/quickstart.py" "$CLUSTER_DIR" "$build/crds"
 step "conformance: both mesh profiles"
 mkdir -p "$CLUSTER_DIR/conformance"
 "$here/conformance.sh" "$name" "$CLUSTER_DIR/conformance/report.yaml" >"$CLUSTER_DIR/log/conformance.log" 2>&1 || {

@@ -53,7 +53,7 @@ async fn objects_and_pages_are_read_and_refusals_are_kept_as_such() {
         "/api/v1/services" => Some(Reply::error(403, "services is forbidden")),
         path => page(path),
     });
-    let facts = session.installed().await.unwrap();
+    let facts = Box::pin(session.installed()).await.unwrap();
     assert_eq!(facts.server.version, "v1.34.2");
     assert_eq!((facts.nodes.as_ref().unwrap().len(), facts.pods.as_ref().unwrap().len()), (2, 11));
     assert_eq!(facts.services.as_ref().unwrap_err().why, "services is forbidden");
@@ -70,7 +70,7 @@ async fn objects_and_pages_are_read_and_refusals_are_kept_as_such() {
 async fn an_api_server_that_does_not_answer_is_an_error_and_no_report() {
     let (api, session) = cluster();
     api.answer(|_| Some(Reply::error(401, "Unauthorized")));
-    let error = session.before().await.unwrap_err();
+    let error = Box::pin(session.before()).await.unwrap_err();
     assert!(error.to_string().starts_with("the API server: 401"), "{error}");
 }
 
@@ -78,7 +78,7 @@ async fn an_api_server_that_does_not_answer_is_an_error_and_no_report() {
 async fn a_silent_api_server_is_not_waited_for_for_ever() {
     let (api, session) = cluster();
     api.answer(|_| Some(Reply::Hang));
-    assert!(session.before().await.unwrap_err().why.contains("no answer within"));
+    assert!(Box::pin(session.before()).await.unwrap_err().why.contains("no answer within"));
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn rights_are_asked_for_one_by_one() {
         }
         path => page(path),
     });
-    let rights = session.before().await.unwrap().rights.unwrap();
+    let rights = Box::pin(session.before()).await.unwrap().rights.unwrap();
     let refused: Vec<_> = rights.iter().filter(|r| !r.allowed).map(|r| (r.resource, r.namespace.as_deref())).collect();
     assert_eq!(refused, [("daemonsets", Some("weft-system"))]);
     assert!(rights.len() > 10);

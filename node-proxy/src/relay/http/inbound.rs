@@ -48,7 +48,7 @@ pub(super) async fn serve(
     let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
     let body = match bodied(&conn, called, &parts, body).await {
         Ok(body) => body,
-        Err(reason) => return Ok(refuse(asked, reason, String::new())),
+        Err(reason) => return Ok(turn_away(&conn, called, refuse(asked, reason, String::new()))),
     };
     let facts = ProbeFacts {
         version: parts.version,
@@ -58,14 +58,7 @@ pub(super) async fn serve(
     };
     let permit = match authorize(&conn, called, &parts, (checked.ambiguous_path, &facts)) {
         Ok(permit) => permit,
-        Err(reason) => {
-            if called.permit.from_node() {
-                // Whoever that is isn't the kubelet: it gets no second try.
-                conn.watched.end(End::Gracefully);
-                return Ok(close(refuse(asked, reason, String::new())));
-            }
-            return Ok(refuse(asked, reason, String::new()));
-        }
+        Err(reason) => return Ok(turn_away(&conn, called, refuse(asked, reason, String::new()))),
     };
     restore_upgrade(&mut parts, upgrade.as_ref());
     match forward(&conn, called, permit, (parts, body, upgrade.is_some()), &asked).await {
@@ -73,6 +66,16 @@ pub(super) async fn serve(
         Err((Reason::BodyTimeout, detail)) => Ok(close(refuse(asked, Reason::BodyTimeout, detail))),
         Err((reason, detail)) => Ok(refuse(asked, reason, detail)),
     }
+}
+
+/// A refusal on its way out. Whoever has the node's address and asks for something else than a probe isn't the kubelet:
+/// it gets no second try.
+fn turn_away(conn: &Downstream, called: &Called, refusal: Response<ResponseBody>) -> Response<ResponseBody> {
+    if !called.permit.from_node() {
+        return refusal;
+    }
+    conn.watched.end(End::Gracefully);
+    close(refusal)
 }
 
 /// A request's body, read as far as the decision needs it.
