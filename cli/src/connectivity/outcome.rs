@@ -73,7 +73,13 @@ pub async fn request(url: &Url) -> Outcome {
 async fn attempt(url: &Url) -> Result<Outcome, Outcome> {
     // Nobody who listens is not a refusal: a server that isn't there would pass for a policy.
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await;
-    let stream = stream.map_err(|error| Outcome::Failed(format!("connecting: {error}")))?;
+    let stream = stream.map_err(|error| match error.kind() {
+        // It was accepted: nobody who listens would be "connection refused". The reset came before we looked.
+        std::io::ErrorKind::ConnectionReset => {
+            Outcome::Refused("the connection was reset without an answer".to_owned())
+        }
+        _ => Outcome::Failed(format!("connecting: {error}")),
+    })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| ended(&error))?;
     let driver = tokio::spawn(connection);
