@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde::Serialize;
 use serde_json::json;
 use weft_k8s::object::ENROLMENT_LABEL;
+use weft_k8s::translate::enrolment::says;
 use weft_kube::kube::api::{Api, Patch, PatchParams};
 
 use super::facts::{Facts, Unread, has_ended, name_of, namespace_of, node_of};
-use super::pods::{PodView, Said, Standing, asks, labelled};
+use super::pods::{PodView, Said, Standing, labelled};
 use super::print;
 use super::read::{Session, within};
 use crate::{Output, table};
@@ -97,7 +98,7 @@ fn leaves(pod: &Pod, namespace: &str) -> bool {
     namespace_of(&pod.metadata) == namespace
         && !has_ended(pod)
         && !node_of(pod).is_empty()
-        && asks(pod.metadata.labels.as_ref()) != Some(true)
+        && says(pod.metadata.labels.as_ref()) != Some(true)
 }
 
 /// Labels, waits and says what isn't as it should be.

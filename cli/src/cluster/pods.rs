@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde::Serialize;
-use weft_core::workload::Enrolment;
-use weft_k8s::object::ENROLMENT_LABEL;
+use weft_k8s::translate::enrolment::{Exempt, asks, exempt};
 use weft_k8s::translate::labels::Labels;
-use weft_k8s::translate::workload::enrolment;
 
 use super::facts::{Facts, Pages, Read, has_ended, name_of, namespace_of, node_of};
 use super::metrics::Metrics;
@@ -64,37 +62,16 @@ pub struct PodView {
     pub standing: Standing,
 }
 
-/// Whether a namespace's or a pod's labels ask for the mesh.
-pub fn asks(labels: Option<&Labels>) -> Option<bool> {
-    match labels?.get(ENROLMENT_LABEL)?.as_str() {
-        "enabled" => Some(true),
-        "disabled" => Some(false),
-        _ => None,
-    }
-}
-
 /// Why a pod is never in the mesh, whatever its labels say.
 pub fn never(pod: &Pod, mesh: &str) -> Option<String> {
-    let spec = pod.spec.as_ref()?;
-    if spec.host_network == Some(true) {
-        return Some("it is on its node's network".to_owned());
-    }
-    let label = |name: &str| pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(name));
-    if label("gateway.networking.k8s.io/gateway-name") {
-        return Some("it is a gateway, which ends connections itself".to_owned());
-    }
-    if namespace_of(&pod.metadata) == mesh {
-        return Some("it belongs to the mesh's own machinery".to_owned());
-    }
-    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let annotated = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("sidecar.istio.io/status"));
-    if annotated || containers().any(|c| c.name == "istio-proxy") {
-        return Some("it has a proxy of Istio: remove the sidecar first".to_owned());
-    }
-    if containers().any(|c| c.name == "linkerd-proxy") {
-        return Some("it has a proxy of Linkerd: remove the sidecar first".to_owned());
-    }
-    None
+    let why = match exempt(pod, &weft_core::ids::Namespace::new(mesh))? {
+        Exempt::HostNetwork => "it is on its node's network",
+        Exempt::Infrastructure => "it belongs to the mesh's own machinery",
+        Exempt::Gateway => "it is a gateway, which ends connections itself",
+        Exempt::Istio => "Istio has its traffic: take the pod out of Istio first",
+        Exempt::Linkerd => "it has a proxy of Linkerd: remove the sidecar first",
+    };
+    Some(why.to_owned())
 }
 
 /// All pods whose labels, or whose namespaces' labels, ask for the mesh, by namespace and name.
@@ -110,7 +87,7 @@ pub fn labelled(facts: &Facts) -> Read<Vec<PodView>> {
             namespace: namespace_of(&pod.metadata).to_owned(),
             name: name_of(&pod.metadata).to_owned(),
             node: node_of(pod).to_owned(),
-            standing: standing(pod, &labels, &facts.mesh, &said),
+            standing: standing(pod, &facts.mesh, &said),
         })
         .collect();
     views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -124,8 +101,7 @@ pub fn labels_of(namespaces: &[Namespace]) -> BTreeMap<&str, &Labels> {
 
 /// Whether a pod's own label, else its namespace's, asks for the mesh.
 pub fn wants(pod: &Pod, namespaces: &BTreeMap<&str, &Labels>) -> bool {
-    let namespace = || asks(namespaces.get(namespace_of(&pod.metadata)).copied());
-    asks(pod.metadata.labels.as_ref()).or_else(namespace) == Some(true)
+    asks(pod, namespaces.get(namespace_of(&pod.metadata)).copied())
 }
 
 /// What agents say, by node.
@@ -201,12 +177,9 @@ fn by_counts(metrics: &Metrics, node: &str, expected: usize) -> Result<Option<St
     ))
 }
 
-fn standing(pod: &Pod, namespaces: &BTreeMap<&str, &Labels>, mesh: &str, said: &Said<'_>) -> Standing {
+fn standing(pod: &Pod, mesh: &str, said: &Said<'_>) -> Standing {
     if let Some(why) = never(pod, mesh) {
         return Standing::Never(why);
-    }
-    if enrolment(pod, namespaces.get(namespace_of(&pod.metadata)).copied()) != Enrolment::Enrolled {
-        return Standing::Never("its labels don't enrol it".to_owned());
     }
     let node = node_of(pod);
     if node.is_empty() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::bail;
 use k8s_openapi::api::core::v1::Namespace;
 use serde::Serialize;
+use weft_k8s::translate::enrolment::says;
 use weft_kube::kube::api::Api;
 
 use super::facts::{Facts, Read, name_of, node_of};
 use super::metrics::Metrics;
-use super::pods::asks;
 use super::read::{Session, within};
 use crate::table;
 
@@ -107,7 +107,7 @@ pub async fn read(session: &Session, namespace: &str, over: Option<Duration>) ->
     let Some(found) = within("namespaces", api.get_opt(namespace)).await? else {
         bail!("there is no namespace {namespace}");
     };
-    if asks(found.metadata.labels.as_ref()) != Some(true) {
+    if says(found.metadata.labels.as_ref()) != Some(true) {
         eprintln!("weft: namespace {namespace} isn't enrolled: only pods with a label of their own are looked at");
     }
     let (first, mut unknown) = sample(session, namespace).await?;

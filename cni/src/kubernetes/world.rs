@@ -8,20 +8,15 @@ use k8s_openapi::api::core::v1 as core;
 use weft_core::ids::{Namespace, PodUid, Port};
 use weft_core::policy::Mode;
 use weft_core::snapshot::Snapshot;
-use weft_core::workload::Enrolment;
 use weft_k8s::index::{Index, IndexConfig};
-use weft_k8s::object::{ENROLMENT_LABEL, Kind, MeshPolicy, Object, ObjectRef};
-use weft_k8s::translate::workload::{enrolment, pod_uid};
+use weft_k8s::object::{Kind, MeshPolicy, Object, ObjectRef};
+use weft_k8s::translate::enrolment::{Exempt, asks, exempt, says};
+use weft_k8s::translate::workload::pod_uid;
 use weft_kube::Watched;
 
 use crate::agent::{Decision, Enrolled, Outside, PodRef, Undecided};
 use crate::rules::OlderFlows;
 
-/// The label of a gateway's pods.
-const GATEWAY_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
-/// What Istio writes on a pod: the first of a sidecar, the second when its ztunnel has the pod.
-const ISTIO_SIDECAR: &str = "sidecar.istio.io/status";
-const ISTIO_AMBIENT: (&str, &str) = ("ambient.istio.io/redirection", "enabled");
 /// What the kubelet calls a static pod: its uid at the API server is another.
 const STATIC_UID: &str = "kubernetes.io/config.hash";
 /// Stands for the address of a pod that has none yet, so that the index knows its policies (RFC 5737).
@@ -176,8 +171,8 @@ impl World {
         });
         let outside = |name: &Namespace, namespace: &core::Namespace| {
             let mut pods = self.index.in_namespace(Kind::Pod, name).filter_map(|(_, object)| as_pod(object));
-            let bare = core::Pod::default();
-            *name == self.own || !(asks(&bare, namespace) || pods.any(|pod| asks(pod, namespace)))
+            let (bare, labels) = (core::Pod::default(), namespace.metadata.labels.as_ref());
+            *name == self.own || !(asks(&bare, labels) || pods.any(|pod| asks(pod, labels)))
         };
         namespaces.filter(|(name, namespace)| self.leaving || outside(name, namespace)).map(|(name, _)| name).collect()
     }
@@ -200,7 +195,7 @@ impl World {
         let refused = pods.filter(|pod| !has_ended(pod)).filter_map(|pod| {
             let reference = pod_ref(pod);
             // Its own pods in its own namespace are no surprise to anybody.
-            if reference.namespace == self.own && pod.metadata.labels.as_ref().is_none_or(|l| says(l) != Some(true)) {
+            if reference.namespace == self.own && says(pod.metadata.labels.as_ref()) != Some(true) {
                 return None;
             }
             match self.judge(pod, self.namespace(&reference.namespace)?) {
@@ -232,12 +227,12 @@ impl World {
         if self.leaving {
             return Decision::Outside(Outside::Uninstalling);
         }
-        if !asks(pod, namespace) {
-            let disabled = pod.metadata.labels.as_ref().and_then(says) == Some(false);
+        if !asks(pod, namespace.metadata.labels.as_ref()) {
+            let disabled = says(pod.metadata.labels.as_ref()) == Some(false);
             return Decision::Outside(if disabled { Outside::Disabled } else { Outside::NotLabelled });
         }
-        if let Some(why) = never(pod, &self.own) {
-            return Decision::Outside(why);
+        if let Some(why) = exempt(pod, &self.own) {
+            return Decision::Outside(outside(why));
         }
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let workload = self.snapshot.workload(&pod_uid(&namespace_of(pod), name));
@@ -266,48 +261,14 @@ impl World {
     }
 }
 
-/// Why a pod is never enrolled, whatever its labels say.
-fn never(pod: &core::Pod, own: &Namespace) -> Option<Outside> {
-    let meta = &pod.metadata;
-    let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
-    let spec = pod.spec.as_ref();
-    let containers = spec.into_iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-    let names: Vec<_> = containers.map(|container| container.name.as_str()).collect();
-    if is_host_network(pod) {
-        Some(Outside::HostNetwork)
-    } else if namespace_of(pod) == *own {
-        Some(Outside::Infrastructure)
-    } else if meta.labels.as_ref().is_some_and(|labels| labels.contains_key(GATEWAY_LABEL)) {
-        Some(Outside::Gateway)
-    } else if annotation(ISTIO_SIDECAR).is_some()
-        || annotation(ISTIO_AMBIENT.0) == Some(ISTIO_AMBIENT.1)
-        || names.contains(&"istio-proxy")
-    {
-        Some(Outside::Istio)
-    } else if names.contains(&"linkerd-proxy") {
-        Some(Outside::Linkerd)
-    } else {
-        None
-    }
-}
-
-/// Whether the labels ask for the mesh: the pod's own, else its namespace's. The network of the node is another matter.
-fn asks(pod: &core::Pod, namespace: &core::Namespace) -> bool {
-    let labelled = core::Pod {
-        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-            labels: pod.metadata.labels.clone(),
-            ..Default::default()
-        },
-        ..core::Pod::default()
-    };
-    enrolment(&labelled, namespace.metadata.labels.as_ref()) == Enrolment::Enrolled
-}
-
-fn says(labels: &BTreeMap<String, String>) -> Option<bool> {
-    match labels.get(ENROLMENT_LABEL).map(String::as_str) {
-        Some("enabled") => Some(true),
-        Some("disabled") => Some(false),
-        _ => None,
+/// The agent's word for why a pod is never enrolled.
+const fn outside(why: Exempt) -> Outside {
+    match why {
+        Exempt::HostNetwork => Outside::HostNetwork,
+        Exempt::Infrastructure => Outside::Infrastructure,
+        Exempt::Gateway => Outside::Gateway,
+        Exempt::Istio => Outside::Istio,
+        Exempt::Linkerd => Outside::Linkerd,
     }
 }
 

@@ -18,7 +18,8 @@ use weft_k8s::derive::ipam::{Assignments, assign};
 use weft_k8s::index::{Index, IndexConfig, Output};
 use weft_k8s::object::{Kind, Object, ObjectRef};
 use weft_k8s::translate::Problem;
-use weft_k8s::translate::workload::{ZONE_LABEL, enrolment, pod_uid};
+use weft_k8s::translate::enrolment::{enrolment, says};
+use weft_k8s::translate::workload::{ZONE_LABEL, pod_uid};
 
 use super::command::{Attachment, Verdict};
 
@@ -185,7 +186,7 @@ impl World {
             Some(Object::Pod(pod)) => pod,
             _ => &bare,
         };
-        match enrolment(object, self.namespace_labels(namespace)) {
+        match enrolment(object, self.namespace_labels(namespace), self.mesh_namespace()) {
             Enrolment::Enrolled => {
                 let workload = snapshot.workload(&pod_uid(namespace, name.as_str()));
                 // Any port stands for the workload's own mode.
@@ -205,13 +206,18 @@ impl World {
     pub fn namespaces_outside(&self) -> Vec<Namespace> {
         let namespaces = self.index.of_kind(Kind::Namespace).map(|(reference, _)| Namespace::new(&reference.name));
         let outside = |ns: &Namespace| {
-            let labels = self.namespace_labels(ns);
+            let (labels, mesh) = (self.namespace_labels(ns), self.mesh_namespace());
             let pods = self.manifests.range(ObjectRef::new(Kind::Pod, ns.clone(), "")..);
             let mut pods = pods.take_while(|(r, _)| r.kind == Kind::Pod && r.namespace == *ns);
-            let any = pods.any(|(_, o)| matches!(o, Object::Pod(pod) if enrolment(pod, labels) == Enrolment::Enrolled));
-            !any && enrolment(&bare_pod(ns, &Name::new("any")), labels) != Enrolment::Enrolled
+            let is_in = |pod| enrolment(pod, labels, mesh) == Enrolment::Enrolled;
+            let any = pods.any(|(_, o)| matches!(o, Object::Pod(pod) if is_in(pod)));
+            !any && !is_in(&bare_pod(ns, &Name::new("any")))
         };
         namespaces.filter(outside).collect()
+    }
+
+    fn mesh_namespace(&self) -> &Namespace {
+        &self.index.config().root_namespace
     }
 
     fn namespace_labels(&self, namespace: &Namespace) -> Option<&BTreeMap<String, String>> {
@@ -320,8 +326,7 @@ fn is_derived(object: &Object) -> bool {
 }
 
 fn says_no(pod: &core::Pod) -> bool {
-    let labels = pod.metadata.labels.as_ref();
-    labels.and_then(|l| l.get(weft_k8s::object::ENROLMENT_LABEL)).is_some_and(|value| value == "disabled")
+    says(pod.metadata.labels.as_ref()) == Some(false)
 }
 
 fn bare_pod(namespace: &Namespace, name: &Name) -> core::Pod {

@@ -88,11 +88,13 @@ fn pods_that_have_another_proxy_are_left_alone_and_an_event_says_why() -> Result
     let ns = Cluster::open()?.namespace("t-sidecar", true)?;
     ns.apply(STRICT)?;
     ns.apply(&echo_service("server"))?;
-    let sidecar = r#""initContainers": [{"name": "istio-proxy", "image": "localhost/echo:1", "restartPolicy": "Always", "args": ["--port=1"]}]"#;
+    let sidecar = r#""initContainers": [{"name": "istio-proxy", "image": "localhost/echo:1", "restartPolicy": "Always", "args": ["--port=1", "--grpc=2", "--tcp=3"]}]"#;
     ns.run(&[Echo { spec: sidecar, ..Echo::new("server") }, Echo::new("client")])?;
     let outside = ns.cluster.namespace("t-sidecar-outside", false)?;
     outside.run(&[Echo::new("client")])?;
     served(&outside, "http://server.t-sidecar/", 20)?;
+    // Nor is a client in the mesh told to open a tunnel that nobody would accept.
+    served(&ns, "http://server/", 20)?;
     let (pod, ..) = ns.pod("server")?;
     eventually("an Event", PATIENCE, || {
         let events = ns.cluster.k(&["-n", &ns.name, "describe", "pod", &pod])?;

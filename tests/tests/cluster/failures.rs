@@ -24,6 +24,8 @@ fn under_load(ns: &TestNamespace, seconds: u64, happening: impl FnOnce() -> Resu
         &format!("--count={count}"),
         &format!("--qps={rate}"),
         "--new-connection-per-request",
+        // Of all requests together.
+        &format!("--timeout={}s", seconds + 10),
     ];
     let load = ns.cluster.start(&ns.name, "deploy/client", &args)?;
     std::thread::sleep(Duration::from_secs(1));

@@ -150,7 +150,7 @@ fn an_edit_is_live_soon_and_costs_no_request() -> Result<()> {
     let load = ns.cluster.start(
         &ns.name,
         "deploy/client",
-        &["/usr/local/bin/client", "http://cart/", "--count=2000", "--qps=200"],
+        &["/usr/local/bin/client", "http://cart/", "--count=2000", "--qps=200", "--timeout=20s"],
     )?;
     for round in 0..8 {
         let version = if round % 2 == 0 { "cart-v2" } else { "cart-v1" };

@@ -83,7 +83,7 @@ fn permissive_takes_plaintext_and_strict_for_one_port_takes_it_on_the_others() -
     ns.run(&[Echo::new("server")])?;
     outside.run(&[Echo::new("client")])?;
     ensure!(outcome(&outside, "client", "http://server.t-port/")? == 10, "Permissive is the default");
-    policy(&ns, "MeshPolicy", "strict", "{ mode: Strict, ports: [{ port: 7070, mode: Permissive }] }")?;
+    policy(&ns, "MeshPolicy", "strict", "{ mode: Strict, portModes: [{ port: 7070, mode: Permissive }] }")?;
     eventually("Strict to be enforced", PATIENCE, || {
         let served = outcome(&outside, "client", "http://server.t-port/")?;
         ensure!(served == 0, "{served} of 10 served");
@@ -104,8 +104,8 @@ fn a_policy_names_who_may_call() -> Result<()> {
         &ns,
         "AuthorizationPolicy",
         "friends",
-        r#"{ selector: { matchLabels: { app: server } }, action: ALLOW,
-        rules: [{ from: [{ source: { serviceAccounts: ["t-authz/friend"] } }] }] }"#,
+        r#"{ targetRefs: [{ group: "", kind: Pod, selector: { matchLabels: { app: server } } }], action: ALLOW,
+        rules: [{ from: [{ identities: ["spiffe://cluster.local/ns/t-authz/sa/friend"] }] }] }"#,
     )?;
     eventually("the policy to be enforced", PATIENCE, || {
         let served = outcome(&ns, "stranger", "http://server/")?;

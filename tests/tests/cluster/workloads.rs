@@ -130,7 +130,7 @@ fn pods_come_and_go_without_a_failed_request() -> Result<()> {
         ..Echo::new("server")
     };
     ns.run(&[server, Echo::new("client")])?;
-    let args = ["/usr/local/bin/client", "http://server/", "--count=1500", "--qps=75"];
+    let args = ["/usr/local/bin/client", "http://server/", "--count=1500", "--qps=75", "--timeout=30s"];
     let load = ns.cluster.start(&ns.name, "deploy/client", &args)?;
     ns.cluster.k(&["-n", &ns.name, "rollout", "restart", "deploy/server"])?;
     ns.cluster.wait_rollout(&ns.name, "deploy/server")?;

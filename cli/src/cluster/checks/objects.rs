@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 use weft_core::service::AppProtocol;
 use weft_k8s::object::CONTROLLER_NAME;
+use weft_k8s::translate::enrolment::says;
 use weft_k8s::translate::service::app_protocol;
 
 use crate::cluster::facts::{MeshObject, name_of, namespace_of};
 use crate::cluster::finding::{Check, Finding, Severity};
-use crate::cluster::pods::{asks, labels_of};
+use crate::cluster::pods::labels_of;
 
 /// A condition that says no.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +111,7 @@ pub fn accepted(objects: &[MeshObject]) -> Check {
 /// Ports of Services of the mesh that don't say what they speak.
 pub fn protocols(services: &[Service], namespaces: &[Namespace]) -> Check {
     let labels: BTreeMap<_, _> = labels_of(namespaces);
-    let enrolled = |service: &&Service| asks(labels.get(namespace_of(&service.metadata)).copied()) == Some(true);
+    let enrolled = |service: &&Service| says(labels.get(namespace_of(&service.metadata)).copied()) == Some(true);
     let mut findings = Vec::new();
     let mut looked = 0;
     for service in services.iter().filter(enrolled) {

@@ -2,6 +2,8 @@
 
 use super::*;
 use serde_json::{Value, json};
+use weft_k8s::object::ENROLMENT_LABEL;
+use weft_k8s::translate::enrolment::{GATEWAY_LABEL, ISTIO_AMBIENT, ISTIO_SIDECAR};
 
 const OWN: &str = "weft-system";
 

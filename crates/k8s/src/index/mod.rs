@@ -166,6 +166,11 @@ impl Index {
         self.objects.get(reference)
     }
 
+    /// What the index was made with.
+    pub const fn config(&self) -> &IndexConfig {
+        &self.config
+    }
+
     /// All objects of a kind, by namespace and name.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Object)> {
         self.objects.range(ObjectRef::new(kind, "", "")..).take_while(move |(r, _)| r.kind == kind)
@@ -362,6 +367,7 @@ impl Index {
                 let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
                 let around = workload::Surroundings {
                     trust_domain: self.config.mesh.trust_domain.clone(),
+                    mesh_namespace: self.config.root_namespace.clone(),
                     namespace_labels: labels(Kind::Namespace, namespace.as_str()),
                     node_labels: node.and_then(|n| labels(Kind::Node, n)),
                     policies: self.policies.selecting(namespace, pod.metadata.labels.as_ref()),

@@ -5,6 +5,7 @@
 
 pub mod authz;
 pub mod endpoints;
+pub mod enrolment;
 pub mod labels;
 pub mod mesh_policy;
 mod policy_target;

@@ -7,6 +7,7 @@ use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{Name, Namespace, NodeName, PolicyKey, WorkloadUid, Zone};
 use weft_core::workload::{Enrolment, Owner, Workload};
 
+use super::enrolment::enrolment;
 use super::labels::Labels;
 use super::probe::probes;
 use super::{Problem, suggestion};
@@ -21,10 +22,12 @@ pub fn pod_uid(namespace: &Namespace, name: &str) -> WorkloadUid {
 }
 
 /// What a workload depends on besides its pod.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Surroundings<'a> {
     /// Of the identities.
     pub trust_domain: TrustDomain,
+    /// The mesh's own namespace, whose pods are never in it.
+    pub mesh_namespace: Namespace,
     /// Labels of the pod's namespace.
     pub namespace_labels: Option<&'a Labels>,
     /// Labels of the pod's node.
@@ -48,7 +51,7 @@ pub fn workload(pod: &k8s::Pod, around: Surroundings<'_>) -> Option<Workload> {
     let namespace = Namespace::new(meta.namespace.as_deref().unwrap_or("default"));
     let name = meta.name.as_deref().unwrap_or_default();
     let account = spec.service_account_name.as_deref().filter(|a| !a.is_empty()).unwrap_or("default");
-    let enrolment = enrolment(pod, around.namespace_labels);
+    let enrolment = enrolment(pod, around.namespace_labels, &around.mesh_namespace);
     let probes = match enrolment {
         Enrolment::Enrolled => probes(spec, &addresses),
         Enrolment::Outside | Enrolment::HostNetwork => Vec::new(),
@@ -78,26 +81,6 @@ fn addresses(status: &k8s::PodStatus) -> Vec<IpAddr> {
         }
     }
     found
-}
-
-/// Whether a pod takes part: its own label, else its namespace's; never on the host's network.
-pub fn enrolment(pod: &k8s::Pod, namespace_labels: Option<&Labels>) -> Enrolment {
-    if pod.spec.as_ref().and_then(|s| s.host_network) == Some(true) {
-        return Enrolment::HostNetwork;
-    }
-    let pod_says = pod.metadata.labels.as_ref().and_then(label_says);
-    match pod_says.or_else(|| namespace_labels.and_then(label_says)) {
-        Some(true) => Enrolment::Enrolled,
-        Some(false) | None => Enrolment::Outside,
-    }
-}
-
-fn label_says(labels: &Labels) -> Option<bool> {
-    match labels.get(ENROLMENT_LABEL).map(String::as_str) {
-        Some("enabled") => Some(true),
-        Some("disabled") => Some(false),
-        _ => None,
-    }
 }
 
 /// A value of the enrolment label that says nothing.

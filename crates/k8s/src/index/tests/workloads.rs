@@ -42,6 +42,27 @@ fn enrolment_is_the_pods_word_before_the_namespaces() {
     }
 }
 
+/// Callers of a pod that the agent leaves alone must not be told to dial a tunnel to it.
+#[test]
+fn pods_that_the_agent_leaves_alone_are_outside_for_their_callers() {
+    for (labels, annotations, spec) in [
+        ("gateway.networking.k8s.io/gateway-name: edge", "", ""),
+        ("", "sidecar.istio.io/status: '{}'", ""),
+        ("", "ambient.istio.io/redirection: enabled", ""),
+        ("", "", ", initContainers: [{name: istio-proxy}]"),
+        ("", "", ", initContainers: [{name: linkerd-proxy}]"),
+        ("weftmesh.io/mesh: enabled", "", ", initContainers: [{name: linkerd-proxy}]"),
+    ] {
+        let pod =
+            pod(labels, spec, "").replacen("metadata: {", &format!("metadata: {{annotations: {{{annotations}}}, "), 1);
+        let (index, _) = index(&(SHOP.to_owned() + &pod));
+        assert_eq!(find(&index, "p").unwrap().enrolment, Enrolment::Outside, "{labels} {annotations} {spec}");
+    }
+    let (index, _) =
+        index(&pod("weftmesh.io/mesh: enabled", "", "").replace("namespace: shop", "namespace: weft-system"));
+    assert_eq!(find(&index, "p").unwrap().enrolment, Enrolment::Outside);
+}
+
 #[test]
 fn a_namespace_label_moves_its_pods() {
     let (mut index, _) = index(SHOP);
