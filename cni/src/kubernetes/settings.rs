@@ -23,7 +23,7 @@ pub struct RunSettings {
     #[arg(long, env = "WEFT_HEALTH", default_value = "127.0.0.1:15023")]
     pub health: SocketAddr,
     /// Address of the node for Prometheus; none if left out
-    #[arg(long, env = "WEFT_METRICS")]
+    #[arg(long, env = "WEFT_METRICS", value_parser = address)]
     pub metrics: Option<SocketAddr>,
     /// Directory of the sockets for the CNI plugin and the node proxy
     #[arg(long, env = "WEFT_RUN_DIR", default_value = "/run/weft")]
@@ -184,6 +184,14 @@ fn named(mistakes: &mut Vec<String>, setting: &str, value: &str, meaning: &str) 
     }
 }
 
+/// An address as a manifest composes it, `$(HOST_IP):15024`: the last colon is the port's, with or without brackets.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("{text:?} is no address with a port, such as 10.0.0.1:15024 or [fd00::1]:15024");
+    let (ip, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+    Ok(SocketAddr::new(ip.parse().map_err(|_| wrong())?, port.parse().map_err(|_| wrong())?))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time; give a number with s, m or h, such as 90s or 5m");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
@@ -238,6 +246,21 @@ mod tests {
             r#"{"agentSocket":"/var/run/x/agent.sock","enrolmentFile":"/var/run/x/enrolment.json","missedDir":"/var/run/x/missed","meshNamespace":"weft-system"}"#
         );
         assert_eq!(parse(&[]).agent().plugin_socket, Path::new("/run/weft/agent.sock"));
+    }
+
+    #[test]
+    fn a_nodes_address_needs_no_brackets() {
+        for (given, expected) in [
+            ("10.0.0.1:15024", "10.0.0.1:15024"),
+            ("fd00::1:15024", "[fd00::1]:15024"),
+            ("[fd00::1]:15024", "[fd00::1]:15024"),
+            ("2001:db8:1:2:3:4:5:6:15024", "[2001:db8:1:2:3:4:5:6]:15024"),
+        ] {
+            assert_eq!(parse(&[&format!("--metrics={given}")]).metrics, Some(expected.parse().unwrap()), "{given}");
+        }
+        for wrong in ["", ":15024", "10.0.0.1", "fd00::1:", "[fd00::1:15024", "10.0.0.1:70000", "node:15024"] {
+            assert!(address(wrong).is_err_and(|why| why.contains("[fd00::1]:15024")), "{wrong}");
+        }
     }
 
     #[test]
