@@ -7,12 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use weft_cni::kubernetes::settings::{RunSettings, UninstallSettings};
-use weft_cni::kubernetes::{leave, run};
+use weft_cni::kubernetes::{leave, recorder, run};
 
 /// The agent of one node of a Weft mesh on Kubernetes.
 #[derive(Debug, Parser)]
@@ -46,7 +45,7 @@ fn start(command: Command) -> anyhow::Result<()> {
         Command::Run(settings) => {
             settings.validate()?;
             start_logging(&settings.log)?;
-            let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
+            let metrics = recorder()?;
             runtime.block_on(async {
                 let stopped = stopped()?;
                 let client = weft_kube::client().await?;

@@ -44,6 +44,7 @@ use installer::State;
 use probe::Probe;
 use ready::{Probed, Ready};
 use report::Report;
+pub use report::recorder;
 use settings::RunSettings;
 use source::ClusterSource;
 use world::World;
