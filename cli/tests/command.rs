@@ -34,6 +34,15 @@ fn mistakes_in_arguments_name_the_option_and_what_is_expected() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+    let output = command.args(["version", "--client"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
 fn the_examples_are_valid_and_a_mistake_is_found_with_its_line() {
     let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop");
     let output = weft(&["validate", shop]);

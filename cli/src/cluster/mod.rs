@@ -18,6 +18,7 @@ mod strict;
 mod tests;
 mod version;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,13 +73,17 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     runtime.block_on(Box::pin(work))
 }
 
-/// Prints for a program, or for a person.
+/// Prints for a program, or for a person. A reader that has seen enough, such as `head`, is no error.
 fn print<T: serde::Serialize + std::fmt::Display>(output: Output, value: &T) -> anyhow::Result<()> {
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(value)?),
-        Output::Text => print!("{value}"),
+    let text = match output {
+        Output::Json => serde_json::to_string_pretty(value)? + "\n",
+        Output::Text => value.to_string(),
+    };
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("standard output"),
     }
-    Ok(())
 }
 
 /// An ending of its own when nothing could be looked at, so that a script can tell that from a mesh with errors.

@@ -186,6 +186,8 @@ fn standing(pod: &Pod, mesh: &str, said: &Said<'_>) -> Standing {
         return Standing::Unknown("it has no node yet".to_owned());
     }
     match said.about(pod, true) {
+        // The labels say otherwise, and nothing here says why it couldn't be: the agent has yet to follow.
+        Ok(Some(Standing::Never(why))) => Standing::Unknown(format!("the agent of {node} has it outside: {why}")),
         Ok(Some(standing)) => standing,
         Ok(None) => Standing::Unknown(format!("the agent of {node} doesn't know it yet")),
         Err(why) => Standing::Unknown(why),

@@ -83,10 +83,7 @@ pub async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
         Ask::Config { at, output } => {
             let page = ask(session, &at.at, http::Method::GET, "/config_dump").await?;
             let dump: Value = serde_json::from_str(&page).context("the proxy's configuration")?;
-            match output {
-                Output::Json => println!("{}", serde_json::to_string_pretty(&dump)?),
-                Output::Text => print!("{}", Config(&dump)),
-            }
+            print(*output, &Config(&dump))?;
         }
         Ask::Certs { at, output } => print(*output, &Certs::of(&metrics(session, &at.at).await?))?,
         Ask::Connections { at, output } => print(*output, &Connections::of(&metrics(session, &at.at).await?))?,
@@ -166,7 +163,9 @@ async fn forward(session: &Session, pod: &str, method: http::Method, page: &str)
     Ok(text)
 }
 
-/// A summary of a configuration dump.
+/// A configuration dump, of which a person gets a summary.
+#[derive(Serialize)]
+#[serde(transparent)]
 struct Config<'a>(&'a Value);
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

@@ -52,7 +52,7 @@ pub struct Session {
 
 fn unread(what: impl Into<String>, error: &Error) -> Unread {
     let why = match error {
-        Error::Api(status) => status.message.clone(),
+        Error::Api(status) => status.message.trim().to_owned(),
         other => with_causes(other),
     };
     Unread { what: what.into(), why }
@@ -81,12 +81,17 @@ pub async fn within<T>(what: &str, answer: impl Future<Output = Result<T, Error>
     }
 }
 
+/// An object of a kind that the API server may not serve: then it answers 404 in plain text, and there is none.
+async fn or_unserved<T>(answer: impl Future<Output = Result<Option<T>, Error>>) -> Result<Option<T>, Error> {
+    match answer.await {
+        Err(Error::Api(status)) if status.code == 404 => Ok(None),
+        answer => answer,
+    }
+}
+
 impl Session {
     /// All objects of a kind.
-    pub async fn list<K>(&self, what: &str, api: Api<K>) -> Read<Vec<K>>
-    where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
-    {
+    pub async fn list<K: Clone + DeserializeOwned + std::fmt::Debug>(&self, what: &str, api: Api<K>) -> Read<Vec<K>> {
         let mut params = ListParams::default().limit(PAGE);
         let mut all = Vec::new();
         loop {
@@ -238,7 +243,7 @@ impl Session {
         let kind = GroupVersionKind::gvk("crd.projectcalico.org", "v1", "FelixConfiguration");
         let resource = ApiResource::from_gvk_with_plural(&kind, "felixconfigurations");
         let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
-        let found = within("felixconfigurations", api.get_opt("default")).await?;
+        let found = within("felixconfigurations", or_unserved(api.get_opt("default"))).await?;
         Ok(found.and_then(|object| serde_json::to_value(object).ok()))
     }
 

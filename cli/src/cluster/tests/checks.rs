@@ -343,7 +343,7 @@ fn pods_that_are_enrolled_and_not_protected_are_named() {
         ),
         (
             agent(&[("cart", "outside", "it has a sidecar")]),
-            "note Pod shop/cart: it isn't in the mesh: it has a sidecar",
+            "unknown Pod shop/cart: the agent of n1 has it outside: it has a sidecar",
         ),
         (agent(&[]), "unknown Pod shop/cart: the agent of n1 doesn't know it yet"),
     ] {

@@ -48,8 +48,11 @@ async fn objects_and_pages_are_read_and_refusals_are_kept_as_such() {
     api.put("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd);
     let route = json!({ "metadata": { "name": "r" }, "spec": {} });
     api.put("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", route);
-    api.serve("/apis/crd.projectcalico.org/v1/felixconfigurations", false);
+    // Where nobody serves Calico's kinds, the answer is no object but text.
     api.answer(|request| match request.path.as_str() {
+        "/apis/crd.projectcalico.org/v1/felixconfigurations/default" => {
+            Some(Reply::Json(404, json!("404 page not found")))
+        }
         "/api/v1/services" => Some(Reply::error(403, "services is forbidden")),
         path => page(path),
     });
