@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::mesh::Programs;
+
 pub use answers::{Answer, Answers};
 pub use apps::{ECHO_IMAGE, Echo, echo_service};
 
@@ -59,6 +61,19 @@ impl Cluster {
         let mut built = Command::new(dir.join(format!("in-{node}")));
         built.args(command);
         built
+    }
+
+    /// The `weft` command that was built with this test, on this cluster.
+    ///
+    /// # Errors
+    /// When it wasn't built. Whatever it ends with is its output.
+    pub fn weft(&self, args: &[&str]) -> Result<Output> {
+        let program = Programs::find()?.directory().join("weft");
+        let mut command = match &self.dir {
+            Some(dir) => Command::new(dir.join("in-cp")),
+            None => Command::new("env"),
+        };
+        command.arg(program).args(args).stdin(Stdio::null()).output().context("weft")
     }
 
     /// kubectl.
