@@ -361,7 +361,7 @@ fn pods_that_are_enrolled_and_not_protected_are_named() {
         ),
         (
             json!({ "metadata": { "annotations": { "sidecar.istio.io/status": "{}" } } }),
-            "note Pod shop/cart: it isn't in the mesh: it has a proxy of Istio",
+            "note Pod shop/cart: it isn't in the mesh: Istio has its traffic",
         ),
         (
             json!({ "spec": { "initContainers": [{ "name": "linkerd-proxy" }] } }),
