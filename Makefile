@@ -36,7 +36,7 @@ build: ## the binaries, optimised
 	@$(INSTALL) build
 	cargo build --release --bins
 
-test: lint unit cluster-test ## what the gate runs: lint, unit, world and network namespace tests, a cluster
+test: lint unit ## what the gate runs: lint, unit, world and network namespace tests
 
 lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	@$(INSTALL) build lint
