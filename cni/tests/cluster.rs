@@ -28,7 +28,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weft_cni::agent::sources_towards;
 use weft_cni::kubernetes::settings::RunSettings;
 use weft_cni::kubernetes::{leave, run};
-use weft_kube::fake::{FakeApi, Reply};
+use weft_kube_fake::{FakeApi, Reply};
 use weft_testkit::{Netns, Pod, World, netns_tests};
 
 netns_tests! {

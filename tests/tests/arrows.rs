@@ -30,7 +30,7 @@ const NEVER: [(&str, &[&str]); 9] = [
 /// Dependencies with one direct user in the workspace.
 const ONLY: [(&str, &str); 2] = [("rustls", "weft-tls"), ("tokio-rustls", "weft-tls")];
 /// For tests, and for nothing that is shipped.
-const DEV_ONLY: &str = "weft-testkit";
+const DEV_ONLY: [&str; 2] = ["weft-testkit", "weft-kube-fake"];
 
 /// Packages by name, with the names of what they depend on.
 struct Graph {
@@ -118,10 +118,34 @@ fn heavy_dependencies_have_one_user() {
 }
 
 #[test]
-fn the_testkit_is_not_shipped() {
+fn what_is_for_tests_is_not_shipped() {
     let graph = workspace();
-    let users = graph.members.keys().filter(|m| *m != "weft-tests" && graph.direct[*m].contains(DEV_ONLY));
-    assert_eq!(users.collect::<Vec<_>>(), Vec::<&String>::new(), "{DEV_ONLY} belongs in dev-dependencies");
+    for package in DEV_ONLY {
+        assert!(graph.members.contains_key(package), "{package} is no member: correct this list");
+        let users = graph.members.keys().filter(|m| *m != "weft-tests" && graph.direct[*m].contains(package));
+        assert_eq!(users.collect::<Vec<_>>(), Vec::<&String>::new(), "{package} belongs in dev-dependencies");
+    }
+}
+
+/// Packages with the features that they are compiled with, with or without what only tests depend on.
+fn compiled(edges: &str) -> BTreeSet<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--offline", "--workspace", "--prefix=none", "--format={p} with features {f}", "--no-dedupe"]);
+    cargo.args(["--target=x86_64-unknown-linux-gnu", "--edges", edges]).arg("--manifest-path").arg(manifest);
+    let output = cargo.output().expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
+}
+
+/// A feature that only a test's dependency turns on has everything above it compiled a second time for the programs, and
+/// tests run something else than what is shipped.
+#[test]
+fn tests_and_programs_are_compiled_with_the_same_features() {
+    let (programs, tests) = (compiled("normal,build"), compiled("normal,build,dev"));
+    assert!(programs.len() > 200, "only {} packages: looking in the wrong place", programs.len());
+    let apart: Vec<_> = programs.difference(&tests).collect();
+    assert!(apart.is_empty(), "turn the feature on in [workspace.dependencies], or find another way: {apart:#?}");
 }
 
 /// Every Rust source of the workspace: its package, path and text.

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use weft_core::identity::{SpiffeId, TrustDomain};
-use weft_kube::fake::FakeApi;
+use weft_kube_fake::FakeApi;
 use weft_tls::{Clock, KeyRequest};
 
 use super::*;
@@ -102,7 +102,7 @@ fn stage(authority: &Authority) -> &'static str {
 fn forbid_writes(api: &FakeApi, path: &'static str) {
     api.answer(move |request| {
         let write = request.method != "GET" && request.path.starts_with(path);
-        write.then(|| weft_kube::fake::Reply::error(403, "Forbidden"))
+        write.then(|| weft_kube_fake::Reply::error(403, "Forbidden"))
     });
 }
 

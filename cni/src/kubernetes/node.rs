@@ -47,7 +47,7 @@ pub async fn remove_taint(client: &Client, node: &NodeName) -> kube::Result<bool
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use weft_kube::fake::FakeApi;
+    use weft_kube_fake::FakeApi;
 
     const NODES: &str = "/api/v1/nodes";
 

@@ -258,8 +258,8 @@ fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::FakeApi;
     use serde_json::Value;
+    use weft_kube_fake::FakeApi;
 
     fn pod(name: &str) -> ObjectReference {
         ObjectReference {

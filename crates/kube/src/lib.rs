@@ -9,8 +9,6 @@
 
 mod client;
 mod events;
-#[cfg(any(test, feature = "fake"))]
-pub mod fake;
 pub mod health;
 mod lease;
 mod review;

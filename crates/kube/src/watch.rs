@@ -168,11 +168,11 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{FakeApi, Reply};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
     use serde_json::json;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use weft_kube_fake::{FakeApi, Reply};
 
     const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
 

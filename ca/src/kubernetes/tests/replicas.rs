@@ -218,7 +218,7 @@ async fn a_replica_is_ready_when_it_can_issue_and_knows_the_pods() {
     let cluster = Cluster::new();
     cluster.api.answer(|request| {
         let hidden = request.path.ends_with("/secrets") || request.path.ends_with("/pods");
-        hidden.then(|| weft_kube::fake::Reply::error(403, "Forbidden"))
+        hidden.then(|| weft_kube_fake::Reply::error(403, "Forbidden"))
     });
     let a = cluster.replica("a");
     let missing = a.missing();

@@ -1,7 +1,7 @@
 //! Reads a cluster from an API server in memory.
 
 use serde_json::{Value, json};
-use weft_kube::fake::{FakeApi, Reply};
+use weft_kube_fake::{FakeApi, Reply};
 
 use super::sample::*;
 use crate::cluster::read::Session;

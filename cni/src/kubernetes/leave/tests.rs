@@ -2,7 +2,7 @@
 
 use super::*;
 use weft_core::ids::SandboxId;
-use weft_kube::fake::FakeApi;
+use weft_kube_fake::FakeApi;
 
 use crate::agent::{Outside, PodRef};
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use weft_k8s::object::Kind;
-use weft_kube::fake::FakeApi;
+use weft_kube_fake::FakeApi;
 
 use super::*;
 
@@ -100,7 +100,7 @@ async fn an_older_server_lacks_a_newer_kind_until_it_is_upgraded() {
     api.answer(move |request| {
         let names: &[&str] =
             if now.load(std::sync::atomic::Ordering::Relaxed) { &["servicecidrs"] } else { &["ingresses"] };
-        (request.path == "/apis/networking.k8s.io/v1").then(|| weft_kube::fake::Reply::Json(200, resources(names)))
+        (request.path == "/apis/networking.k8s.io/v1").then(|| weft_kube_fake::Reply::Json(200, resources(names)))
     });
     let mut following = Following::start(&api, Subject::ServiceCidr);
     assert_eq!(following.next().await, "no ServiceCIDR");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use serde_json::{Value, json};
-use weft_kube::fake::FakeApi;
+use weft_kube_fake::FakeApi;
 
 use super::serve::Controller;
 use super::settings::{Args, Settings};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use weft_k8s::object::route::ParentReference;
 use weft_k8s::object::{CONTROLLER_NAME, Condition, ConditionType, Kind, ObjectStatus, RouteParentStatus};
-use weft_kube::fake::{FakeApi, Reply};
+use weft_kube_fake::{FakeApi, Reply};
 
 use crate::kubernetes::subject::Subject;
 

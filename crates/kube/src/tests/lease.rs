@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::fake::{FakeApi, Reply};
 use serde_json::{Value, json};
+use weft_kube_fake::{FakeApi, Reply};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/weft-system/leases";
 const DURATION: Duration = Duration::from_secs(15);
