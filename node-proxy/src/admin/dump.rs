@@ -1,7 +1,7 @@
 //! A summary of a snapshot as JSON. It names identities and holds no key.
 
 use serde_json::{Value, json};
-use weft_core::route::{HttpAction, RouteRule};
+use weft_core::route::{HttpAction, Parent, RouteRule};
 use weft_core::snapshot::Snapshot;
 
 /// Workloads, Services with their endpoints, rules and policies.
@@ -42,7 +42,7 @@ fn service(snapshot: &Snapshot, service: &weft_core::service::Service) -> Value 
 }
 
 fn rule(rule: &RouteRule) -> Value {
-    let parents: Vec<_> = rule.parents().iter().map(|parent| format!("{parent:?}")).collect();
+    let parents: Vec<_> = rule.parents().iter().map(parent).collect();
     let invalid = match rule {
         RouteRule::Http(http) => match &http.action {
             HttpAction::Invalid(why) => Some(why.as_str()),
@@ -51,4 +51,32 @@ fn rule(rule: &RouteRule) -> Value {
         RouteRule::L4(_) => None,
     };
     json!({ "rule": rule.key().to_string(), "parents": parents, "invalid": invalid })
+}
+
+/// A parent as routes are named: kind, namespace and name, then the port or the listener.
+fn parent(parent: &Parent) -> String {
+    match parent {
+        Parent::Service { port, consumer: None } => format!("Service/{port}"),
+        Parent::Service { port, consumer: Some(namespace) } => format!("Service/{port} for clients in {namespace}"),
+        Parent::Listener { gateway, listener } => format!("Gateway/{gateway}:{listener}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_core::ids::{GatewayKey, Port, ServiceKey, ServicePortKey};
+
+    #[test]
+    fn parents_are_named_like_routes() {
+        let service = ServiceKey { namespace: "shop".into(), name: "cart".into() };
+        let port = ServicePortKey { service, port: Port::new(80).unwrap() };
+        let named = |consumer: Option<&str>| {
+            parent(&Parent::Service { port: port.clone(), consumer: consumer.map(Into::into) })
+        };
+        assert_eq!(named(None), "Service/shop/cart:80");
+        assert_eq!(named(Some("web")), "Service/shop/cart:80 for clients in web");
+        let gateway = GatewayKey { namespace: "edge".into(), name: "public".into() };
+        assert_eq!(parent(&Parent::Listener { gateway, listener: "https".into() }), "Gateway/edge/public:https");
+    }
 }

@@ -36,6 +36,10 @@ pub fn installed(facts: &Facts, required: platform::Version) -> Report {
     checks.push(components::readiness(facts));
     checks.push(known("roots", &facts.trust, |map| trust::roots(map.as_ref(), &facts.mesh, facts.server.now)));
     checks.push(trust::certificates(facts));
+    checks.push(match (&facts.namespaces, &facts.pods) {
+        (Ok(namespaces), Ok(pods)) => protection::labels(namespaces, pods),
+        (Err(why), _) | (_, Err(why)) => Check::unknown("enrolment labels", why),
+    });
     checks.push(protection::pods(facts));
     checks.push(known("routes and policies", &facts.objects, |objects| objects::accepted(objects)));
     checks.push(match (&facts.services, &facts.namespaces) {

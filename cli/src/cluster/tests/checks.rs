@@ -463,3 +463,52 @@ fn what_cannot_be_read_is_neither_right_nor_wrong() {
     });
     assert_eq!(checks::installed(&facts, (1, 30)).code(), 1);
 }
+
+#[test]
+fn a_mistyped_enrolment_label_is_named_with_what_was_meant() {
+    let namespace = |name: &str, value: &str| {
+        object::<k8s_openapi::api::core::v1::Namespace>(
+            json!({ "metadata": { "name": name, "labels": { "weftmesh.io/mesh": value } } }),
+        )
+    };
+    for (value, meant) in [
+        ("enable", "=enabled"),
+        ("Enabled", "=enabled"),
+        ("true", "=enabled"),
+        ("disable", "=disabled"),
+        ("false", "=disabled"),
+        ("strict", "=enabled, or =disabled"),
+        ("", "=enabled, or =disabled"),
+    ] {
+        let check = protection::labels(&[namespace("shop", value)], &[]);
+        let [finding] = check.findings.as_slice() else { panic!("{value:?}: {check:?}") };
+        assert_eq!((finding.severity.as_str(), finding.object.as_str()), ("warning", "Namespace shop"));
+        assert!(finding.what.contains("weftmesh.io/mesh") && finding.what.contains(&format!("{value:?}")), "{finding}");
+        let remedy = format!("kubectl label --overwrite namespace shop weftmesh.io/mesh{meant}");
+        assert_eq!(finding.remedy, remedy, "{value:?}");
+    }
+    let right = [namespace("a", "enabled"), namespace("b", "disabled")];
+    assert_eq!(protection::labels(&right, &[]).findings, []);
+    let labelled = |name: &str, value: &str, phase: &str| {
+        let mut pod = pod("shop", name, "n1");
+        pod["metadata"]["labels"]["weftmesh.io/mesh"] = json!(value);
+        pod["status"]["phase"] = json!(phase);
+        object(pod)
+    };
+    let pods = [
+        labelled("cart-1", "true", "Running"),
+        labelled("cart-2", "true", "Pending"),
+        labelled("cart-3", "true", "Succeeded"),
+        labelled("stock", "disabled", "Running"),
+    ];
+    let check = protection::labels(&right, &pods);
+    assert_eq!(check.summary, "5 namespaces and pods have one");
+    let [finding] = check.findings.as_slice() else { panic!("{check:?}") };
+    assert_eq!(finding.object, "Pod shop/cart-1 (and 1 more pods)");
+    assert!(finding.remedy.starts_with("make the label weftmesh.io/mesh enabled in the pod template"), "{finding}");
+    // Everything else of such a mesh is as it was: it is a warning, and the check doesn't fail.
+    let mut facts = healthy();
+    facts.namespaces.as_mut().unwrap().push(namespace("late", "enable"));
+    let report = checks::installed(&facts, (1, 30));
+    assert_eq!((report.findings().len(), report.code()), (1, 0));
+}

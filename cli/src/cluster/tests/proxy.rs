@@ -32,8 +32,8 @@ fn a_configuration_in_short() {
         "services": [{ "service": "shop/cart", "addresses": ["10.96.0.1"], "ports": [
             { "port": 80, "protocol": "Http", "endpoints": [{ "health": "Ready" }, { "health": "Draining" }] },
             { "port": 81, "protocol": "Tcp", "endpoints": [] }] }],
-        "rules": [{ "rule": "HTTPRoute shop/canary 0", "parents": ["Service shop/cart:80"], "invalid": null },
-            { "rule": "HTTPRoute shop/bad 0", "parents": [], "invalid": "no such backend" }],
+        "rules": [{ "rule": "HTTPRoute/shop/canary#0", "parents": ["Service/shop/cart:80"], "invalid": null },
+            { "rule": "HTTPRoute/shop/bad#0", "parents": [], "invalid": "no such backend" }],
     });
     insta::assert_snapshot!(Config(&dump).to_string());
 }
