@@ -2,6 +2,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "test code: a panic is how a test fails")]
 
+pub mod apiserver;
 mod chatter;
 pub mod cluster;
 mod dns;

@@ -21,6 +21,9 @@ fn helm(arguments: &[&str]) -> Output {
     output.expect("helm isn't in PATH: `make cluster-build` builds it into $WEFT_CACHE/cluster/bin")
 }
 
+/// Oldest that the chart takes.
+const OLDEST: &str = "--kube-version=1.29.0";
+
 /// What the chart renders with these arguments, as the API server of a recent cluster would get it.
 fn render(arguments: &[&str]) -> String {
     let fixed = ["template", "weft", "charts/weft", "--namespace=weft-system", "--kube-version=1.34.0"];
@@ -64,9 +67,16 @@ fn helm_finds_nothing_to_complain_about() {
             if chart == "charts/weft-crds" && !values.is_empty() {
                 continue;
             }
-            let output = helm(&[&["lint", "--strict", "--kube-version=1.34.0", chart], values].concat());
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            for version in [OLDEST, "--kube-version=1.34.0"] {
+                let output = helm(&[&["lint", "--strict", version, chart], values].concat());
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            }
         }
+    }
+    for platform in PLATFORMS {
+        let platform = format!("--set=platform={platform}");
+        let output = helm(&["lint", "--strict", "--kube-version=1.34.0", "charts/weft", &platform]);
+        assert!(output.status.success(), "{platform}: {}", String::from_utf8_lossy(&output.stdout));
     }
 }
 
@@ -136,9 +146,48 @@ fn added(before: &str, after: &str) -> String {
 #[test]
 #[ignore = "needs helm"]
 fn the_same_values_give_the_same_bytes() {
-    for arguments in [&[][..], &["--set=platform=openshift"], &["--values=charts/weft/ha-values.yaml"]] {
+    for arguments in [&[][..], &[OLDEST], &["--values=charts/weft/ha-values.yaml"]] {
         assert_eq!(render(arguments), render(arguments));
     }
+    for platform in PLATFORMS {
+        let platform = format!("--set=platform={platform}");
+        assert_eq!(render(&[&platform]), render(&[&platform]));
+    }
+}
+
+/// What a node's directories are on each platform, by the manual's table: it names what each platform documents.
+#[test]
+#[ignore = "needs helm"]
+fn the_manual_names_the_directories_of_every_platform() {
+    let manual = std::fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let mut told = BTreeSet::new();
+    for row in manual
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains("/net.d` |") || line.contains("/cni-network` |"))
+    {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let (platforms, conf, bin) = (cells[1], cells[2].trim_matches('`'), cells[3].trim_matches('`'));
+        for platform in PLATFORMS.into_iter().filter(|p| platforms.contains(&format!("`{p}`"))) {
+            told.insert(platform);
+            let objects = installed(&[&format!("--set=platform={platform}")]);
+            let pods = pods(&objects);
+            let (_, agent) = pods.iter().find(|(owner, _)| owner == "DaemonSet/weft-agent").unwrap();
+            let mut paths = BTreeSet::from([format!("--cni-conf-dir={conf}"), format!("--cni-bin-dir={bin}")]);
+            for argument in agent["containers"][0]["args"].as_array().unwrap() {
+                paths.remove(argument.as_str().unwrap());
+            }
+            assert!(paths.is_empty(), "{platform}: the agent isn't told {paths:?}");
+            for path in [conf, bin] {
+                let has = |list: &str, pointer: &str| {
+                    let list = agent.pointer(list).and_then(Value::as_array).unwrap();
+                    list.iter().any(|entry| text(entry, pointer) == path)
+                };
+                assert!(has("/volumes", "/hostPath/path"), "{platform}: no volume of {path}");
+                assert!(has("/containers/0/volumeMounts", "/mountPath"), "{platform}: {path} isn't mounted");
+            }
+        }
+    }
+    assert_eq!(told, BTreeSet::from(PLATFORMS));
 }
 
 #[test]
@@ -257,6 +306,24 @@ fn every_container_has_no_more_rights_than_it_needs() {
             assert!(ports.into_iter().all(|port| port.get("hostPort").is_none()), "{owner} has a host port");
         }
     }
+}
+
+/// API servers before 1.30 drop the field that says so.
+#[test]
+#[ignore = "needs helm"]
+fn the_agent_is_unconfined_on_every_release_of_kubernetes() {
+    let annotation = |arguments: &[&str]| {
+        let objects = installed(arguments);
+        let named = |o: &&Value| text(o, "/kind") == "DaemonSet" && text(o, "/metadata/name") == "weft-agent";
+        let agent = objects.iter().find(named).unwrap();
+        assert_eq!(text(agent, "/spec/template/spec/securityContext/appArmorProfile/type"), "Unconfined");
+        let key = "/spec/template/metadata/annotations/container.apparmor.security.beta.kubernetes.io~1weft-agent";
+        text(agent, key).to_owned()
+    };
+    assert_eq!(annotation(&[OLDEST]), "unconfined");
+    assert_eq!(annotation(&[]), "");
+    let older = helm(&["template", "weft", "charts/weft", "--kube-version=1.28.15"]);
+    assert!(!older.status.success() && String::from_utf8_lossy(&older.stderr).contains("kubeVersion"), "taken on 1.28");
 }
 
 #[test]

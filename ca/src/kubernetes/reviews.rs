@@ -12,8 +12,8 @@ use weft_kube::{ReviewError, Reviewed, Reviewer};
 use super::ClusterSettings;
 use crate::auth::{Authenticator, Caller, Unauthenticated};
 
-/// Tells callers by TokenReview: the node proxy's ServiceAccount is the proxy of the node that its token is bound to,
-/// any other ServiceAccount is itself.
+/// Tells callers by TokenReview: the node proxy's ServiceAccount is the proxy of the node that its token's pod is bound
+/// to, any other ServiceAccount is itself.
 pub struct TokenReviews {
     reviewers: Vec<Reviewer>,
     node_accounts: Vec<(Namespace, ServiceAccount)>,
@@ -30,13 +30,13 @@ impl TokenReviews {
         }
     }
 
-    /// The first audience that knows the token. One that cannot be asked hides whether it would have.
-    async fn review(&self, token: &str) -> Result<Reviewed, Unauthenticated> {
+    /// The first audience that knows the token, with who asked. One that cannot be asked hides whether it would have.
+    async fn review(&self, token: &str) -> Result<(&Reviewer, Reviewed), Unauthenticated> {
         let mut reasons: Vec<String> = Vec::new();
         let mut unavailable = None;
         for reviewer in &self.reviewers {
             match reviewer.review(token).await {
-                Ok(reviewed) => return Ok(reviewed),
+                Ok(reviewed) => return Ok((reviewer, reviewed)),
                 Err(ReviewError::Invalid(why)) if reasons.contains(&why) => {}
                 Err(ReviewError::Invalid(why)) => reasons.push(why),
                 Err(ReviewError::Unavailable(why)) => unavailable = Some(Unauthenticated::Unavailable(why)),
@@ -45,16 +45,17 @@ impl TokenReviews {
         Err(unavailable.unwrap_or_else(|| Unauthenticated::Refused(reasons.join("; "))))
     }
 
-    fn caller(&self, reviewed: Reviewed) -> Result<Caller, Unauthenticated> {
-        let Reviewed { namespace, service_account, node, .. } = reviewed;
-        let is_node = self.node_accounts.iter().any(|(ns, sa)| *ns == namespace && *sa == service_account);
-        match (is_node, node) {
-            (true, Some(node)) => Ok(Caller::Node(node)),
-            (true, None) => Err(Unauthenticated::Refused(format!(
-                "that of {namespace}/{service_account} names no node; it must be a projected token of a pod on a node, \
-                 from Kubernetes 1.30 or newer"
-            ))),
-            (false, _) => Ok(Caller::Workload(SpiffeId::new(self.trust_domain.clone(), namespace, service_account))),
+    async fn caller(&self, token: &str) -> Result<Caller, Unauthenticated> {
+        let (reviewer, reviewed) = self.review(token).await?;
+        let Reviewed { namespace, service_account, .. } = &reviewed;
+        if !self.node_accounts.iter().any(|(ns, sa)| ns == namespace && sa == service_account) {
+            let Reviewed { namespace, service_account, .. } = reviewed;
+            return Ok(Caller::Workload(SpiffeId::new(self.trust_domain.clone(), namespace, service_account)));
+        }
+        match reviewer.node(token, &reviewed).await {
+            Ok(node) => Ok(Caller::Node(node)),
+            Err(ReviewError::Invalid(why)) => Err(Unauthenticated::Refused(why)),
+            Err(ReviewError::Unavailable(why)) => Err(Unauthenticated::Unavailable(why)),
         }
     }
 }
@@ -64,7 +65,7 @@ impl Authenticator for TokenReviews {
         &'a self,
         token: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<Caller, Unauthenticated>> + Send + 'a>> {
-        Box::pin(async move { self.caller(self.review(token).await?) })
+        Box::pin(self.caller(token))
     }
 }
 

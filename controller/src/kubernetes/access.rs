@@ -69,7 +69,12 @@ impl NodeAccess {
         }
     }
 
-    fn node_of(&self, reviewed: Reviewed) -> Result<NodeName, Status> {
+    async fn node_of(&self, token: &str) -> Result<NodeName, Status> {
+        let failed = |error: ReviewError| match error {
+            ReviewError::Invalid(why) => Status::unauthenticated(why),
+            ReviewError::Unavailable(_) => Status::unavailable(error.to_string()),
+        };
+        let reviewed = self.reviewer.review(token).await.map_err(failed)?;
         let (namespace, account) = &self.account;
         if (&reviewed.namespace, &reviewed.service_account) != (namespace, account) {
             let Reviewed { namespace: of, service_account, .. } = reviewed;
@@ -77,11 +82,7 @@ impl NodeAccess {
                 format!("{of}/{service_account} may not follow the configuration: only {namespace}/{account} may");
             return Err(Status::permission_denied(text));
         }
-        reviewed.node.ok_or_else(|| {
-            Status::permission_denied(
-                "the API server doesn't say which node the token's pod is on: it takes Kubernetes 1.30",
-            )
-        })
+        self.reviewer.node(token, &reviewed).await.map_err(failed)
     }
 
     /// Notes how long the client took for everything between what it had and what it has now.
@@ -99,11 +100,7 @@ impl Access for NodeAccess {
 
     async fn admit(&self, metadata: &MetadataMap, _extensions: &tonic::Extensions) -> Result<Client, Status> {
         let token = bearer(metadata).ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
-        let reviewed = self.reviewer.review(token).await.map_err(|error| match error {
-            ReviewError::Invalid(why) => Status::unauthenticated(why),
-            ReviewError::Unavailable(_) => Status::unavailable(error.to_string()),
-        });
-        let node = reviewed.and_then(|reviewed| self.node_of(reviewed)).inspect_err(|status| {
+        let node = self.node_of(token).await.inspect_err(|status| {
             tracing::warn!(code = ?status.code(), reason = status.message(), "a client is not let in");
             metrics::counter!("weft_controller_clients_refused_total").increment(1);
         })?;
@@ -167,21 +164,27 @@ mod tests {
     use super::*;
     use serde_json::json;
     use tonic::Code;
-    use weft_kube::fake::{FakeApi, Reply};
+    use weft_kube_fake::{FakeApi, Reply};
 
     fn access() -> (NodeAccess, mpsc::Receiver<Nack>) {
         let api = FakeApi::new();
         api.answer(|request| {
-            let pod = |account: &str, node: Option<&str>| {
-                let mut extra = json!({ "authentication.kubernetes.io/pod-name": ["p"], "authentication.kubernetes.io/pod-uid": ["u"] });
+            let pod_of = |name: &str, account: &str, node: Option<&str>| {
+                let mut extra = json!({ "authentication.kubernetes.io/pod-name": [name], "authentication.kubernetes.io/pod-uid": ["u"] });
                 if let Some(node) = node {
                     extra["authentication.kubernetes.io/node-name"] = json!([node]);
                 }
                 json!({ "authenticated": true, "audiences": ["weft"],
                     "user": { "username": format!("system:serviceaccount:{account}"), "extra": extra } })
             };
+            let pod = |account: &str, node: Option<&str>| pod_of("p", account, node);
+            if request.path.ends_with("/pods/old") {
+                let spec = json!({ "serviceAccountName": "weft-node-proxy", "nodeName": "b", "containers": [] });
+                return Some(Reply::Json(200, json!({ "metadata": { "name": "old", "uid": "u" }, "spec": spec })));
+            }
             let status = match request.body["spec"]["token"].as_str()? {
                 "proxy" => pod("weft-system:weft-node-proxy", Some("a")),
+                "old" => pod_of("old", "weft-system:weft-node-proxy", None),
                 "nowhere" => pod("weft-system:weft-node-proxy", None),
                 "impostor" => pod("shop:weft-node-proxy", Some("a")),
                 "down" => return Some(Reply::error(500, "InternalError")),
@@ -207,7 +210,9 @@ mod tests {
         assert_eq!(admit(None).await, Err(Code::Unauthenticated));
         assert_eq!(admit(Some("Bearer other")).await, Err(Code::Unauthenticated));
         assert_eq!(admit(Some("Bearer impostor")).await, Err(Code::PermissionDenied));
-        assert_eq!(admit(Some("Bearer nowhere")).await, Err(Code::PermissionDenied));
+        // Tokens that don't say on which node: the pod does, if it is there.
+        assert_eq!(admit(Some("Bearer old")).await, Ok("b".into()));
+        assert_eq!(admit(Some("Bearer nowhere")).await, Err(Code::Unauthenticated));
         assert_eq!(admit(Some("Bearer down")).await, Err(Code::Unavailable));
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -38,7 +39,7 @@ pub struct Reviewed {
     pub pod: Name,
     /// Which incarnation of it.
     pub pod_uid: PodUid,
-    /// The node the pod is bound to; older API servers (before 1.30) don't say.
+    /// The node the pod is bound to, if the token says so; [`Reviewer::node`] knows it in any case.
     pub node: Option<NodeName>,
 }
 
@@ -111,6 +112,34 @@ impl Reviewer {
         answer
     }
 
+    /// The node that the pod of a reviewed token is bound to. API servers before 1.30 don't put it into tokens: then the
+    /// pod itself says it, if it still is the one that the token was made for.
+    ///
+    /// # Errors
+    /// If that pod is gone or isn't bound to a node, or the API server can't say.
+    pub async fn node(&self, token: &str, reviewed: &Reviewed) -> Result<NodeName, ReviewError> {
+        if let Some(node) = &reviewed.node {
+            return Ok(node.clone());
+        }
+        let asked = Instant::now();
+        let node = match timeout(PATIENCE, self.look_up(reviewed)).await {
+            Ok(found) => found?,
+            Err(_elapsed) => return Err(ReviewError::Unavailable("no answer in time".to_owned())),
+        };
+        let known = Reviewed { node: Some(node.clone()), ..reviewed.clone() };
+        self.remember(Sha256::digest(token.as_bytes()).into(), asked, Ok(known));
+        Ok(node)
+    }
+
+    async fn look_up(&self, reviewed: &Reviewed) -> Result<NodeName, ReviewError> {
+        let unavailable = |error: &dyn std::fmt::Display| ReviewError::Unavailable(error.to_string());
+        let _turn = self.turns.acquire().await.map_err(|e| unavailable(&e))?;
+        let pods: Api<Pod> = Api::namespaced(self.client.0.clone(), reviewed.namespace.as_str());
+        // Asked for without a version: the API server answers with what is stored, never with what a cache still has.
+        let pod = pods.get_opt(reviewed.pod.as_str()).await.map_err(|e| unavailable(&e))?;
+        placed(pod.as_ref(), reviewed).map_err(ReviewError::Invalid)
+    }
+
     fn known(&self, key: &[u8; 32]) -> Option<Result<Reviewed, String>> {
         let cache = self.cache.lock();
         cache.get(key).filter(|(at, _)| at.elapsed() < BELIEVED).map(|(_, answer)| answer.clone())
@@ -171,13 +200,32 @@ fn judge(status: &TokenReviewStatus, audience: &str) -> Result<Reviewed, String>
     })
 }
 
+/// The node of a pod that has the name of the token's, if it is the token's. A pod that is made anew under its name,
+/// on another node perhaps, has another uid.
+fn placed(pod: Option<&Pod>, reviewed: &Reviewed) -> Result<NodeName, String> {
+    let Reviewed { namespace, service_account, pod: name, pod_uid, .. } = reviewed;
+    let refused = |why: &str| Err(format!("the token is of pod {namespace}/{name}, which {why}"));
+    let Some(pod) = pod else { return refused("is gone") };
+    if pod.metadata.uid.as_deref() != Some(pod_uid.as_str()) {
+        return refused("has been made anew since");
+    }
+    let spec = pod.spec.as_ref();
+    if spec.and_then(|spec| spec.service_account_name.as_deref()) != Some(service_account.as_str()) {
+        return refused(&format!("doesn't run as {service_account}"));
+    }
+    match spec.and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty()) {
+        Some(node) => Ok(node.into()),
+        None => refused("is not bound to a node"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{FakeApi, Reply};
     use serde_json::{Value, json};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use weft_kube_fake::{FakeApi, Reply};
 
     fn status(change: impl FnOnce(&mut Value)) -> Value {
         let extra = json!({ POD_NAME: ["proxy-1"], POD_UID: ["u-1"], NODE_NAME: ["node-a"] });
@@ -250,6 +298,78 @@ mod tests {
         tokio::time::advance(BELIEVED).await;
         assert!(reviewer.review("good").await.is_ok());
         assert_eq!(asked.load(Ordering::Relaxed), 5);
+    }
+
+    /// A server from before 1.30, with one pod.
+    fn old_server(pod: Value) -> (FakeApi, Reviewer) {
+        let api = FakeApi::new();
+        api.answer(|request| {
+            let old = status(|s| drop(s["user"]["extra"].as_object_mut().unwrap().remove(NODE_NAME)));
+            let review = json!({ "metadata": {}, "spec": {}, "status": old });
+            request.path.ends_with("/tokenreviews").then_some(Reply::Json(201, review))
+        });
+        if !pod.is_null() {
+            api.put("/api/v1/namespaces/weft-system/pods", pod);
+        }
+        let reviewer = Reviewer::new(api.client(), "weft");
+        (api, reviewer)
+    }
+
+    fn pod(change: impl FnOnce(&mut Value)) -> Value {
+        let spec = json!({ "serviceAccountName": "weft-node-proxy", "nodeName": "node-a", "containers": [] });
+        let mut pod = json!({ "metadata": { "name": "proxy-1", "uid": "u-1" }, "spec": spec });
+        change(&mut pod);
+        pod
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_token_does_not_name_the_node_its_pod_does() {
+        let (api, reviewer) = old_server(pod(|_| ()));
+        for _ in 0..3 {
+            let reviewed = reviewer.review("old").await.unwrap();
+            assert_eq!(reviewer.node("old", &reviewed).await, Ok("node-a".into()));
+        }
+        let pods = |api: &FakeApi| api.requests().iter().filter(|r| r.path.ends_with("/pods/proxy-1")).count();
+        assert_eq!(pods(&api), 1, "remembered like the review");
+        api.remove("/api/v1/namespaces/weft-system/pods/proxy-1");
+        tokio::time::advance(BELIEVED).await;
+        let reviewed = reviewer.review("old").await.unwrap();
+        let gone = reviewer.node("old", &reviewed).await;
+        assert!(matches!(&gone, Err(ReviewError::Invalid(why)) if why.contains("is gone")), "{gone:?}");
+        // A token that names its node needs no pod.
+        let new = Reviewed { node: Some("node-b".into()), ..reviewed };
+        assert_eq!((reviewer.node("new", &new).await, pods(&api)), (Ok("node-b".into()), 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_not_the_token_s_gives_no_node() {
+        for (change, why) in [
+            ((|p| *p = Value::Null) as fn(&mut Value), "is gone"),
+            (|p| p["metadata"]["uid"] = json!("u-2"), "has been made anew"),
+            (|p| p["spec"]["serviceAccountName"] = json!("cart"), "doesn't run as weft-node-proxy"),
+            (|p| drop(p["spec"].as_object_mut().unwrap().remove("serviceAccountName")), "doesn't run as"),
+            (|p| p["spec"]["nodeName"] = json!(""), "not bound to a node"),
+            (|p| drop(p["spec"].as_object_mut().unwrap().remove("nodeName")), "not bound to a node"),
+        ] {
+            let (_api, reviewer) = old_server(pod(change));
+            let reviewed = reviewer.review("old").await.unwrap();
+            let refused = reviewer.node("old", &reviewed).await;
+            assert!(matches!(&refused, Err(ReviewError::Invalid(said)) if said.contains(why)), "{why}: {refused:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_can_not_be_read_is_an_outage() {
+        for (reply, why) in [(|| Reply::error(403, "Forbidden")) as fn() -> Reply, || Reply::Hang]
+            .into_iter()
+            .zip(["Forbidden", "in time"])
+        {
+            let (api, reviewer) = old_server(pod(|_| ()));
+            let reviewed = reviewer.review("old").await.unwrap();
+            api.answer(move |_| Some(reply()));
+            let failed = reviewer.node("old", &reviewed).await;
+            assert!(matches!(&failed, Err(ReviewError::Unavailable(said)) if said.contains(why)), "{failed:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

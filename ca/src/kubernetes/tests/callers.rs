@@ -2,7 +2,7 @@ use tonic::{Code, Request};
 use weft_api::weft::ca::v1::CreateCertificateRequest;
 use weft_api::weft::ca::v1::certificate_authority_server::CertificateAuthority;
 use weft_core::ids::NodeName;
-use weft_kube::fake::Reply;
+use weft_kube_fake::Reply;
 
 use super::*;
 use crate::auth::{Authenticator, Caller, Unauthenticated};
@@ -62,7 +62,7 @@ async fn callers_are_known_by_their_service_accounts() {
         assert_eq!(reviews.authenticate(token).await, wanted, "{token}");
     }
     for (token, why) in [
-        ("weft:weft-system:weft-node-proxy:", "weft-system/weft-node-proxy names no node"),
+        ("weft:weft-system:weft-node-proxy:", "pod weft-system/p, which is gone"),
         ("api:edge:gateway:n1", "not for this audience"),
         ("", "0 bytes"),
     ] {
@@ -71,6 +71,28 @@ async fn callers_are_known_by_their_service_accounts() {
     }
     let down = reviews.authenticate("down").await;
     assert!(matches!(down, Err(Unauthenticated::Unavailable(_))), "{down:?}");
+}
+
+/// API servers before 1.30 don't put the node into tokens.
+#[tokio::test(start_paused = true)]
+async fn without_a_node_in_the_token_its_pod_decides_which_node_asks() {
+    let world = Service::new().await;
+    world.pod("n1");
+    let proxy = |uid: &str, node: &str| {
+        let spec = json!({ "nodeName": node, "serviceAccountName": "weft-node-proxy" });
+        let pod = json!({ "metadata": { "name": "p", "uid": uid }, "spec": spec });
+        world.cluster.api.remove("/api/v1/namespaces/weft-system/pods/p");
+        world.cluster.api.put("/api/v1/namespaces/weft-system/pods", pod);
+    };
+    let believed = Duration::from_secs(10);
+    assert_eq!(world.ask("", &cart()).await, Code::Unauthenticated, "the proxy's pod is gone");
+    proxy("u", "n2");
+    assert_eq!(world.ask("", &cart()).await, Code::PermissionDenied, "another node's identity");
+    proxy("another", "n1");
+    tokio::time::advance(believed).await;
+    assert_eq!(world.ask("", &cart()).await, Code::Unauthenticated, "a pod of the same name, made anew");
+    proxy("u", "n1");
+    assert_eq!(world.ask("", &cart()).await, Code::Ok);
 }
 
 struct Service {
