@@ -117,9 +117,13 @@ impl SavedFile {
         std::fs::rename(temporary, &self.0)
     }
 
-    /// Saves the store's snapshot after changes, not more often than every few seconds; for ever.
+    /// Saves the store's snapshot after changes, not more often than every few seconds; for ever. Changes that were applied
+    /// before count, too: the first configuration is there before anybody follows it.
     pub async fn follow(self, store: Arc<Store>) {
         let mut versions = store.subscribe();
+        if store.version() > 0 {
+            versions.mark_changed();
+        }
         while versions.changed().await.is_ok() {
             tokio::time::sleep(QUIET).await;
             versions.borrow_and_update();
@@ -167,6 +171,22 @@ mod tests {
         *flipped.last_mut().unwrap() ^= 1;
         std::fs::write(file.path(), flipped).unwrap();
         assert!(matches!(file.read(), Err(InvalidFile::Damaged)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_applied_before_is_saved_without_a_further_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SavedFile::new(folder.path().join("config"));
+        let store = Arc::new(Store::default());
+        store.apply(&[Change::Upsert(Resource::Mesh(Arc::new(MeshConfig::default())))]);
+        let task = tokio::spawn(file.clone().follow(store));
+        let saved = async {
+            while file.read().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), saved).await.expect("it is saved");
+        task.abort();
     }
 
     #[tokio::test(start_paused = true)]
