@@ -97,6 +97,8 @@ pub struct Facts {
     pub leases: Read<Vec<Lease>>,
     /// ConfigMap weft-trust.
     pub trust: Read<Option<ConfigMap>>,
+    /// ConfigMap weft-refusals.
+    pub refusals: Read<Option<ConfigMap>>,
     /// By the names of the mesh's pods.
     pub pages: BTreeMap<String, Pages>,
     pub objects: Read<Vec<MeshObject>>,
@@ -121,6 +123,7 @@ impl Facts {
             daemon_sets: Ok(Vec::new()),
             leases: Ok(Vec::new()),
             trust: Ok(None),
+            refusals: Ok(None),
             pages: BTreeMap::new(),
             objects: Ok(Vec::new()),
         }

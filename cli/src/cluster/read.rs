@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_controller::kubernetes::board;
 use weft_k8s::object::{GATEWAY_GROUP, WEFT_GROUP};
 use weft_kube::kube::api::{Api, DynamicObject, ListParams, PostParams};
 use weft_kube::kube::client::Body;
@@ -300,11 +301,13 @@ impl Session {
             tokio::join!(self.all(), self.config_map("kube-system", "cilium-config"), self.felix(), self.crds())
         };
         let traffic = async { tokio::join!(self.all(), self.all(), self.all(), self.all()) };
-        let own = async { tokio::join!(self.own(), self.own(), self.own(), self.config_map(&self.mesh, "weft-trust")) };
+        let maps =
+            async { tokio::join!(self.config_map(&self.mesh, "weft-trust"), self.config_map(&self.mesh, board::NAME)) };
+        let own = async { tokio::join!(self.own(), self.own(), self.own(), maps) };
         let (platform, traffic, own) = tokio::join!(platform, traffic, own);
         (facts.nodes, facts.cilium, facts.felix, facts.crds) = platform;
         (facts.namespaces, facts.pods, facts.network_policies, facts.services) = traffic;
-        (facts.deployments, facts.daemon_sets, facts.leases, facts.trust) = own;
+        (facts.deployments, facts.daemon_sets, facts.leases, (facts.trust, facts.refusals)) = own;
         let pods = facts.pods.as_deref().unwrap_or_default();
         (facts.pages, facts.objects) = tokio::join!(self.pages(pods, None), self.objects(&facts.crds));
         Ok(facts)

@@ -72,10 +72,13 @@ impl Access for NodeAccess {
             Event::Connected => view.streams += 1,
             Event::Disconnected => view.streams = view.streams.saturating_sub(1),
             Event::Synced(sequence) => *told = sequence,
-            Event::Nacked { type_url, reason } => {
+            Event::Nacked { type_url, reason, .. } => {
                 tracing::error!(%node, %type_url, reason, "a node refuses configuration");
                 view.nacks += 1;
                 view.last_nack = Some(format!("{type_url}: {reason}"));
+            }
+            Event::Mended { type_url, names } => {
+                tracing::info!(%node, %type_url, ?names, "a node takes what it refused")
             }
         }
     }

@@ -8,14 +8,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
-use weft_core::change::ResourceKey;
-use weft_core::ids::{Namespace, NodeName, RouteKind, ServiceAccount};
-use weft_core::wire;
-use weft_k8s::object::{Kind, ObjectRef};
+use weft_core::ids::{Namespace, NodeName, ServiceAccount};
+use weft_k8s::object::ObjectRef;
 use weft_kube::{ReviewError, Reviewed, Reviewer};
-use weft_xds::TypeUrl;
-use weft_xds::server::{Access, Event, Publisher, Sequence};
+use weft_xds::server::{Access, Event, Publisher, Refusal, Sequence};
 
+use super::board::Own;
+use super::refusals::object_of;
 use crate::standalone::bearer;
 
 /// Publications whose time is remembered.
@@ -26,8 +25,8 @@ const REMEMBERED: usize = 1024;
 pub struct Nack {
     /// The node.
     pub node: NodeName,
-    /// The object that the refused resource was made of, if one is named.
-    pub object: Option<ObjectRef>,
+    /// The object that the refused resource was made of.
+    pub object: ObjectRef,
     /// The node's words.
     pub reason: String,
 }
@@ -35,6 +34,8 @@ pub struct Nack {
 /// A node proxy that was let in.
 #[derive(Debug)]
 pub struct Client {
+    /// Tells its stream from others, of the same node too.
+    id: u64,
     node: NodeName,
     told: AtomicU64,
 }
@@ -47,17 +48,20 @@ pub struct NodeAccess {
     publisher: Publisher,
     published: Mutex<VecDeque<(Sequence, Instant)>>,
     nacks: mpsc::Sender<Nack>,
+    refused: Own,
+    clients: AtomicU64,
 }
 
 impl NodeAccess {
-    /// Lets pods of `account` in. What they refuse goes to `nacks`.
+    /// Lets pods of `account` in. What they refuse goes to `nacks` once, and is in `refused` as long as they do.
     pub fn new(
         reviewer: Reviewer,
         account: (Namespace, ServiceAccount),
         publisher: Publisher,
-        nacks: mpsc::Sender<Nack>,
+        (nacks, refused): (mpsc::Sender<Nack>, Own),
     ) -> Self {
-        Self { reviewer, account, publisher, published: Mutex::default(), nacks }
+        let clients = AtomicU64::default();
+        Self { reviewer, account, publisher, published: Mutex::default(), nacks, refused, clients }
     }
 
     /// Notes when something was published.
@@ -104,7 +108,8 @@ impl Access for NodeAccess {
             tracing::warn!(code = ?status.code(), reason = status.message(), "a client is not let in");
             metrics::counter!("weft_controller_clients_refused_total").increment(1);
         })?;
-        Ok(Client { node, told: AtomicU64::new(self.publisher.sequence().0) })
+        let id = self.clients.fetch_add(1, Ordering::Relaxed);
+        Ok(Client { id, node, told: AtomicU64::new(self.publisher.sequence().0) })
     }
 
     fn on_event(&self, client: &Client, event: Event) {
@@ -116,47 +121,31 @@ impl Access for NodeAccess {
             Event::Disconnected => {
                 metrics::gauge!("weft_controller_clients").decrement(1.0);
                 tracing::info!(node = %client.node, "a node proxy went away");
+                self.refused.edit(|refusals| refusals.leave(client.id, Instant::now()));
             }
             Event::Synced(sequence) => self.synced(client, sequence),
-            Event::Nacked { type_url, reason } => {
+            Event::Nacked { type_url, reason, refused } => {
                 tracing::error!(node = %client.node, %type_url, reason, "a node refuses configuration");
                 metrics::counter!("weft_controller_nacks_total", "type" => type_url.as_str().to_owned()).increment(1);
-                let nack = Nack { node: client.node.clone(), object: object_of(&type_url, &reason), reason };
-                // With more than can be told of, some are only in the log.
-                let _ = self.nacks.try_send(nack);
+                self.refused.edit(|all| {
+                    all.refuse(client.id, &client.node, &type_url, &refused);
+                    !refused.is_empty()
+                });
+                for Refusal { name, reason } in refused {
+                    let Some(object) = object_of(&type_url, &name) else { continue };
+                    // With more than can be told of, some are only in the log.
+                    let _ = self.nacks.try_send(Nack { node: client.node.clone(), object, reason });
+                }
+            }
+            Event::Mended { type_url, names } => {
+                tracing::info!(node = %client.node, %type_url, ?names, "a node takes what it refused");
+                self.refused.edit(|all| {
+                    names.iter().for_each(|name| all.mend(client.id, &type_url, name));
+                    true
+                });
             }
         }
     }
-}
-
-/// The object behind the first resource that a refusal names: `name: reason; name: reason`.
-fn object_of(type_url: &TypeUrl, reason: &str) -> Option<ObjectRef> {
-    let (name, _) = reason.split_once(": ")?;
-    let (kind, namespace, name) = match wire::parse_name(type_url.as_str(), name).ok()? {
-        ResourceKey::Rule(rule) => {
-            let kind = match rule.route.kind {
-                RouteKind::Grpc => Kind::GrpcRoute,
-                RouteKind::Http => Kind::HttpRoute,
-                RouteKind::Tls => Kind::TlsRoute,
-                RouteKind::Tcp => Kind::TcpRoute,
-                RouteKind::Udp => Kind::UdpRoute,
-            };
-            (kind, rule.route.namespace, rule.route.name)
-        }
-        ResourceKey::Service(key) => (Kind::Service, key.namespace, key.name),
-        ResourceKey::EndpointSlice(key) => (Kind::EndpointSlice, key.namespace, key.name),
-        ResourceKey::Authorization(key) => (Kind::AuthorizationPolicy, key.namespace, key.name),
-        ResourceKey::MeshPolicy(key) => {
-            let name = key.name.as_str().strip_prefix("MeshPolicy:").unwrap_or(key.name.as_str()).into();
-            (Kind::MeshPolicy, key.namespace, name)
-        }
-        ResourceKey::Workload(uid) => {
-            let (namespace, name) = uid.as_str().strip_prefix("Kubernetes//Pod/")?.split_once('/')?;
-            (Kind::Pod, namespace.into(), name.into())
-        }
-        ResourceKey::Mesh => return None,
-    };
-    Some(ObjectRef::new(kind, namespace, name))
 }
 
 #[cfg(test)]
@@ -165,6 +154,7 @@ mod tests {
     use serde_json::json;
     use tonic::Code;
     use weft_kube_fake::{FakeApi, Reply};
+    use weft_xds::TypeUrl;
 
     fn access() -> (NodeAccess, mpsc::Receiver<Nack>) {
         let api = FakeApi::new();
@@ -194,7 +184,8 @@ mod tests {
         });
         let (nacks, received) = mpsc::channel(4);
         let account = ("weft-system".into(), "weft-node-proxy".into());
-        (NodeAccess::new(Reviewer::new(api.client(), "weft"), account, Publisher::default(), nacks), received)
+        let outlets = (nacks, Own::default());
+        (NodeAccess::new(Reviewer::new(api.client(), "weft"), account, Publisher::default(), outlets), received)
     }
 
     #[tokio::test]
@@ -217,20 +208,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_names_its_object() {
+    async fn a_refusal_is_told_once_and_lasts_until_it_is_mended() {
         let (access, mut nacks) = access();
-        let client = Client { node: "a".into(), told: AtomicU64::new(0) };
-        let url = |name: &str| TypeUrl::new(format!("type.googleapis.com/weft.config.v1.{name}"));
-        let mut refused = |kind: &str, reason: &str| {
-            access.on_event(&client, Event::Nacked { type_url: url(kind), reason: reason.into() });
-            nacks.try_recv().unwrap().object.map(|o| o.to_string())
-        };
-        assert_eq!(
-            refused("Rule", "HTTPRoute/shop/cart/0: weight; and 3 more").as_deref(),
-            Some("HTTPRoute shop/cart")
-        );
-        assert_eq!(refused("MeshPolicy", "shop/MeshPolicy:strict: x").as_deref(), Some("MeshPolicy shop/strict"));
-        assert_eq!(refused("Workload", "Kubernetes//Pod/shop/cart-1: x").as_deref(), Some("Pod shop/cart-1"));
-        assert_eq!(refused("Rule", "no name in it"), None);
+        let client = Client { id: 7, node: "a".into(), told: AtomicU64::new(0) };
+        let type_url = TypeUrl::new("type.googleapis.com/weft.config.v1.Rule");
+        let refusal = |name: &str| Refusal { name: name.into(), reason: "weight".into() };
+        let refused = vec![refusal("HTTPRoute/shop/cart/0"), refusal("HTTPRoute/shop/web/0"), refusal("nonsense")];
+        access.on_event(&client, Event::Nacked { type_url: type_url.clone(), reason: "...".into(), refused });
+        let told = [nacks.try_recv().unwrap(), nacks.try_recv().unwrap()].map(|n| n.object.to_string());
+        assert_eq!(told, ["HTTPRoute shop/cart", "HTTPRoute shop/web"]);
+        assert!(nacks.try_recv().is_err(), "what is no object of ours is only in the log");
+        let now = || access.refused.look().into_iter().map(|r| r.name).collect::<Vec<_>>();
+        assert_eq!(now(), ["cart", "web"]);
+        access.on_event(&client, Event::Mended { type_url, names: vec!["HTTPRoute/shop/cart/0".into()] });
+        assert_eq!(now(), ["web"]);
+        access.on_event(&client, Event::Disconnected);
+        assert_eq!(now(), ["web"], "it may be back at once");
     }
 }

@@ -80,6 +80,8 @@ impl Desired {
         let bad = |c: &&&Condition| match c.kind {
             ConditionType::Accepted | ConditionType::ResolvedRefs => !c.status,
             ConditionType::PartiallyInvalid | ConditionType::PartiallyEnforced => c.status,
+            // Said by the replica that the node told.
+            ConditionType::Programmed => false,
         };
         let mut found: Vec<_> = conditions.iter().filter(bad).map(|c| (c.reason.clone(), c.message.clone())).collect();
         found.sort();

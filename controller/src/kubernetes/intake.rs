@@ -1,5 +1,6 @@
 //! Watches every subject for ever and tells what is there, as [`Fact`]s.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -10,8 +11,9 @@ use tokio::sync::mpsc;
 use weft_kube::kube::core::{ApiResource, ClusterResourceScope, DynamicObject};
 use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Resource};
-use weft_kube::{Watched, watch};
+use weft_kube::{Watched, watch, watch_as};
 
+use super::refusals::Report;
 use super::seen::Seen;
 use super::subject::{Origin, Subject};
 
@@ -31,6 +33,8 @@ pub enum Fact {
     Applied(Subject, Seen),
     /// An object that is gone.
     Deleted(Subject, Seen),
+    /// What nodes refuse at the moment, as each replica has it.
+    Refused(BTreeMap<String, Report>),
 }
 
 /// Watches all subjects; the receiver's end is the watches' end.
@@ -51,13 +55,13 @@ pub fn start(client: &Client, sender: &mpsc::Sender<Fact>) {
 fn facts(client: &Client, subject: Subject, version: &str) -> BoxStream<'static, Fact> {
     let resource = subject.resource(version);
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let read = move |object| Seen::of(subject, object);
     let fact = move |watched| match watched {
-        Watched::Restarted(all) => Fact::Listed(subject, resource.clone(), all.into_iter().map(read).collect()),
-        Watched::Applied(one) => Fact::Applied(subject, read(one)),
-        Watched::Deleted(one) => Fact::Deleted(subject, read(one)),
+        Watched::Restarted(all) => Fact::Listed(subject, resource.clone(), all),
+        Watched::Applied(one) => Fact::Applied(subject, one),
+        Watched::Deleted(one) => Fact::Deleted(subject, one),
     };
-    watch(api, Config::default()).map(fact).boxed()
+    // As JSON the pods of a large cluster take gigabytes.
+    watch_as(api, Config::default(), move |object| Seen::of(subject, object)).map(fact).boxed()
 }
 
 async fn forward(mut facts: impl Stream<Item = Fact> + Unpin, sender: &mpsc::Sender<Fact>) {

@@ -9,13 +9,16 @@
 //!   as it is kept.
 //! - `world`: facts in, effects out, without I/O. `task`: batches of facts. `statuses`: read, merge, write.
 //! - `access`: who may follow the configuration. `serve`: the process.
+//! - [`refusals`]: what nodes refuse. [`board`]: how replicas tell each other.
 //!
 //! Every replica watches and serves; one leads and writes. Nothing depends on the wall clock.
 
 mod access;
+pub mod board;
 mod desired;
 mod intake;
 mod ranges;
+pub mod refusals;
 mod seen;
 mod serve;
 mod settings;

@@ -18,6 +18,7 @@ use weft_tls::{
 use weft_xds::server::{Publisher, Server};
 
 use super::access::NodeAccess;
+use super::board::{self, Own};
 use super::settings::Settings;
 use super::task::{self, Outlets};
 use super::world::World;
@@ -99,19 +100,25 @@ impl Controller {
         let publisher = Publisher::default();
         let reviewer = Reviewer::new(client.clone(), settings.token_audience.as_str());
         let account = settings.proxy_account.clone();
-        let access = Arc::new(NodeAccess::new(reviewer, account, publisher.clone(), nack));
-        let world = World::new(settings.index.clone(), settings.ranges.clone());
+        let refused = Own::default();
+        let access = Arc::new(NodeAccess::new(reviewer, account, publisher.clone(), (nack, refused.clone())));
+        let (namespace, instance) = (settings.namespace.to_string(), settings.instance.clone());
+        let world = World::new(settings.index.clone(), settings.ranges.clone()).of_replica(&namespace, &instance);
         let (missing, is_missing) = watch::channel(world.missing());
+        let (gone, are_gone) = mpsc::unbounded_channel();
         let outlets = Outlets {
             publisher: publisher.clone(),
             access: Arc::clone(&access),
             statuses: wanted,
             events: events.clone(),
             missing,
+            gone,
         };
         tokio::spawn(statuses::run(client.clone(), events, leadership.is_leader(), queue));
         tokio::spawn(task::run(world, outlets, leadership.is_leader(), facts, nacks));
         intake::start(client, &sender);
+        tokio::spawn(board::follow(client.clone(), namespace.clone(), sender));
+        tokio::spawn(board::tell(client.clone(), namespace, instance, refused, are_gone));
         Self { publisher, access, missing: is_missing, leadership }
     }
 }

@@ -32,6 +32,8 @@ pub struct Outlets {
     pub events: Events,
     /// Kinds that weren't heard of yet; empty once the configuration is whole and published.
     pub missing: watch::Sender<Vec<&'static str>>,
+    /// Replicas that are no more, and left a word of what their nodes refuse.
+    pub gone: mpsc::UnboundedSender<String>,
 }
 
 /// Runs until the facts end. Until every kind was heard of nothing is published: what is not known yet would look like
@@ -67,7 +69,7 @@ pub async fn run(
                 }
             }
             // Whoever serves the node says it: replicas don't hear each other's.
-            Some(nack) = nacks.recv() => world.note_of_nack(&nack).into_iter().for_each(|note| say(&outlets.events, note)),
+            Some(nack) = nacks.recv() => say(&outlets.events, world.note_of_nack(&nack)),
         }
     }
 }
@@ -107,6 +109,10 @@ fn carry_out(effects: Effects, outlets: &Outlets, leads: bool) {
     for wanted in effects.statuses {
         // The writer goes only with the process.
         let _ = outlets.statuses.send(wanted);
+    }
+    for replica in effects.gone {
+        // Whoever removes it goes only with the process.
+        let _ = outlets.gone.send(replica);
     }
     effects.notes.into_iter().for_each(|note| say(&outlets.events, note));
 }

@@ -15,6 +15,7 @@ use super::access::Nack;
 use super::desired::Desired;
 use super::intake::Fact;
 use super::ranges::{GivenRanges, cluster_ranges};
+use super::refusals::{self, Refused, Report};
 use super::seen::{Content, Seen};
 use super::statuses::{Target, Wanted};
 use super::subject::Subject;
@@ -28,6 +29,8 @@ pub struct Effects {
     pub statuses: Vec<Wanted>,
     /// What people should know of single objects, for the leader to say.
     pub notes: Vec<Note>,
+    /// Replicas that are gone and left a word of what their nodes refuse, for the leader to remove.
+    pub gone: Vec<String>,
 }
 
 /// Something to say about an object.
@@ -65,6 +68,13 @@ pub struct World {
     touched: BTreeSet<ObjectRef>,
     touched_meshes: BTreeSet<String>,
     ranges_changed: bool,
+    /// This replica: its pod, which need not be in the cluster.
+    replica: ObjectRef,
+    /// What each replica says that its nodes refuse.
+    reports: BTreeMap<String, Report>,
+    /// All of it, as of the last commit.
+    refused: BTreeMap<ObjectRef, Refused>,
+    gone: BTreeSet<String>,
 }
 
 impl World {
@@ -80,7 +90,17 @@ impl World {
             touched: BTreeSet::new(),
             touched_meshes: BTreeSet::new(),
             ranges_changed: true,
+            replica: ObjectRef::new(Kind::Pod, "", ""),
+            reports: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            gone: BTreeSet::new(),
         }
+    }
+
+    /// Says which replica this is, by the namespace of the mesh and the name of its pod.
+    #[must_use]
+    pub fn of_replica(self, namespace: &str, instance: &str) -> Self {
+        Self { replica: ObjectRef::new(Kind::Pod, namespace, instance), ..self }
     }
 
     /// Kinds that nothing has been heard of yet: until there are none, what is known is not the whole.
@@ -91,7 +111,7 @@ impl World {
     /// How many objects of each kind there are.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> {
         Subject::ALL.iter().map(|subject| match subject {
-            Subject::Object(kind) => (kind.as_str(), self.index.of_kind(*kind).count()),
+            Subject::Object(kind) => (kind.as_str(), self.index.count(*kind)),
             Subject::Mesh => (subject.kind(), self.meshes.len()),
             Subject::ServiceCidr => (subject.kind(), self.cidrs.len()),
         })
@@ -114,6 +134,7 @@ impl World {
                 self.cidrs.remove(&one.name);
                 self.ranges_changed = true;
             }
+            Fact::Refused(reports) => self.reports = reports,
         }
     }
 
@@ -193,13 +214,36 @@ impl World {
             self.update_ranges();
         }
         let out = self.index.commit();
+        let gone = self.take_refusals();
         let mut touched = std::mem::take(&mut self.touched);
         touched.extend(out.statuses.into_iter().map(|update| update.object));
         let meshes = std::mem::take(&mut self.touched_meshes);
         let statuses = touched.iter().filter_map(|reference| self.wanted(reference));
         let statuses = statuses.chain(meshes.iter().filter_map(|name| self.wanted_mesh(name))).collect();
         let notes = touched.iter().flat_map(|reference| self.notes_of(reference)).collect();
-        Effects { changes: out.changes, statuses, notes }
+        Effects { changes: out.changes, statuses, notes, gone }
+    }
+
+    /// Puts together what replicas say, without those whose pod is gone: their nodes follow another by now. Objects of
+    /// which something else is said than before are touched. Returns those that are gone since the last time.
+    fn take_refusals(&mut self) -> Vec<String> {
+        if self.reports.is_empty() && self.refused.is_empty() {
+            return Vec::new();
+        }
+        let lives = |name: &str| {
+            let pod = ObjectRef::new(Kind::Pod, self.replica.namespace.clone(), name);
+            pod == self.replica || self.index.get(&pod).is_some()
+        };
+        let gone: BTreeSet<_> = self.reports.keys().filter(|name| !lives(name)).cloned().collect();
+        let living = self.reports.iter().filter(|(name, _)| !gone.contains(*name));
+        let refused = refusals::merged(living.map(|(_, report)| report));
+        let keys: BTreeSet<&ObjectRef> = refused.keys().chain(self.refused.keys()).collect();
+        let differs = |key: &&&ObjectRef| refused.get(**key) != self.refused.get(**key);
+        self.touched.extend(keys.iter().filter(differs).map(|key| (*key).clone()));
+        self.refused = refused;
+        let new = gone.difference(&self.gone).cloned().collect();
+        self.gone = gone;
+        new
     }
 
     /// All that a new leader has to write and say: whatever isn't as it should be.
@@ -210,18 +254,17 @@ impl World {
         let statuses = statuses.chain(self.meshes.keys().filter_map(|name| self.wanted_mesh(name))).collect();
         let noted: BTreeSet<_> = self.index.all_problems().map(|(r, _)| r).chain(self.odd.keys()).collect();
         let notes = noted.into_iter().flat_map(|reference| self.notes_of(reference)).collect();
-        Effects { changes: Vec::new(), statuses, notes }
+        Effects { changes: Vec::new(), statuses, notes, gone: self.gone.iter().cloned().collect() }
     }
 
     /// What is to be said about a refusal by a node.
-    pub fn note_of_nack(&self, nack: &Nack) -> Option<Note> {
-        let object = nack.object.as_ref()?;
-        Some(Note {
-            regarding: self.reference(object),
+    pub fn note_of_nack(&self, nack: &Nack) -> Note {
+        Note {
+            regarding: self.reference(&nack.object),
             severity: Severity::Warning,
-            reason: "RefusedByNode".to_owned(),
+            reason: refusals::REASON.to_owned(),
             message: format!("the proxy of node {} refuses it and keeps what it had: {}", nack.node, nack.reason),
-        })
+        }
     }
 
     fn update_ranges(&mut self) {
@@ -248,7 +291,9 @@ impl World {
             (object.generation(), desired, value.get("status").cloned().unwrap_or_default())
         } else {
             let (generation, status) = self.index.status(reference)?;
-            (generation, Desired::Entries(status.clone()), entries(object)?)
+            let mut status = status.clone();
+            self.refused.get(reference).into_iter().for_each(|refused| refusals::mark(&mut status, refused));
+            (generation, Desired::Entries(status), entries(object)?)
         };
         // The time doesn't decide whether something is to be written.
         desired.merge(generation, Some(&current), "")?;

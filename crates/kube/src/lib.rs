@@ -19,4 +19,4 @@ pub use events::{Events, Severity};
 pub use kube;
 pub use lease::{Leadership, LeaseSettings};
 pub use review::{ReviewError, Reviewed, Reviewer};
-pub use watch::{Watched, watch};
+pub use watch::{Watched, watch, watch_as};

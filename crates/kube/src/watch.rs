@@ -38,18 +38,30 @@ pub fn watch<K>(api: Api<K>, config: Config) -> impl Stream<Item = Watched<K>> +
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let state = Watch::new(api, config);
+    watch_as(api, config, |object| object)
+}
+
+/// As [`watch()`], of what `read` keeps of each object. It is called as objects arrive: of a large list not more than a page
+/// is there whole at any time.
+pub fn watch_as<K, T, R>(api: Api<K>, config: Config, read: R) -> impl Stream<Item = Watched<T>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Send + 'static,
+    R: Fn(K) -> T + Send + 'static,
+{
+    let state = Watch::new(api, config, read);
     futures::stream::unfold(state, |mut state| async { Some((state.next().await, state)) })
 }
 
-struct Watch<K> {
+struct Watch<K, T, R> {
     api: Api<K>,
     config: Config,
+    read: R,
     /// For logs and metrics: `pods`, `httproutes`.
     resource: String,
     events: BoxStream<'static, watcher::Result<Event<K>>>,
     /// What was listed so far, while a list is under way.
-    listing: Option<Vec<K>>,
+    listing: Option<Vec<T>>,
     failures: Failures,
 }
 
@@ -61,17 +73,18 @@ struct Failures {
     last: Option<Instant>,
 }
 
-impl<K> Watch<K>
+impl<K, T, R> Watch<K, T, R>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    R: Fn(K) -> T,
 {
-    fn new(api: Api<K>, config: Config) -> Self {
+    fn new(api: Api<K>, config: Config, read: R) -> Self {
         let resource = api.resource_url().rsplit('/').next().unwrap_or_default().to_owned();
         let events = watcher::watcher(api.clone(), config.clone()).boxed();
-        Self { api, config, resource, events, listing: Some(Vec::new()), failures: Failures::default() }
+        Self { api, config, read, resource, events, listing: Some(Vec::new()), failures: Failures::default() }
     }
 
-    async fn next(&mut self) -> Watched<K> {
+    async fn next(&mut self) -> Watched<T> {
         loop {
             let event = if self.listing.is_some() {
                 // The server ends watches by itself; nothing ends a list that hangs.
@@ -96,16 +109,19 @@ where
         }
     }
 
-    fn take(&mut self, event: Event<K>) -> Option<Watched<K>> {
+    fn take(&mut self, event: Event<K>) -> Option<Watched<T>> {
         match event {
             Event::Init => self.listing = Some(Vec::new()),
-            Event::InitApply(object) => self.listing.get_or_insert_default().push(object),
+            Event::InitApply(object) => {
+                let kept = (self.read)(object);
+                self.listing.get_or_insert_default().push(kept);
+            }
             Event::InitDone => {
                 metrics::counter!("weft_kube_watch_lists_total", "resource" => self.resource.clone()).increment(1);
                 return Some(Watched::Restarted(self.listing.take().unwrap_or_default()));
             }
-            Event::Apply(object) => return Some(Watched::Applied(object)),
-            Event::Delete(object) => return Some(Watched::Deleted(object)),
+            Event::Apply(object) => return Some(Watched::Applied((self.read)(object))),
+            Event::Delete(object) => return Some(Watched::Deleted((self.read)(object))),
         }
         None
     }

@@ -14,7 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::client::{Client, ClientStatus, Demand, Handle, Rejection, Settings, Sink, Transport};
-use crate::server::{Access, Event, Publisher, Sequence, Server};
+use crate::server::{Access, Event, Publisher, Refusal, Sequence, Server};
 use crate::{Encoded, ResourceName, TypeUrl, Update};
 
 type Contents = BTreeMap<ResourceName, Bytes>;
@@ -49,7 +49,10 @@ impl Sink for Keeper {
 }
 
 /// Lets anybody in with the right token and hides names that start with `secret`.
-struct Door(mpsc::UnboundedSender<Event>);
+struct Door {
+    events: mpsc::UnboundedSender<Event>,
+    restricted: bool,
+}
 
 impl Access for Door {
     type Client = ();
@@ -61,12 +64,16 @@ impl Access for Door {
         }
     }
 
+    fn is_restricted(&self, (): &()) -> bool {
+        self.restricted
+    }
+
     fn may_see(&self, (): &(), _: &TypeUrl, name: &str) -> bool {
         !name.starts_with("secret")
     }
 
     fn on_event(&self, (): &(), event: Event) {
-        let _ = self.0.send(event);
+        let _ = self.events.send(event);
     }
 }
 
@@ -114,9 +121,14 @@ struct World {
 
 impl World {
     fn new(publisher: Publisher) -> Self {
+        Self::with_door(publisher, false)
+    }
+
+    fn with_door(publisher: Publisher, restricted: bool) -> Self {
         let (events_sender, events) = mpsc::unbounded_channel();
         let wire = Wire { servers: Arc::default(), cables: Arc::default(), token: "Bearer good" };
-        let mut world = Self { publisher, wire, events, door: Arc::new(Door(events_sender)), server: None };
+        let mut world =
+            Self { publisher, wire, events, door: Arc::new(Door { events: events_sender, restricted }), server: None };
         world.start();
         world
     }
@@ -197,9 +209,30 @@ async fn a_rejected_resource_is_named_and_costs_no_other() {
     let (_handle, mut contents) = world.client(&["t"]);
     until(&mut contents, |c| c.len() == 2).await;
     let nack = world.event(|e| matches!(e, Event::Nacked { .. })).await;
-    assert_eq!(nack, Event::Nacked { type_url: TypeUrl::new("t"), reason: "b: said bad".into() });
+    let refused = vec![Refusal { name: "b".into(), reason: "said bad".into() }];
+    assert_eq!(nack, Event::Nacked { type_url: TypeUrl::new("t"), reason: "b: said bad".into(), refused });
     world.publisher.publish([set("t", "b", "good")]);
     until(&mut contents, |c| c.len() == 3).await;
+    let mended = world.event(|e| matches!(e, Event::Mended { .. })).await;
+    assert_eq!(mended, Event::Mended { type_url: TypeUrl::new("t"), names: vec!["b".into()] });
+}
+
+#[tokio::test]
+async fn what_is_refused_is_mended_by_its_own_ack_only_or_when_it_is_gone() {
+    let mut world = World::new(Publisher::default());
+    world.publisher.publish([set("t", "a", "bad"), set("t", "b", "bad")]);
+    let (_handle, _contents) = world.client(&["t"]);
+    let names = |refused: &[Refusal]| refused.iter().map(|r| r.name.to_string()).collect::<Vec<_>>();
+    match world.event(|e| matches!(e, Event::Nacked { .. })).await {
+        Event::Nacked { refused, .. } => assert_eq!(names(&refused), ["a", "b"]),
+        other => panic!("{other:?}"),
+    }
+    let at = world.publisher.publish([set("t", "c", "1")]);
+    let next = world.event(|e| matches!(e, Event::Mended { .. }) || *e == Event::Synced(at)).await;
+    assert_eq!(next, Event::Synced(at), "the ACK of another resource says nothing of these");
+    world.publisher.publish([Update::Remove(name("t", "a"))]);
+    let mended = world.event(|e| matches!(e, Event::Mended { .. })).await;
+    assert_eq!(mended, Event::Mended { type_url: TypeUrl::new("t"), names: vec!["a".into()] });
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +284,7 @@ async fn names_on_demand_come_and_go_and_absent_ones_are_said_to_be_absent() {
 
 #[tokio::test]
 async fn a_client_never_sees_what_it_may_not() {
-    let world = World::new(Publisher::default());
+    let world = World::with_door(Publisher::default(), true);
     world.publisher.publish([set("t", "secret-1", "1"), set("t", "a", "1")]);
     let (mut handle, contents) = world.client(&["t"]);
     until(&mut handle.status, |s| s.synced).await;
@@ -271,6 +304,23 @@ async fn a_client_without_a_token_stays_outside_and_says_why() {
     until(&mut handle.status, refused).await;
 }
 
+#[tokio::test]
+async fn what_is_gone_is_told_to_a_client_that_has_everything_and_one_that_slept_too_long_begins_anew() {
+    let mut world = World::new(Publisher::default());
+    world.publisher.publish([set("t", "a", "1"), set("t", "b", "1")]);
+    let (_handle, mut contents) = world.client(&["t"]);
+    until(&mut contents, |c| c.len() == 2).await;
+    world.event(|e| matches!(e, Event::Synced(_))).await;
+    world.publisher.publish([Update::Remove(name("t", "a"))]);
+    until(&mut contents, |c| c.len() == 1).await;
+    // More at once than is remembered: what is gone with it can only be found by what the client says that it has.
+    let many = (0..100_001).map(|n| set("t", &format!("n{n}"), "1"));
+    world.publisher.publish(many.chain([Update::Remove(name("t", "b"))]));
+    world.event(|e| *e == Event::Disconnected).await;
+    until(&mut contents, |c| c.len() == 100_001).await;
+    assert!(!contents.borrow().contains_key(&name("t", "b")));
+}
+
 #[test]
 fn what_is_the_same_makes_no_change() {
     let publisher = Publisher::default();
@@ -283,6 +333,7 @@ fn what_is_the_same_makes_no_change() {
 enum Step {
     Set(u8, u8),
     Remove(u8),
+    Settle,
     Reconnect,
 }
 
@@ -290,6 +341,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..20_u8, 0..4_u8).prop_map(|(n, v)| Step::Set(n, v)),
         2 => (0..20_u8).prop_map(Step::Remove),
+        1 => Just(Step::Settle),
         1 => Just(Step::Reconnect),
     ];
     proptest::collection::vec(step, 1..60)
@@ -318,6 +370,7 @@ proptest! {
                         expected.remove(&removed);
                         world.publisher.publish([Update::Remove(removed)]);
                     }
+                    Step::Settle => until(&mut contents, |c| *c == expected).await,
                     Step::Reconnect => {
                         world.stop();
                         world.start();

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use serde::Serialize;
 use serde_json::Value;
+use weft_controller::kubernetes::board;
+use weft_controller::kubernetes::refusals::{Refused, merged};
 use weft_core::service::AppProtocol;
-use weft_k8s::object::CONTROLLER_NAME;
+use weft_k8s::object::{CONTROLLER_NAME, ObjectRef};
 use weft_k8s::translate::enrolment::says;
 use weft_k8s::translate::service::app_protocol;
 
 use crate::cluster::facts::{MeshObject, name_of, namespace_of};
 use crate::cluster::finding::{Check, Finding, Severity};
 use crate::cluster::pods::labels_of;
+
+/// Nodes refuse what was made of the object.
+const PROGRAMMED: &str = "weftmesh.io/Programmed";
 
 /// A condition that says no.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -59,7 +64,7 @@ pub fn refusals(objects: &[MeshObject]) -> Vec<Refusal> {
         for condition in conditions {
             let (kind, status) = (text(condition, "/type"), text(condition, "/status"));
             let bad = match kind {
-                "Accepted" | "ResolvedRefs" => status == "False",
+                "Accepted" | "ResolvedRefs" | PROGRAMMED => status == "False",
                 "PartiallyInvalid" | "PartiallyEnforced" => status == "True",
                 _ => false,
             };
@@ -81,6 +86,8 @@ pub fn refusals(objects: &[MeshObject]) -> Vec<Refusal> {
 pub fn accepted(objects: &[MeshObject]) -> Check {
     let mut findings: Vec<_> = refusals(objects)
         .into_iter()
+        // Told by a check of its own, with objects that have no such condition.
+        .filter(|r| !r.condition.starts_with(PROGRAMMED))
         .map(|r| {
             let severity = if r.condition.starts_with("Partially") { Severity::Warning } else { Severity::Error };
             let (kind, name) = r.object.split_once(' ').unwrap_or((&r.object, ""));
@@ -106,6 +113,20 @@ pub fn accepted(objects: &[MeshObject]) -> Check {
         }
     }
     Check::new("routes and policies", format!("{} for the mesh", ours.len()), findings)
+}
+
+/// Objects that node proxies refuse at the moment, by what the controllers tell each other.
+pub fn refused(map: Option<&ConfigMap>) -> Check {
+    let reports = map.map(board::read).unwrap_or_default();
+    let all = merged(reports.values());
+    let finding = |(object, refused): (&ObjectRef, &Refused)| {
+        let remedy = "compare the versions of weft-controller and weft-node-proxy (`weft version`): one doesn't understand the \
+                      other; the proxies keep what they had until the object changes or they are upgraded";
+        Finding::new(Severity::Error, format!("{object}"), refused.message()).remedy(remedy)
+    };
+    let summary =
+        if all.is_empty() { "nothing is refused".to_owned() } else { format!("{} objects are refused", all.len()) };
+    Check::new("configuration on nodes", summary, all.iter().map(finding).collect())
 }
 
 /// Ports of Services of the mesh that don't say what they speak.

@@ -98,3 +98,20 @@ fn pods_of_a_namespace_that_leaves() {
     facts.pages.get_mut("weft-agent-2").unwrap().metrics = Err(silent);
     assert_eq!(Outcome::of(&facts, "shop", false).unwrap().done, 0);
 }
+
+#[test]
+fn what_nodes_refuse_is_on_the_screen_with_who_and_why() {
+    let mut facts = healthy();
+    let report = |node: &str| json!([{ "kind": "Service", "namespace": "shop", "name": "cart", "nodes": { node: "ports: 0" }, "count": 1 }]);
+    let data = json!({ "weft-controller-a": report("n1").to_string(), "weft-controller-b": report("n2").to_string() });
+    facts.refusals = Ok(Some(object(json!({ "metadata": { "name": "weft-refusals" }, "data": data }))));
+    let condition =
+        json!({ "type": "weftmesh.io/Programmed", "status": "False", "reason": "RefusedByNode", "message": "x" });
+    let route = &mut facts.objects.as_mut().unwrap()[0].object;
+    route["status"]["parents"][1]["conditions"].as_array_mut().unwrap().push(condition);
+    let overview = Overview::of(&facts, (1, 30));
+    assert_eq!(overview.not_accepted[0].condition, "weftmesh.io/Programmed=False");
+    let problems: Vec<_> = overview.problems.iter().map(|p| (p.object.as_str(), p.what.as_str())).collect();
+    let what = "refused by 2 of the node proxies, which keep what they had: n1, n2 (ports: 0)";
+    assert_eq!(problems, [("Service shop/cart", what)], "once for each object");
+}

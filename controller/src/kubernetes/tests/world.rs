@@ -186,3 +186,45 @@ fn the_class_and_the_mesh_of_ours_are_accepted() {
     world.take(Fact::Applied(class, seen(class, of("example.com/other", json!({})))));
     assert!(world.commit().statuses.is_empty(), "another one's class");
 }
+
+fn refused(node: &str) -> Report {
+    let nodes = [(node.to_owned(), "weight".to_owned())].into();
+    vec![Refused { kind: "HTTPRoute".into(), namespace: "shop".into(), name: "r".into(), nodes, count: 1 }]
+}
+
+#[test]
+fn what_nodes_of_any_replica_refuse_is_a_condition_until_they_take_it() {
+    let mut world = synced().of_replica("mesh", "controller-a");
+    world.take(Fact::Applied(SERVICE, service()));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, json!({}))));
+    let accepted = written(&world.commit().statuses[0], json!({}));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, accepted.clone())));
+    world.commit();
+
+    let other = seen(POD, json!({ "metadata": { "name": "controller-b", "namespace": "mesh" } }));
+    world.take(Fact::Applied(POD, other.clone()));
+    let reports = BTreeMap::from([("controller-a".into(), refused("n1")), ("controller-b".into(), refused("n2"))]);
+    world.take(Fact::Refused(reports));
+    let effects = world.commit();
+    let status = written(&effects.statuses[0], accepted.clone());
+    let last = status["parents"][0]["conditions"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["type"], &last["status"]), (&json!("weftmesh.io/Programmed"), &json!("False")));
+    let message = "refused by 2 of the node proxies, which keep what they had: n1, n2 (weight)";
+    assert_eq!((&last["reason"], &last["message"]), (&json!("RefusedByNode"), &json!(message)));
+    assert_eq!(status["parents"][0]["conditions"][0], accepted["parents"][0]["conditions"][0]);
+    assert!(effects.statuses[0].desired.refusals().is_empty(), "the Event is the serving replica's");
+    world.take(Fact::Applied(ROUTE, route("u1", 80, status.clone())));
+    assert!(world.commit().statuses.is_empty() && world.review().statuses.is_empty());
+
+    // A replica that is gone refuses nothing, and its word is to be removed, once.
+    world.take(Fact::Deleted(POD, other));
+    let effects = world.commit();
+    assert_eq!(effects.gone, ["controller-b"]);
+    let status = written(&effects.statuses[0], status);
+    assert!(status.to_string().contains("refused by 1 of the node proxies"), "{status}");
+    assert!(world.commit().gone.is_empty());
+    world.take(Fact::Applied(ROUTE, route("u1", 80, status.clone())));
+    world.take(Fact::Refused(BTreeMap::new()));
+    let mended = written(&world.commit().statuses[0], status);
+    assert_eq!(mended["parents"][0]["conditions"].as_array().unwrap().len(), 2, "{mended}");
+}

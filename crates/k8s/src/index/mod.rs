@@ -82,6 +82,7 @@ pub struct Index {
     config: IndexConfig,
     /// Ordered by kind, namespace and name, so that "the pods of a namespace" is a range.
     objects: BTreeMap<ObjectRef, Object>,
+    counts: BTreeMap<Kind, usize>,
     services: HashMap<ServiceKey, Arc<Service>>,
     pods_by_node: HashMap<NodeName, BTreeSet<(Namespace, Name)>>,
     grants: Grants,
@@ -99,6 +100,7 @@ impl Index {
         Self {
             config,
             objects: BTreeMap::new(),
+            counts: BTreeMap::new(),
             services: HashMap::new(),
             pods_by_node: HashMap::new(),
             grants: Grants::default(),
@@ -116,6 +118,7 @@ impl Index {
         let object = object.into();
         let reference = object.reference();
         let old = self.objects.insert(reference.clone(), object.clone());
+        *self.counts.entry(reference.kind).or_default() += usize::from(old.is_none());
         if old.as_ref().is_some_and(|old| old.meta().uid != object.meta().uid) {
             // Made anew under the same name: nothing has been reported of this one.
             self.statuses.remove(&reference);
@@ -128,6 +131,7 @@ impl Index {
     /// Forgets an object; nothing if it is not there.
     pub fn delete(&mut self, reference: &ObjectRef) {
         if let Some(old) = self.objects.remove(reference) {
+            self.counts.entry(reference.kind).and_modify(|count| *count -= 1);
             self.changed(reference, Some(&old), None);
         }
     }
@@ -169,6 +173,11 @@ impl Index {
     /// What the index was made with.
     pub const fn config(&self) -> &IndexConfig {
         &self.config
+    }
+
+    /// How many objects of a kind there are; costs nothing.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.counts.get(&kind).copied().unwrap_or(0)
     }
 
     /// All objects of a kind, by namespace and name.

@@ -21,6 +21,9 @@ pub enum ConditionType {
     PartiallyInvalid,
     /// A part of the policy cannot be evaluated and denies instead; present only when true.
     PartiallyEnforced,
+    /// Every node does what the object says; present only when false: nodes refuse what was made of it.
+    #[serde(rename = "weftmesh.io/Programmed")]
+    Programmed,
 }
 
 /// A condition; its `observedGeneration` is that of the [`StatusUpdate`] around it.

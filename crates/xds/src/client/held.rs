@@ -11,8 +11,8 @@ use weft_api::google::rpc::Status;
 use super::{Demand, Rejection};
 use crate::{Encoded, ResourceName, TypeUrl, Update, WILDCARD};
 
-/// Reasons quoted in one NACK; the rest is counted.
-const QUOTED: usize = 10;
+/// Bytes of reasons quoted in one NACK; the rest is counted. The server tells people what it reads there.
+const QUOTED: usize = 64 << 10;
 /// A version that no server gives.
 const UNKNOWN: &str = "unknown";
 /// `google.rpc.Code.INVALID_ARGUMENT`
@@ -149,10 +149,17 @@ pub(super) fn error_detail(rejections: &[Rejection]) -> Option<Status> {
     if rejections.is_empty() {
         return None;
     }
-    let quoted = rejections.iter().take(QUOTED).map(|r| format!("{}: {}", r.name.name, r.reason));
-    let mut message = quoted.collect::<Vec<_>>().join("; ");
-    if rejections.len() > QUOTED {
-        message.push_str(&format!("; and {} more", rejections.len() - QUOTED));
+    let (mut message, mut told) = (String::new(), 0);
+    for rejection in rejections {
+        if message.len() + rejection.reason.len() > QUOTED {
+            break;
+        }
+        let separator = if told == 0 { "" } else { "; " };
+        message.push_str(&format!("{separator}{}: {}", rejection.name.name, rejection.reason));
+        told += 1;
+    }
+    if rejections.len() > told {
+        message.push_str(&format!("; and {} more", rejections.len() - told));
     }
     Some(Status { code: INVALID_ARGUMENT, message, details: Vec::new() })
 }

@@ -16,7 +16,7 @@ use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscov
 use self::held::Held;
 use crate::{ResourceName, TypeUrl, Update};
 
-/// Largest response taken, bytes; the server makes them of about a mebibyte.
+/// Largest response taken, bytes; the servers of today make them far smaller.
 const MAX_RESPONSE: usize = 64 << 20;
 /// Between two attempts to connect: from the first to the last, doubling, each shortened by up to half at random.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));

@@ -17,7 +17,7 @@ use weft_api::envoy::service::discovery::v3::aggregated_discovery_service_server
 use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 pub use self::publisher::{Publisher, Sequence};
-use self::stream::{Heard, Stream};
+use self::stream::{FellBehind, Heard, Nack, Stream};
 use crate::TypeUrl;
 
 /// Largest request taken, bytes: the versions of everything a client holds come in one.
@@ -37,6 +37,11 @@ pub trait Access: Send + Sync + 'static {
         metadata: &MetadataMap,
         extensions: &tonic::Extensions,
     ) -> impl Future<Output = Result<Self::Client, Status>> + Send;
+
+    /// Whether there is something that a client may not see; only then is [`Access::may_see`] asked.
+    fn is_restricted(&self, _client: &Self::Client) -> bool {
+        false
+    }
 
     /// Whether a client may see a resource.
     fn may_see(&self, _client: &Self::Client, _type_url: &TypeUrl, _name: &str) -> bool {
@@ -60,9 +65,27 @@ pub enum Event {
         type_url: TypeUrl,
         /// The client's words.
         reason: String,
+        /// The resources that they name, with the reason of each.
+        refused: Vec<Refusal>,
+    },
+    /// What it rejected before, in this stream, it has taken by now in another version, or it is gone.
+    Mended {
+        /// The type.
+        type_url: TypeUrl,
+        /// The names.
+        names: Vec<Arc<str>>,
     },
     /// Its stream ended.
     Disconnected,
+}
+
+/// A resource that a client rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its name within its type.
+    pub name: Arc<str>,
+    /// The client's reason.
+    pub reason: String,
 }
 
 /// The gRPC service over a publisher.
@@ -135,7 +158,7 @@ impl<A: Access> Conversation<A> {
                 changed = published.changed() => if changed.is_err() { return Ok(()) },
                 () = self.sender.closed() => return Ok(()),
             }
-            while let Some(response) = self.next_response() {
+            while let Some(response) = self.next_response()? {
                 if self.sender.send(Ok(response)).await.is_err() {
                     return Ok(());
                 }
@@ -146,20 +169,33 @@ impl<A: Access> Conversation<A> {
 
     fn hear(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
         match self.stream.on_request(request, &self.publisher.read()) {
-            Heard::Nack(type_url, reason) => {
-                self.access.on_event(&self.client, Event::Nacked { type_url, reason });
+            Heard::Nack(Nack { type_url, reason, refused, mended }) => {
+                self.note_mended(&type_url, mended);
+                self.access.on_event(&self.client, Event::Nacked { type_url, reason, refused });
+                Ok(())
+            }
+            Heard::Ack(type_url, mended) => {
+                self.note_mended(&type_url, mended);
                 Ok(())
             }
             Heard::TooMuch => Err(Status::resource_exhausted("too many types or names in one stream")),
-            Heard::Subscription | Heard::Ack(_) | Heard::Stale => Ok(()),
+            Heard::Subscription | Heard::Stale => Ok(()),
         }
     }
 
-    fn next_response(&mut self) -> Option<DeltaDiscoveryResponse> {
+    fn note_mended(&self, type_url: &TypeUrl, names: Vec<Arc<str>>) {
+        if !names.is_empty() {
+            self.access.on_event(&self.client, Event::Mended { type_url: type_url.clone(), names });
+        }
+    }
+
+    fn next_response(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
         let state = self.publisher.read();
-        self.stream.catch_up(&state);
+        let behind =
+            |FellBehind| Status::aborted("too much has changed since this client was told last: say what you have");
+        self.stream.catch_up(&state).map_err(behind)?;
         let may_see = |type_url: &TypeUrl, name: &str| self.access.may_see(&self.client, type_url, name);
-        self.stream.next_response(&state, may_see)
+        Ok(self.stream.next_response(&state, self.access.is_restricted(&self.client).then_some(may_see)))
     }
 
     fn note_synced(&mut self) {

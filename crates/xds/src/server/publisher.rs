@@ -124,13 +124,12 @@ impl State {
         if since >= self.sequence {
             return Changed::Names(Vec::new());
         }
-        // The batch that follows `since` must still be in the log.
-        match self.log.front() {
-            Some((oldest, _)) if oldest.0 <= since.0 + 1 => {
-                let later = self.log.iter().filter(|(at, _)| *at > since);
-                Changed::Names(later.flat_map(|(_, names)| names.iter().cloned()).collect())
-            }
-            _ => Changed::Everything,
+        // The batch that follows `since` must still be in the log. Each number has one batch: there is nothing to search,
+        // however long the log has become.
+        let first = self.log.front().and_then(|(oldest, _)| (since.0 + 1).checked_sub(oldest.0));
+        match first.and_then(|first| usize::try_from(first).ok()) {
+            Some(first) => Changed::Names(self.log.range(first..).flat_map(|(_, names)| names).cloned().collect()),
+            None => Changed::Everything,
         }
     }
 
@@ -140,5 +139,34 @@ impl State {
 
     pub(super) fn names<'a>(&'a self, type_url: &TypeUrl) -> impl Iterator<Item = &'a Arc<str>> {
         self.types.get(type_url).into_iter().flat_map(BTreeMap::keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Encoded;
+
+    fn set(name: &str, body: &str) -> Update {
+        let name = ResourceName::new(TypeUrl::new("t"), name);
+        Update::Set(Encoded { name, body: Bytes::copy_from_slice(body.as_bytes()) })
+    }
+
+    #[test]
+    fn what_changed_since_any_time_is_known_until_it_is_too_long_ago() {
+        let mut state = State::default();
+        let changed = |state: &State, since: u64| match state.changed_since(Sequence(since)) {
+            Changed::Names(names) => names.iter().map(|n| n.name.to_string()).collect::<Vec<_>>().join(","),
+            Changed::Everything => "everything".to_owned(),
+        };
+        for name in ["a", "b", "c"] {
+            state.apply([set(name, "1")]);
+        }
+        let since: Vec<_> = (0..=4).map(|since| changed(&state, since)).collect();
+        assert_eq!(since, ["a,b,c", "b,c", "c", "", ""]);
+        state.apply((0..LOG_NAMES - 1).map(|n| set(&format!("n{n}"), "1")));
+        assert_eq!((changed(&state, 1), changed(&state, 2).len()), ("everything".into(), changed(&state, 3).len() + 2));
+        state.apply((0..=LOG_NAMES).map(|n| set(&format!("n{n}"), "2")));
+        assert_eq!((changed(&state, 4).as_str(), changed(&state, 5).as_str()), ("everything", ""));
     }
 }

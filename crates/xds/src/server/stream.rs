@@ -6,12 +6,15 @@ use std::sync::Arc;
 use prost_types::Any;
 use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 
+use super::Refusal;
 use super::publisher::{Changed, Sequence, State};
 use crate::{TypeUrl, Version, WILDCARD};
 
-/// Most resources and bytes in one response: a large state arrives in pieces that can be applied one by one.
+/// Most resources and bytes in one response: a large state arrives in pieces that can be applied one by one. After a restart
+/// of the controller all clients come at once, and each piece is in memory three times until it is sent: as a message,
+/// encoded, and encrypted.
 const MAX_RESOURCES: usize = 1_000;
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 128 << 10;
 /// Types and names a client may ask for; more is an attack or a mistake.
 pub(super) const MAX_TYPES: usize = 64;
 const MAX_NAMES: usize = 1_000_000;
@@ -21,15 +24,32 @@ const MAX_NAMES: usize = 1_000_000;
 pub(super) enum Heard {
     /// Only subscriptions changed.
     Subscription,
-    /// A response was applied.
-    Ack(TypeUrl),
+    /// A response was applied; of what was in it, these had been refused before.
+    Ack(TypeUrl, Vec<Arc<str>>),
     /// A response was applied in part or not at all.
-    Nack(TypeUrl, String),
+    Nack(Nack),
     /// An answer to a response that isn't the latest.
     Stale,
     /// Too many types or names.
     TooMuch,
 }
+
+/// What a client says of a response that it didn't take whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Nack {
+    pub(super) type_url: TypeUrl,
+    /// The client's words.
+    pub(super) reason: String,
+    /// The resources that the words name.
+    pub(super) refused: Vec<Refusal>,
+    /// What had been refused before and is taken now.
+    pub(super) mended: Vec<Arc<str>>,
+}
+
+/// A client that has everything as of a time so long ago that nobody knows what is gone since. It knows what it has: a new
+/// stream begins with that.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FellBehind;
 
 /// The state of one stream.
 #[derive(Debug, Default)]
@@ -43,13 +63,65 @@ pub(super) struct Stream {
 struct TypeState {
     wildcard: bool,
     names: HashSet<Arc<str>>,
-    /// What the client has, as far as we know; `None` for a version that isn't one of ours.
-    held: HashMap<Arc<str>, Option<Version>>,
-    outstanding: Option<String>,
+    held: Held,
+    outstanding: Option<Outstanding>,
+    /// What the client refuses, of what it was sent.
+    refused: HashSet<Arc<str>>,
     /// Names that may have to be sent.
     dirty: BTreeSet<Arc<str>>,
     /// A subscription is answered even if there is nothing to say, so that the client knows.
     owes_answer: bool,
+}
+
+/// What a client has of a type, as far as we know.
+#[derive(Debug)]
+enum Held {
+    /// So much; `None` for a version that isn't one of ours.
+    Some(HashMap<Arc<str>, Option<Version>>),
+    /// Everything, as it was published up to where the stream has looked. This is how a stream is nearly always, and
+    /// it takes no memory: a copy of all names for each of hundreds of clients would be most of a controller's.
+    All,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::Some(HashMap::new())
+    }
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        match self {
+            Self::Some(held) => held.len(),
+            Self::All => 0,
+        }
+    }
+
+    /// Whether it has this very version. Of what it has all of, only what changed is asked about.
+    fn has(&self, name: &str, version: Version) -> bool {
+        matches!(self, Self::Some(held) if held.get(name) == Some(&Some(version)))
+    }
+
+    fn set(&mut self, name: &Arc<str>, version: Option<Version>) {
+        if let Self::Some(held) = self {
+            held.insert(Arc::clone(name), version);
+        }
+    }
+
+    /// Whether it had it, or may have had.
+    fn remove(&mut self, name: &str) -> bool {
+        match self {
+            Self::Some(held) => held.remove(name).is_some(),
+            Self::All => true,
+        }
+    }
+}
+
+/// A response that waits for its ACK.
+#[derive(Debug)]
+struct Outstanding {
+    nonce: String,
+    names: Vec<Arc<str>>,
 }
 
 impl Stream {
@@ -68,18 +140,23 @@ impl Stream {
         if request.response_nonce.is_empty() {
             return Heard::Subscription;
         }
-        if known.outstanding.as_deref() != Some(&request.response_nonce) {
+        let Some(answered) = known.outstanding.take_if(|it| it.nonce == request.response_nonce) else {
             return Heard::Stale;
-        }
-        known.outstanding = None;
-        match &request.error_detail {
-            Some(error) => Heard::Nack(type_url, error.message.clone()),
-            None => Heard::Ack(type_url),
+        };
+        let reason = request.error_detail.as_ref().map(|error| error.message.clone());
+        let refused = reason.as_deref().map(|words| named_in(words, &answered.names)).unwrap_or_default();
+        let mended = known.note_answer(&answered.names, &refused);
+        match reason {
+            Some(reason) => Heard::Nack(Nack { type_url, reason, refused, mended }),
+            None => Heard::Ack(type_url, mended),
         }
     }
 
     /// Notes what changed since the last time.
-    pub(super) fn catch_up(&mut self, state: &State) {
+    ///
+    /// # Errors
+    /// [`FellBehind`]: end the stream.
+    pub(super) fn catch_up(&mut self, state: &State) -> Result<(), FellBehind> {
         match state.changed_since(self.seen) {
             Changed::Names(names) => {
                 for name in names {
@@ -92,11 +169,15 @@ impl Stream {
             }
             Changed::Everything => {
                 for (type_url, known) in &mut self.types {
+                    if matches!(known.held, Held::All) {
+                        return Err(FellBehind);
+                    }
                     known.mark_all(type_url, state);
                 }
             }
         }
         self.seen = state.sequence();
+        Ok(())
     }
 
     /// Up to where the client has everything, or `None` while something is under way.
@@ -105,24 +186,29 @@ impl Stream {
         self.types.values().all(idle).then_some(self.seen)
     }
 
-    /// The next response that may be sent, if any.
+    /// The next response that may be sent, if any; only after [`Stream::catch_up`] with the same state. `may_see` is `None`
+    /// for a client that may see everything.
     pub(super) fn next_response(
         &mut self,
         state: &State,
-        may_see: impl Fn(&TypeUrl, &str) -> bool,
+        may_see: Option<impl Fn(&TypeUrl, &str) -> bool>,
     ) -> Option<DeltaDiscoveryResponse> {
         for (type_url, known) in &mut self.types {
             if known.outstanding.is_some() || (known.dirty.is_empty() && !known.owes_answer) {
                 continue;
             }
-            let (resources, removed_resources) = known.take_dirty(type_url, state, &may_see);
-            if resources.is_empty() && removed_resources.is_empty() && !known.owes_answer {
+            let (resources, removed_resources, names) = known
+                .take_dirty(type_url, state, |name| may_see.as_ref().is_none_or(|may_see| may_see(type_url, name)));
+            if may_see.is_none() && known.wildcard && known.dirty.is_empty() {
+                known.held = Held::All;
+            }
+            if names.is_empty() && !known.owes_answer {
                 continue;
             }
             known.owes_answer = false;
             self.nonces += 1;
             let nonce = self.nonces.to_string();
-            known.outstanding = Some(nonce.clone());
+            known.outstanding = Some(Outstanding { nonce: nonce.clone(), names });
             return Some(DeltaDiscoveryResponse {
                 system_version_info: state.sequence().0.to_string(),
                 resources,
@@ -140,7 +226,7 @@ impl TypeState {
         for (name, version) in &request.initial_resource_versions {
             let name: Arc<str> = Arc::from(name.as_str());
             self.dirty.insert(Arc::clone(&name));
-            self.held.insert(name, Version::parse(version));
+            self.held.set(&name, Version::parse(version));
         }
     }
 
@@ -148,8 +234,7 @@ impl TypeState {
         for name in &request.resource_names_unsubscribe {
             if name == WILDCARD {
                 self.wildcard = false;
-                let names = &self.names;
-                self.held.retain(|held, _| names.contains(held));
+                self.keep_named();
             } else if self.names.remove(name.as_str()) && !self.wildcard {
                 // The client forgets it by itself.
                 self.held.remove(name.as_str());
@@ -169,9 +254,20 @@ impl TypeState {
         }
     }
 
+    /// Of what it has, only what it asked for by name is kept in mind.
+    fn keep_named(&mut self) {
+        match &mut self.held {
+            Held::Some(held) => held.retain(|held, _| self.names.contains(held)),
+            // In the version of when the stream looked last, which may be an older one by now.
+            Held::All => self.held = Held::Some(self.names.iter().map(|name| (Arc::clone(name), None)).collect()),
+        }
+    }
+
     /// Everything it could hold or want must be compared.
     fn mark_all(&mut self, type_url: &TypeUrl, state: &State) {
-        self.dirty.extend(self.held.keys().cloned());
+        if let Held::Some(held) = &self.held {
+            self.dirty.extend(held.keys().cloned());
+        }
         self.dirty.extend(self.names.iter().cloned());
         if self.wildcard {
             self.dirty.extend(state.names(type_url).cloned());
@@ -183,29 +279,81 @@ impl TypeState {
         &mut self,
         type_url: &TypeUrl,
         state: &State,
-        may_see: &impl Fn(&TypeUrl, &str) -> bool,
-    ) -> (Vec<Resource>, Vec<String>) {
-        let (mut resources, mut removed, mut bytes) = (Vec::new(), Vec::new(), 0);
+        may_see: impl Fn(&str) -> bool,
+    ) -> (Vec<Resource>, Vec<String>, Vec<Arc<str>>) {
+        let (mut resources, mut removed, mut names, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
         while resources.len() + removed.len() < MAX_RESOURCES && bytes < MAX_BYTES {
             let Some(name) = self.dirty.pop_first() else { break };
             let wanted = self.wildcard || self.names.contains(&name);
-            let entry = state.get(type_url, &name).filter(|_| wanted && may_see(type_url, &name));
+            let entry = state.get(type_url, &name).filter(|_| wanted && may_see(&name));
             match entry {
-                Some(entry) if self.held.get(&name) == Some(&Some(entry.version)) => {}
+                Some(entry) if self.held.has(&name, entry.version) => {}
                 Some(entry) => {
                     bytes += entry.body.len();
                     let body = Any { type_url: type_url.as_str().to_owned(), value: entry.body.to_vec() };
                     let version = entry.version.to_string();
                     resources.push(Resource { version, resource: Some(body), name: name.to_string() });
-                    self.held.insert(name, Some(entry.version));
+                    names.push(Arc::clone(&name));
+                    self.held.set(&name, Some(entry.version));
                 }
                 // A name asked for that doesn't exist is said to be absent, too.
-                None if self.held.remove(&name).is_some() || self.names.contains(&name) => {
+                None if self.held.remove(&name) || self.names.contains(&name) => {
                     removed.push(name.to_string());
+                    names.push(name);
                 }
                 None => {}
             }
         }
-        (resources, removed)
+        (resources, removed, names)
+    }
+
+    /// Books an answer to a response with these names; returns what was refused before and isn't any more.
+    fn note_answer(&mut self, names: &[Arc<str>], refused: &[Refusal]) -> Vec<Arc<str>> {
+        if self.refused.is_empty() && refused.is_empty() {
+            return Vec::new();
+        }
+        let now: HashSet<&str> = refused.iter().map(|it| &*it.name).collect();
+        let mended = names.iter().filter(|name| !now.contains(&***name) && self.refused.remove(*name)).cloned();
+        let mended = mended.collect();
+        self.refused.extend(refused.iter().map(|it| Arc::clone(&it.name)));
+        mended
+    }
+}
+
+/// The resources that a NACK names: `name: reason; name: reason`, of those that were in the response. A reason may have
+/// anything in it, names of others too, but not in that form.
+fn named_in(words: &str, names: &[Arc<str>]) -> Vec<Refusal> {
+    let known: HashMap<&str, &Arc<str>> = names.iter().map(|name| (&**name, name)).collect();
+    let mut found: Vec<Refusal> = Vec::new();
+    for part in words.split("; ") {
+        match part.split_once(": ").and_then(|(name, reason)| Some((*known.get(name)?, reason))) {
+            Some((name, reason)) => found.push(Refusal { name: Arc::clone(name), reason: reason.to_owned() }),
+            // The reason before went on.
+            None => found.iter_mut().rev().take(1).for_each(|last| {
+                last.reason.push_str("; ");
+                last.reason.push_str(part);
+            }),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nack_is_read_by_the_names_that_were_sent() {
+        let names: Vec<Arc<str>> = ["HTTPRoute/shop/a/0", "HTTPRoute/shop/b/0", "c"].map(Arc::from).into();
+        let read = |words: &str| -> Vec<(String, String)> {
+            named_in(words, &names).into_iter().map(|r| (r.name.to_string(), r.reason)).collect()
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            read("HTTPRoute/shop/a/0: weight: too large; host: empty; c: odd"),
+            [pair("HTTPRoute/shop/a/0", "weight: too large; host: empty"), pair("c", "odd")]
+        );
+        assert_eq!(read("another: said c: x"), []);
+        assert_eq!(read("no name at all"), []);
     }
 }
