@@ -175,8 +175,12 @@ fn a_successor_in_another_container_takes_over() -> Result<()> {
     ensure!(!old.displaced.is_cancelled(), "each has ports of its own");
     a.block_on(tcp::exchange(target, b"after")).with_context(|| new.log().unwrap_or_default())?;
     a.block_on(async { echo(&mut TcpStream::from_std(established)?).await }).context("established before")?;
-    ensure!(old.join()? == Ending::Replaced);
     a.block_on(tcp::exchange(target, b"alone")).with_context(|| new.log().unwrap_or_default())?;
+    // With nothing left to serve it stays: its container would be started again, and take everything back.
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(!old.ended.is_finished(), "it ended by itself");
+    new.signal(nix::sys::signal::Signal::SIGKILL)?;
+    ensure!(old.join()? == Ending::Replaced, "without its successor it is wanted again");
     Ok(())
 }
 

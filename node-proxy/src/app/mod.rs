@@ -8,7 +8,8 @@
 mod settings;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use weft_sys::SeqPacketListener;
 use weft_tls::{CertManager, CertStore, Clock, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
-use crate::handover::{HandoverError, give_up_to_successor, take_over};
+use crate::handover::{HandoverError, give_up_to_successor, nobody_serves, take_over};
 use crate::inpod::{InpodClient, LinkState, Manager, follow_agent};
 use crate::store::{SavedFile, Store};
 use crate::telemetry::{Alive, ProcessMetrics};
@@ -196,18 +197,7 @@ impl Proxy {
             worker.tell(Command::Drain);
         }
         tracing::info!(?ending, connections = self.workers.connections(), "draining for at most {deadline:?}");
-        match told {
-            Ending::Stopped => wait_until_idle(&self.workers, deadline).await,
-            Ending::Replaced => tokio::select! {
-                () = wait_until_idle(&self.workers, deadline) => {}
-                // Whoever replaces pods one by one ends the old one when the new one serves.
-                () = &mut stop => {
-                    let rest = self.settings.replaced_stop_deadline;
-                    tracing::info!(connections = self.workers.connections(), "told to end; draining for at most {rest:?}");
-                    wait_until_idle(&self.workers, rest.min(deadline)).await;
-                }
-            },
-        }
+        let told = self.drain(told, deadline, stop.as_mut()).await;
         self.limits.abort();
         self.telemetry.abort();
         let left = self.workers.connections();
@@ -215,7 +205,29 @@ impl Proxy {
             tracing::warn!(connections = left, "ended under open connections");
         }
         self.workers.stop();
+        let elsewhere = matches!(told, Ending::Replaced) && !self.displaced.is_cancelled();
+        if let Some(path) = self.settings.handover_socket.filter(|_| elsewhere) {
+            stand_by(&path, stop).await;
+        }
         ending
+    }
+
+    /// Serves what is open to its end or the deadline. Says what it knows of its own end by then.
+    async fn drain(&self, told: Ending, deadline: Duration, stop: Pin<&mut impl Future<Output = ()>>) -> Ending {
+        if let Ending::Stopped = told {
+            wait_until_idle(&self.workers, deadline).await;
+            return told;
+        }
+        tokio::select! {
+            () = wait_until_idle(&self.workers, deadline) => told,
+            // Whoever replaces pods one by one ends the old one when the new one serves.
+            () = stop => {
+                let rest = self.settings.replaced_stop_deadline;
+                tracing::info!(connections = self.workers.connections(), "told to end; draining for at most {rest:?}");
+                wait_until_idle(&self.workers, rest.min(deadline)).await;
+                Ending::Stopped
+            }
+        }
     }
 
     /// Waits until a successor has taken over.
@@ -240,6 +252,16 @@ impl Proxy {
             Ok(()) => Ending::Replaced,
             Err(_) => Ending::Stopped,
         }
+    }
+}
+
+/// A container that ends by itself is started again, and would take everything back from its successor in another one.
+/// So it stays until it is told to end, or until nobody serves: then it is wanted again.
+async fn stand_by(socket: &Path, stop: impl Future<Output = ()>) {
+    tracing::info!("nothing is left to do; standing by");
+    tokio::select! {
+        () = stop => {}
+        () = nobody_serves(socket) => tracing::warn!("the successor is gone, and nobody took over from it"),
     }
 }
 

@@ -37,6 +37,10 @@ const PROTOCOL: u32 = 1;
 const MAX_FDS: usize = 16;
 /// How long the other process may take for one step. Opening hundreds of pods is one.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a process that was replaced looks whether anybody serves.
+const LOOK: Duration = Duration::from_secs(2);
+/// How many looks in vain in a row mean that nobody does: a process that is starting takes as long.
+const LOOKS: u32 = 3;
 
 /// Why nothing was handed over.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,9 @@ pub enum HandoverError {
     /// The other process closed the conversation.
     #[error("the other process ended the conversation")]
     Closed,
+    /// It closed it before it said anything.
+    #[error("the other process said nothing")]
+    Absent,
     /// A message can't be read.
     #[error("a message that can't be read: {0}")]
     Message(&'static str),
@@ -146,15 +153,29 @@ pub async fn give_up_to_successor(listener: &SeqPacketListener, manager: &Manage
                 tracing::info!(version = taken.version, "a successor has taken over");
                 return taken;
             }
+            // Somebody looked whether we are here.
+            Err(HandoverError::Absent) => {}
             Err(error) => tracing::warn!("a successor has not taken over: {error}"),
         }
     }
 }
 
+/// Returns when nobody has been serving at `path` for a few seconds: the successor has gone and nobody took over from it.
+pub async fn nobody_serves(path: &Path) {
+    let mut in_vain = 0;
+    while in_vain < LOOKS {
+        tokio::time::sleep(LOOK).await;
+        in_vain = if SeqPacket::connect(path).is_ok() { 0 } else { in_vain + 1 };
+    }
+}
+
 async fn give(link: &SeqPacket, manager: &Manager, certificates: &CertStore) -> Result<Taken, HandoverError> {
     same_user(link)?;
-    let wire::to_predecessor::Kind::TakeOver(hello) = from_successor(link).await? else {
-        return Err(HandoverError::Message("expected TakeOver"));
+    let hello = match from_successor(link).await {
+        Ok(wire::to_predecessor::Kind::TakeOver(hello)) => hello,
+        Ok(wire::to_predecessor::Kind::Taken(_)) => return Err(HandoverError::Message("expected TakeOver")),
+        Err(HandoverError::Closed) => return Err(HandoverError::Absent),
+        Err(error) => return Err(error),
     };
     if hello.protocol != PROTOCOL {
         return Err(HandoverError::Protocol(hello.protocol));
