@@ -112,6 +112,12 @@ impl ProcessMetrics {
         for status in &all {
             page.value(name, &[("identity", &status.identity.to_string())], status.failures);
         }
+        let name = "weft_trusted_roots";
+        page.family(name, "gauge", "Roots that peers' certificates may lead to: two while one replaces the other.");
+        let bundle = &self.node.certificates.trust().current().bundle;
+        for domain in bundle.domains() {
+            page.value(name, &[("trust_domain", &domain.to_string())], bundle.roots(domain).len());
+        }
     }
 
     fn budgets(&self, page: &mut Page) {

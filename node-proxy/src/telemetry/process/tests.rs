@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use weft_core::change::{Change, MeshConfig, Resource};
+use weft_core::identity::TrustDomain;
 use weft_tls::{
     CertManager, CertStore, Clock, FetchError, FetchFuture, ManagerSettings, SvidRequest, SvidSource, TlsSettings,
     TrustBundle, TrustStore,
@@ -45,7 +46,9 @@ impl SvidSource for NoAuthority {
 
 #[tokio::test]
 async fn a_scrape_names_every_family_once_and_says_how_the_node_is() {
-    let trust = TrustStore::new(TrustBundle::default());
+    let root = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
+    let bundle = TrustBundle::new(TrustDomain::default(), [root.cert.der().clone()]).unwrap();
+    let trust = TrustStore::new(bundle);
     let certificates = CertStore::new(trust, Clock::system(), TlsSettings::default());
     let runtime = tokio::runtime::Handle::current();
     let identities = CertManager::new(certificates.clone(), Arc::new(NoAuthority), ManagerSettings::default(), runtime);
@@ -80,6 +83,7 @@ async fn a_scrape_names_every_family_once_and_says_how_the_node_is() {
         "weft_config_synced 0",
         "weft_config_rejections_total 2",
         "weft_certificate_expiry_timestamp_seconds{identity=\"spiffe://cluster.local/ns/plain/sa/client\"} 0",
+        "weft_trusted_roots{trust_domain=\"cluster.local\"} 1",
         "weft_node_connections 1",
         "weft_node_connections_limit 1000",
         "weft_pods 1",
