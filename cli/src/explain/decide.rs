@@ -321,7 +321,8 @@ impl Case<'_> {
         let workload = self.snapshot.workload_at(entry.address.ip());
         let meshed = workload.is_some_and(|w| w.enrolment == Enrolment::Enrolled);
         let secure = meshed && self.client.enrolment == Enrolment::Enrolled;
-        let local = workload.is_some_and(|w| w.node == self.client.node) && !self.snapshot.mesh().force_wire;
+        let in_memory = |w: &Workload| w.node == self.client.node && !w.network_policy && !self.client.network_policy;
+        let local = workload.is_some_and(|w| in_memory(w)) && !self.snapshot.mesh().force_wire;
         let transport = match (secure, local) {
             (true, true) => "in memory on one node",
             (true, false) => "mutual TLS",

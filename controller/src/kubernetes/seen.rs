@@ -122,6 +122,8 @@ fn slim(kind: Kind, value: &mut Value) {
             keep(value.pointer_mut("/spec"), &["podCIDR", "podCIDRs"]);
             keep(Some(value), &["spec"]);
         }
+        // Whom it selects; what it allows is the network's business.
+        Kind::NetworkPolicy => keep(value.pointer_mut("/spec"), &["podSelector"]),
         Kind::Namespace => keep(Some(value), &[]),
         _ => {}
     }

@@ -27,12 +27,13 @@ pub enum Origin {
 
 impl Subject {
     /// All that are watched.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Object(Kind::Namespace),
         Self::Object(Kind::Node),
         Self::Object(Kind::Service),
         Self::Object(Kind::EndpointSlice),
         Self::Object(Kind::Pod),
+        Self::Object(Kind::NetworkPolicy),
         Self::Object(Kind::GatewayClass),
         Self::Object(Kind::HttpRoute),
         Self::Object(Kind::GrpcRoute),
@@ -67,8 +68,7 @@ impl Subject {
     /// Its name in paths, as `httproutes`.
     pub fn plural(self) -> String {
         match self.kind() {
-            "MeshPolicy" => "meshpolicies".to_owned(),
-            "AuthorizationPolicy" => "authorizationpolicies".to_owned(),
+            kind if kind.ends_with('y') => format!("{}ies", kind.trim_end_matches('y').to_lowercase()),
             kind if kind.ends_with('s') || kind.ends_with("sh") => format!("{}es", kind.to_lowercase()),
             kind => format!("{}s", kind.to_lowercase()),
         }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn names_in_paths() {
         let plurals: Vec<_> = Subject::ALL.iter().map(|s| s.plural()).collect();
-        let expected = "namespaces nodes services endpointslices pods gatewayclasses httproutes grpcroutes tlsroutes \
+        let expected = "namespaces nodes services endpointslices pods networkpolicies gatewayclasses httproutes grpcroutes tlsroutes \
             tcproutes udproutes referencegrants meshpolicies authorizationpolicies xmeshes servicecidrs";
         assert_eq!(plurals.join(" "), expected);
     }

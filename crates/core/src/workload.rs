@@ -33,6 +33,10 @@ pub struct Workload {
     pub policies: Vec<PolicyKey>,
     /// What the kubelet of its node calls it for, sorted. Empty for what isn't enrolled: nobody asks there.
     pub probes: Vec<Probe>,
+    /// Whether a NetworkPolicy selects it. The network enforces those on packets, so traffic from and to it is never handed
+    /// over in memory.
+    #[serde(default)]
+    pub network_policy: bool,
 }
 
 /// A call over the network that a pod declares for its node's kubelet: a probe, or a hook of its lifecycle.

@@ -25,8 +25,8 @@ pub use connector::Connector;
 pub use error::{ConnectError, Retry};
 pub use http_pool::PoolSettings;
 pub use local::LocalStream;
-pub use resolve::resolve;
 pub(crate) use resolve::to_workload;
+pub use resolve::{Standing, resolve};
 pub use stream::UpstreamStream;
 pub use tunnel::{TunnelKey, Tunnels};
 

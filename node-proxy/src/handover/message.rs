@@ -80,6 +80,7 @@ pub(super) fn parse_pod(pod: wire::Pod, fds: Vec<OwnedFd>) -> Result<(Announceme
         name: pod.name.into(),
         policies: Vec::new(),
         probes: Vec::new(),
+        network_policy: false,
     };
     let announced = Announcement {
         sandbox: pod.sandbox.into(),

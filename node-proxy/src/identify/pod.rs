@@ -81,6 +81,11 @@ impl Pod {
         Arc::clone(self.configured(snapshot).unwrap_or(&self.announced))
     }
 
+    /// Whether a NetworkPolicy selects it; also as long as the configuration doesn't know it, and so can't say.
+    pub fn under_network_policy(&self, snapshot: &Snapshot) -> bool {
+        self.configured(snapshot).is_none_or(|workload| workload.network_policy)
+    }
+
     /// What the node agent said of it.
     pub fn announced(&self) -> &Arc<Workload> {
         &self.announced

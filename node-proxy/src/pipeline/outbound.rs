@@ -13,12 +13,12 @@ use weft_core::matching::L4Table;
 use weft_core::plan::ConnectionPlan;
 use weft_core::reason::Reason;
 use weft_core::service::HashKey;
-use weft_core::snapshot::Frontend;
+use weft_core::snapshot::{Frontend, Snapshot};
 use weft_hbone::relay::Socket;
 
 use super::reset;
 use crate::balance::{Ask, Outcome, Picked, hash_ip};
-use crate::connect::{ConnectError, Dial, Retry, Target, UpstreamStream, resolve, to_workload};
+use crate::connect::{ConnectError, Dial, Retry, Standing, Target, UpstreamStream, resolve, to_workload};
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
 use crate::relay::front::OutboundConnection;
@@ -58,7 +58,10 @@ pub(super) async fn serve(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, strea
             call.to_frontend(stream, hello, &frontend, Some(&table)).await;
         }
         ConnectionPlan::Workload { workload, destination } => {
-            let target = to_workload(&worker.node.store.load(), &workload, destination, &worker.node.name);
+            let target = {
+                let snapshot = worker.node.store.load();
+                to_workload(&snapshot, &workload, destination, call.standing(&snapshot))
+            };
             call.to_target(stream, target).await;
         }
         ConnectionPlan::Passthrough { .. } => call.pass(stream).await,
@@ -98,6 +101,11 @@ impl Call<'_> {
         }
     }
 
+    fn standing(&self, snapshot: &Snapshot) -> Standing<'_> {
+        let network_policy = self.source.pod.under_network_policy(snapshot);
+        Standing { node: &self.worker.node.name, network_policy }
+    }
+
     fn refuse(&self, stream: &TcpStream, record: &Connection, reason: Reason) {
         tracing::debug!(workload = %record.workload.uid, destination = %self.destination, reason = reason.as_str(),
             "outbound connection refused");
@@ -122,7 +130,10 @@ impl Call<'_> {
             let now = Instant::now();
             let ask = Ask { client: self.client.ip(), hash, tried: &tried, now, random: fastrand::u64(..) };
             let Some(Picked { entry, flight }) = balancer.pick(&ask) else { break };
-            let target = resolve(&node.store.load(), &entry, &node.name);
+            let target = {
+                let snapshot = node.store.load();
+                resolve(&snapshot, &entry, self.standing(&snapshot))
+            };
             describe(&mut record, &target);
             let dialled = self.worker.connector.dial(self.source, &target).await;
             if flight.learn(outcome(&dialled), Instant::now(), fastrand::u64(..)) {

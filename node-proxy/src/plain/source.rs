@@ -30,6 +30,7 @@ pub(crate) fn fixed_pod() -> Arc<Pod> {
         owner: Owner { kind: "Pod".into(), name: "client".into(), app: "client".into(), version: String::new() },
         policies: Vec::new(),
         probes: Vec::new(),
+        network_policy: false,
     };
     pod_of(workload, Arc::new(HostNet))
 }

@@ -332,6 +332,7 @@ impl Mesh {
             owner: Owner { kind: "Pod".into(), name: name.into(), app: name.into(), version: String::new() },
             policies: Vec::new(),
             probes: Vec::new(),
+            network_policy: false,
         }
     }
 

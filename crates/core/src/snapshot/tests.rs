@@ -36,6 +36,7 @@ fn workload(name: &str, address: &str, enrolment: Enrolment) -> Arc<Workload> {
         owner: Owner { kind: "Pod".into(), name: name.into(), app: name.into(), version: String::new() },
         policies: vec![],
         probes: Vec::new(),
+        network_policy: false,
     })
 }
 

@@ -51,6 +51,7 @@ impl Wire for Workload {
             owner: Some(self.owner.to_wire()),
             policies: wire_list(&self.policies),
             probes: wire_list(&self.probes),
+            network_policy: self.network_policy,
         }
     }
 
@@ -67,6 +68,7 @@ impl Wire for Workload {
             owner: required(it.owner, "owner")?,
             policies: list(it.policies, "policies")?,
             probes: list(it.probes, "probes")?,
+            network_policy: it.network_policy,
         })
     }
 }

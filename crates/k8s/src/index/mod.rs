@@ -14,6 +14,7 @@
 
 mod emit;
 mod lookup;
+mod network;
 mod policies;
 mod routes;
 
@@ -245,6 +246,12 @@ impl Index {
                 self.grants.set(reference, new);
                 self.dirty.routes.extend(self.routes.crossing_into(&reference.namespace));
             }
+            Kind::NetworkPolicy => {
+                for policy in [old, new].into_iter().flatten() {
+                    let selected = self.selected_by(policy);
+                    self.dirty.pods.extend(selected);
+                }
+            }
             Kind::MeshPolicy => self.dirty.mesh_policies = true,
             Kind::AuthorizationPolicy => {
                 self.dirty.policies.insert(reference.clone());
@@ -380,6 +387,7 @@ impl Index {
                     namespace_labels: labels(Kind::Namespace, namespace.as_str()),
                     node_labels: node.and_then(|n| labels(Kind::Node, n)),
                     policies: self.policies.selecting(namespace, pod.metadata.labels.as_ref()),
+                    network_policy: self.under_network_policy(namespace, pod.metadata.labels.as_ref()),
                 };
                 workload::workload(pod, around)
             }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,7 @@ kinds! {
     EndpointSlice "discovery.k8s.io" "v1" "EndpointSlice" Namespaced discovery::EndpointSlice;
     Pod "" "v1" "Pod" Namespaced core::Pod;
     ServiceAccount "" "v1" "ServiceAccount" Namespaced core::ServiceAccount;
+    NetworkPolicy "networking.k8s.io" "v1" "NetworkPolicy" Namespaced networking::NetworkPolicy;
     Secret "" "v1" "Secret" Namespaced core::Secret;
     ConfigMap "" "v1" "ConfigMap" Namespaced core::ConfigMap;
     GatewayClass "gateway.networking.k8s.io" "v1" "GatewayClass" Cluster gateway_api::gatewayclasses::GatewayClass;

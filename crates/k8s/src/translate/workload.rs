@@ -34,6 +34,8 @@ pub struct Surroundings<'a> {
     pub node_labels: Option<&'a Labels>,
     /// Policies that select the pod.
     pub policies: Vec<PolicyKey>,
+    /// Whether a NetworkPolicy selects the pod.
+    pub network_policy: bool,
 }
 
 /// Translates a pod; `None` while it has no address or node, and once it has ended.
@@ -67,6 +69,7 @@ pub fn workload(pod: &k8s::Pod, around: Surroundings<'_>) -> Option<Workload> {
         owner: owner(pod),
         policies: around.policies,
         probes,
+        network_policy: around.network_policy,
         namespace,
         name: Name::new(name),
     })

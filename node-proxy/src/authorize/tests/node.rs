@@ -61,6 +61,7 @@ fn workload() -> Workload {
             probe(81, ProbeCall::Tcp),
             probe(443, ProbeCall::Https),
         ],
+        network_policy: false,
     }
 }
 

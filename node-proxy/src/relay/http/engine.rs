@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weft_core::ids::NodeName;
 use weft_core::reason::Reason;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
 
 use super::wire::{End, Watched};
 use crate::balance::Balancers;
 use crate::connect::http_pool::{Pool, PoolSettings};
-use crate::connect::{Dial, Target};
+use crate::connect::{Dial, Standing, Target, Transport};
 use crate::identify::LocalWorkload;
 use crate::observe::Observer;
 use crate::store::Store;
@@ -25,8 +24,8 @@ use crate::util::FastHash;
 /// `Connection: close`, before it ends the connection itself.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How to get to an endpoint from this node: a pure function.
-pub type Resolve = fn(&Snapshot, &EndpointEntry, &NodeName) -> Target;
+/// How a client gets to an endpoint: a pure function.
+pub type Resolve = fn(&Snapshot, &EndpointEntry, Standing<'_>) -> Target;
 
 /// Limits of HTTP connections.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +100,8 @@ pub struct Engine {
     draining: Cell<Option<Instant>>,
 }
 
-/// By the address of the entry's allocation, which the map keeps alive.
-type Targets = HashMap<usize, (Rc<EndpointEntry>, Rc<Target>), FastHash>;
+/// By the address of the entry's allocation, which the map keeps alive, and whether for clients under a NetworkPolicy.
+type Targets = HashMap<(usize, bool), (Rc<EndpointEntry>, Rc<Target>), FastHash>;
 
 /// A snapshot that this worker holds: cloning it touches no counter of another core.
 pub(super) type View = Rc<Arc<Snapshot>>;
@@ -139,17 +138,28 @@ impl Engine {
         Rc::clone(&view)
     }
 
-    /// How to get to an endpoint, worked out once for each snapshot.
-    pub(super) fn target(&self, view: &View, entry: &Rc<EndpointEntry>) -> Rc<Target> {
-        let pointer = Rc::as_ptr(entry).addr();
+    /// How a pod gets to an endpoint.
+    pub(super) fn target(&self, view: &View, entry: &Rc<EndpointEntry>, source: &LocalWorkload) -> Rc<Target> {
+        let target = self.known_target(view, entry, false);
+        // Only the way through memory depends on who asks.
+        if matches!(target.transport, Transport::Local { .. }) && source.pod.under_network_policy(view) {
+            return self.known_target(view, entry, true);
+        }
+        target
+    }
+
+    /// Worked out once for each snapshot.
+    fn known_target(&self, view: &View, entry: &Rc<EndpointEntry>, network_policy: bool) -> Rc<Target> {
+        let key = (Rc::as_ptr(entry).addr(), network_policy);
         // The view may be older than the map by now: then it is worked out anew, and not kept.
         let current = Rc::ptr_eq(view, &self.view.borrow());
-        if current && let Some((_, target)) = self.targets.borrow().get(&pointer) {
+        if current && let Some((_, target)) = self.targets.borrow().get(&key) {
             return Rc::clone(target);
         }
-        let target = Rc::new((self.resolve)(view, entry, &self.balancers.place().node));
+        let client = Standing { node: &self.balancers.place().node, network_policy };
+        let target = Rc::new((self.resolve)(view, entry, client));
         if current {
-            self.targets.borrow_mut().insert(pointer, (Rc::clone(entry), Rc::clone(&target)));
+            self.targets.borrow_mut().insert(key, (Rc::clone(entry), Rc::clone(&target)));
         }
         target
     }

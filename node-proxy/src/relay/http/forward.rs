@@ -201,7 +201,7 @@ impl Forward<'_> {
             let detail = "the Service has no endpoint that is ready";
             return Tried::Hopeless(Failed::new(Reason::NoEndpoint, detail, None, tries.sent));
         };
-        let target = self.engine.target(self.view, &picked.entry);
+        let target = self.engine.target(self.view, &picked.entry, self.source);
         let pool = &self.engine.pool;
         let kept = if fresh { None } else { pool.kept(self.source, &target, self.protocol) };
         let lease = match kept {

@@ -145,6 +145,7 @@ impl NodeFile {
             owner: Owner { kind: "Deployment".into(), name: name.into(), app: name.into(), version: "v1".into() },
             policies,
             probes: Vec::new(),
+            network_policy: false,
         })
     }
 

@@ -74,9 +74,10 @@ fn workload() -> impl Strategy<Value = Workload> {
     let place = (text(), of(text()), select(&[Enrolment::Enrolled, Enrolment::Outside, Enrolment::HostNetwork][..]));
     let owner = (any_text(), text(), any_text(), any_text());
     let names = (any_text(), text(), text());
-    let lists = (vec(policy_key(), FEW), vec(probe(), FEW));
+    let lists = (vec(policy_key(), FEW), vec(probe(), FEW), any::<bool>());
     (names, identity, vec(any::<IpAddr>(), FEW), place, owner, lists).prop_map(
-        |((uid, namespace, name), (domain, ns, sa), addresses, (node, zone, enrolment), owner, (policies, probes))| {
+        |((uid, namespace, name), (domain, ns, sa), addresses, (node, zone, enrolment), owner, lists)| {
+            let (policies, probes, network_policy) = lists;
             Workload {
                 uid: format!("u{uid}").into(),
                 namespace: namespace.into(),
@@ -89,6 +90,7 @@ fn workload() -> impl Strategy<Value = Workload> {
                 owner: Owner { kind: owner.0, name: owner.1.into(), app: owner.2, version: owner.3 },
                 policies,
                 probes,
+                network_policy,
             }
         },
     )

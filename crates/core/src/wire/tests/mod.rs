@@ -95,6 +95,7 @@ fn wire_workload() -> proto::Workload {
         owner: Some(proto::Owner { kind: "Pod".into(), name: "n".into(), app: "n".into(), version: String::new() }),
         policies: vec![proto::ObjectKey { namespace: "ns".into(), name: "p".into() }],
         probes: vec![proto::Probe { port: 80, call: Some(proto::probe::Call::HttpTarget("/".into())) }],
+        network_policy: false,
     }
 }
 

@@ -174,3 +174,45 @@ fn a_slice_speaks_only_for_pods_of_its_namespace() {
     });
     assert_eq!(found, Some(None));
 }
+
+fn network_policy(name: &str, selector: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec: {{podSelector: {selector}, policyTypes: [Egress], egress: []}}\n"
+    )
+}
+
+/// Whatever it allows: what it selects is not to be handed over in memory.
+#[test]
+fn a_network_policy_marks_the_pods_that_it_selects() {
+    for (selector, selected) in [
+        ("{}", true),
+        ("{matchLabels: {app: p}}", true),
+        ("{matchLabels: {app: q}}", false),
+        ("{matchExpressions: [{key: app, operator: NotIn, values: [q]}]}", true),
+        ("{matchExpressions: [{key: app, operator: DoesNotExist}]}", false),
+    ] {
+        let (index, _) = index(&(SHOP.to_owned() + &pod("app: p", "", "") + "---\n" + &network_policy("n", selector)));
+        assert_eq!(find(&index, "p").unwrap().network_policy, selected, "{selector}");
+    }
+    let elsewhere = network_policy("n", "{}").replace("namespace: shop", "namespace: other");
+    let (index, _) = index(&(SHOP.to_owned() + &pod("app: p", "", "") + "---\n" + &elsewhere));
+    assert!(!find(&index, "p").unwrap().network_policy);
+}
+
+#[test]
+fn a_network_policy_that_changes_or_goes_looks_at_its_pods_again() {
+    let (mut index, _) = index(&(SHOP.to_owned() + &pod("app: p", "", "")));
+    let selected = |index: &mut Index, text: &str| {
+        objects(text).into_iter().for_each(|o| index.apply(o));
+        let out = index.commit();
+        (find(index, "p").unwrap().network_policy, out.changes.len())
+    };
+    assert_eq!(selected(&mut index, &network_policy("n", "{matchLabels: {app: p}}")), (true, 1));
+    // A second one changes nothing, and the first may go then.
+    assert_eq!(selected(&mut index, &network_policy("m", "{matchLabels: {app: p}}")), (true, 0));
+    assert_eq!(selected(&mut index, &network_policy("n", "{matchLabels: {app: q}}")), (true, 0));
+    index.delete(&ObjectRef::new(Kind::NetworkPolicy, "shop", "m"));
+    assert_eq!(index.commit().changes.len(), 1);
+    assert!(!find(&index, "p").unwrap().network_policy);
+}

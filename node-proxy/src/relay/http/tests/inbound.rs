@@ -52,6 +52,7 @@ pub(super) fn workload() -> Workload {
         owner: Owner { kind: "Deployment".into(), name: "cart".into(), app: "cart".into(), version: String::new() },
         policies: Vec::new(),
         probes: Vec::new(),
+        network_policy: false,
     }
 }
 

@@ -18,13 +18,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::task::spawn_local;
 use weft_core::change::{Change, Resource};
-use weft_core::ids::{NodeName, Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
+use weft_core::ids::{Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
 use weft_core::route::*;
 use weft_core::service::*;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
 
 use crate::balance::{Balancers, Place};
-use crate::connect::{ConnectError, Dial, Target, UpstreamStream, resolve};
+use crate::connect::{ConnectError, Dial, Standing, Target, UpstreamStream, resolve};
 use crate::identify::LocalWorkload;
 use crate::relay::front::OutboundConnection;
 use crate::relay::http::{Engine, EngineParts, HttpFront, HttpSettings, LocalExec};
@@ -75,9 +75,9 @@ impl Dial for Net {
 /// Whoever is sent to this endpoint panics.
 pub(super) const PANICS: u8 = 66;
 
-fn resolve_or_panic(snapshot: &Snapshot, entry: &EndpointEntry, node: &NodeName) -> Target {
+fn resolve_or_panic(snapshot: &Snapshot, entry: &EndpointEntry, client: Standing<'_>) -> Target {
     assert_ne!(entry.address, address(PANICS), "on purpose");
-    resolve(snapshot, entry, node)
+    resolve(snapshot, entry, client)
 }
 
 pub(super) fn address(last: u8) -> SocketAddr {
