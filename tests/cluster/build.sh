@@ -66,6 +66,18 @@ conformance() {
     go test -c -o "$bin/conformance.test" .
 }
 
+# What Istio's agent asks the authority with.
+istio_client() {
+    [ ! "$bin/istio-client" -nt "$here/istio/main.go" ] || return 0
+    echo "building the certificate client of Istio's agent"
+    module istio-client
+    cp "$here/istio/main.go" .
+    go get "istio.io/istio@$ISTIO_ECHO"
+    go mod tidy
+    CGO_ENABLED=0 go build -trimpath -ldflags "$strip" -o "$bin/istio-client" .
+    rm -f "$img/istio-client.tar"
+}
+
 image() { # image FILE NAME:TAG ENTRYPOINT SOURCE:DESTINATION...
     [ -f "$img/$1.tar" ] && return
     python3 "$here/image.py" "$img/$1.tmp" "${@:2}"
@@ -75,6 +87,12 @@ image() { # image FILE NAME:TAG ENTRYPOINT SOURCE:DESTINATION...
 images() {
     [ -x "$bin/pause" ] || gcc -static -O2 -o "$bin/pause" "$here/pause.c"
     image pause localhost/pause:1 /pause "$bin/pause:/pause"
+    if [ ! "$bin/load" -nt "$here/load/main.go" ]; then
+        CGO_ENABLED=0 go build -trimpath -ldflags "$strip" -o "$bin/load" "$here/load/main.go"
+        rm -f "$img/load.tar"
+    fi
+    image istio-client localhost/istio-client:1 /istio-client "$bin/istio-client:/istio-client"
+    image load localhost/load:1 /load "$bin/load:/load"
     image coredns "localhost/coredns:v$COREDNS" /coredns "$bin/coredns:/coredns"
     local suite certs name file
     suite=$(cd "$out/mod/conformance" && go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api/conformance)
@@ -102,5 +120,6 @@ kube=${KUBERNETES%.*} chartutil=helm.sh/helm/v3/pkg/chartutil
 tool helm "helm.sh/helm/v3/cmd/helm@v$HELM" "-X $chartutil.k8sVersionMajor=${kube%.*} -X $chartutil.k8sVersionMinor=${kube#*.}"
 tool echo-client "istio.io/istio/pkg/test/echo/cmd/client@$ISTIO_ECHO"
 tool echo-server "istio.io/istio/pkg/test/echo/cmd/server@$ISTIO_ECHO"
+istio_client
 conformance
 images

@@ -3,6 +3,9 @@
 /// The image of the echo server and client.
 pub const ECHO_IMAGE: &str = "localhost/echo:1";
 
+/// A MeshPolicy that refuses plaintext in its namespace.
+pub const STRICT: &str = r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy", "metadata": {"name": "strict", "namespace": "@NS@"}, "spec": {"mode": "Strict"}}"#;
+
 /// An echo workload: a Deployment with a ServiceAccount of the same name.
 #[derive(Clone, Debug)]
 pub struct Echo<'a> {
@@ -42,7 +45,8 @@ impl<'a> Echo<'a> {
         self
     }
 
-    pub(super) fn manifest(&self) -> String {
+    /// Its objects, for `TestNamespace::apply`.
+    pub fn manifest(&self) -> String {
         let Self { name, replicas, .. } = self;
         let service = self.service.unwrap_or(name);
         let comma = |text: &str| if text.is_empty() { String::new() } else { format!(", {text}") };

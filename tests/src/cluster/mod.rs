@@ -4,6 +4,7 @@
 
 mod answers;
 mod apps;
+mod load;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -15,10 +16,26 @@ use serde_json::Value;
 use crate::mesh::Programs;
 
 pub use answers::{Answer, Answers};
-pub use apps::{ECHO_IMAGE, Echo, echo_service};
+pub use apps::{ECHO_IMAGE, Echo, STRICT, echo_service};
+pub use load::Load;
 
 /// How long anything may take that isn't given a time of its own.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The namespace of the mesh's own parts.
+pub const SYSTEM: &str = "weft-system";
+
+/// Two enrolled echo workloads in Strict, `client` on one node and `server` on another.
+///
+/// # Errors
+/// When they don't come up.
+pub fn strict_pair(name: &str) -> Result<TestNamespace> {
+    let ns = Cluster::open()?.namespace(name, true)?;
+    ns.apply(&echo_service("server"))?;
+    ns.apply(STRICT)?;
+    ns.run(&[Echo::new("server").on("node2"), Echo::new("client").on("node1")])?;
+    Ok(ns)
+}
 
 /// The cluster.
 #[derive(Clone, Debug)]
@@ -61,6 +78,46 @@ impl Cluster {
         let mut built = Command::new(dir.join(format!("in-{node}")));
         built.args(command);
         built
+    }
+
+    /// Kills a part of a test cluster, such as `apiserver`, and starts it again.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn restart(&self, component: &str) -> Result<()> {
+        self.script("restart.sh", component)
+    }
+
+    /// Pulls a node's plug and starts it again.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn reboot(&self, node: &str) -> Result<()> {
+        self.script("reboot.sh", node)
+    }
+
+    fn script(&self, script: &str, argument: &str) -> Result<()> {
+        let dir = self.dir.as_ref().context("not a cluster of ours")?;
+        let name = dir.file_name().and_then(|n| n.to_str()?.strip_prefix("weft-cluster-")).context("no name")?;
+        let program = repository().join("tests/cluster").join(script);
+        let status =
+            Command::new(program).args([name, argument]).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "{script} {name} {argument}: {status}");
+        Ok(())
+    }
+
+    /// Helm, in the repository's root.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn helm(&self, args: &[&str]) -> Result<String> {
+        let mut command = match &self.dir {
+            Some(dir) => Command::new(dir.join("in-cp")),
+            None => Command::new("env"),
+        };
+        let output =
+            command.arg("helm").args(args).current_dir(repository()).stdin(Stdio::null()).output().context("helm")?;
+        said(&format!("helm {}", args.join(" ")), &output)
     }
 
     /// The `weft` command that was built with this test, on this cluster.
@@ -146,17 +203,6 @@ impl Cluster {
         self.kubectl().args(args).stdin(Stdio::null()).output().context("kubectl exec")
     }
 
-    /// A running command in a pod.
-    ///
-    /// # Errors
-    /// When kubectl can't be started.
-    pub fn start(&self, namespace: &str, pod: &str, command: &[&str]) -> Result<std::process::Child> {
-        let args = [&["-n", namespace, "exec", pod, "--"], command].concat();
-        let mut kubectl = self.kubectl();
-        kubectl.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        kubectl.spawn().context("kubectl exec")
-    }
-
     /// The status of a condition that our controller wrote on a route or policy, with its reason and message.
     ///
     /// # Errors
@@ -183,6 +229,41 @@ impl Cluster {
             ensure!(status == "True", "{reason}: {message}");
             Ok(())
         })
+    }
+
+    /// The pod of a part of the mesh on a node.
+    ///
+    /// # Errors
+    /// When it has none there.
+    pub fn part(&self, part: &str, node: &str) -> Result<String> {
+        let (label, node) = (format!("app.kubernetes.io/name={part}"), format!("spec.nodeName={node}"));
+        let pods = self.json(&["-n", SYSTEM, "pods", "-l", &label, "--field-selector", &node])?;
+        let live =
+            pods["items"].as_array().into_iter().flatten().find(|p| p["metadata"]["deletionTimestamp"].is_null());
+        let name = live.and_then(|pod| pod["metadata"]["name"].as_str());
+        name.map(str::to_owned).with_context(|| format!("no {part} with {node}"))
+    }
+
+    /// What a node's proxy counts, in the text format.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn proxy_metrics(&self, node: &str) -> Result<String> {
+        let proxy = self.part("weft-node-proxy", node)?;
+        self.k(&["get", "--raw", &format!("/api/v1/namespaces/{SYSTEM}/pods/{proxy}:15021/proxy/metrics")])
+    }
+
+    /// Whether no container of a part of the mesh was ever started again.
+    ///
+    /// # Errors
+    /// With the pod in which one was.
+    pub fn never_restarted(&self, part: &str) -> Result<()> {
+        let pods = self.json(&["-n", SYSTEM, "pods", "-l", &format!("app.kubernetes.io/name={part}")])?;
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            let count = &pod["status"]["containerStatuses"][0]["restartCount"];
+            ensure!(*count == 0, "{} was started again {count} times", pod["metadata"]["name"]);
+        }
+        Ok(())
     }
 
     /// Waits for the rollout of a workload, such as `deploy/echo`.
@@ -235,6 +316,27 @@ impl TestNamespace {
         Ok(Answers::parse(&output))
     }
 
+    /// Whether every one of `count` requests is served.
+    ///
+    /// # Errors
+    /// When one isn't.
+    pub fn served(&self, from: &str, url: &str, count: usize) -> Result<()> {
+        let answers = self.ask(from, &[url, &format!("--count={count}"), "--timeout=5s"])?;
+        let (good, first) = (answers.with_status(200), answers.list.first());
+        ensure!(good == count, "{good} of {count} from {url}: {first:?} {}", answers.error);
+        Ok(())
+    }
+
+    /// Whether no request is served.
+    ///
+    /// # Errors
+    /// When one is.
+    pub fn refused(&self, from: &str, url: &str) -> Result<()> {
+        let answers = self.ask(from, &[url, "--count=10", "--timeout=3s"])?;
+        ensure!(answers.with_status(200) == 0, "{} of 10 from {url} were served", answers.with_status(200));
+        Ok(())
+    }
+
     /// The only pod of a workload: name, address, node.
     ///
     /// # Errors
@@ -274,6 +376,12 @@ pub fn eventually<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -
             Err(_) => std::thread::sleep(Duration::from_millis(200)),
         }
     }
+}
+
+/// Where charts and scripts are.
+fn repository() -> &'static std::path::Path {
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
 }
 
 fn said(what: &str, output: &Output) -> Result<String> {

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use weft_tests::cluster::{Cluster, Echo, PATIENCE, TestNamespace, echo_service, eventually};
-
-const STRICT: &str = r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy", "metadata": {"name": "strict", "namespace": "@NS@"}, "spec": {"mode": "Strict"}}"#;
+use weft_tests::cluster::{Cluster, Echo, PATIENCE, STRICT, TestNamespace, echo_service, eventually};
 
 /// The server's pod as it was made, to see that it's still the same one.
 fn incarnation(ns: &TestNamespace, app: &str) -> Result<String> {
@@ -13,24 +11,6 @@ fn incarnation(ns: &TestNamespace, app: &str) -> Result<String> {
     let pod = ns.cluster.json(&["-n", &ns.name, &format!("pod/{pod}")])?;
     let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
     Ok(format!("{} {restarts}", pod["metadata"]["uid"]))
-}
-
-fn served(ns: &TestNamespace, url: &str, count: usize) -> Result<()> {
-    let answers = ns.ask("client", &[url, &format!("--count={count}"), "--timeout=3s"])?;
-    ensure!(
-        answers.with_status(200) == count,
-        "{} of {count}: {:?} {}",
-        answers.with_status(200),
-        answers.list.first(),
-        answers.error
-    );
-    Ok(())
-}
-
-fn refused(ns: &TestNamespace, url: &str) -> Result<()> {
-    let answers = ns.ask("client", &[url, "--count=10", "--timeout=3s"])?;
-    ensure!(answers.with_status(200) == 0, "{} of 10 were served", answers.with_status(200));
-    Ok(())
 }
 
 #[test]
@@ -44,19 +24,19 @@ fn a_label_enrols_running_pods_and_its_removal_lets_them_go() -> Result<()> {
     ns.run(&[Echo::new("server").on("node2"), Echo::new("client").on("node1")])?;
     outside.run(&[Echo::new("client")])?;
     let url = "http://server.t-enrol/";
-    served(&ns, url, 20)?;
-    served(&outside, url, 20)?;
+    ns.served("client", url, 20)?;
+    outside.served("client", url, 20)?;
     let before = incarnation(&ns, "server")?;
 
     cluster.k(&["label", "namespace", "t-enrol", "weftmesh.io/mesh=enabled"])?;
-    eventually("the outside to be refused", PATIENCE, || refused(&outside, url))?;
-    eventually("the inside to be served", PATIENCE, || served(&ns, url, 20))?;
-    served(&ns, url, 200)?;
-    refused(&outside, url)?;
+    eventually("the outside to be refused", PATIENCE, || outside.refused("client", url))?;
+    eventually("the inside to be served", PATIENCE, || ns.served("client", url, 20))?;
+    ns.served("client", url, 200)?;
+    outside.refused("client", url)?;
 
     cluster.k(&["label", "namespace", "t-enrol", "weftmesh.io/mesh-"])?;
-    eventually("the outside to be served", PATIENCE, || served(&outside, url, 20))?;
-    served(&ns, url, 50)?;
+    eventually("the outside to be served", PATIENCE, || outside.served("client", url, 20))?;
+    ns.served("client", url, 50)?;
     ensure!(incarnation(&ns, "server")? == before, "the pod was replaced or restarted");
     Ok(())
 }
@@ -76,8 +56,10 @@ fn a_pod_can_stay_out_of_an_enrolled_namespace_or_be_the_only_one_in() -> Result
     ns.run(&[Echo::new("in"), Echo { labels: no, ..Echo::new("out") }, Echo { labels: no, ..Echo::new("client") }])?;
     outside.run(&[Echo { labels: yes, ..Echo::new("in") }, Echo::new("out"), Echo::new("client")])?;
     for (from, server) in [(&ns, "t-optout"), (&outside, "t-optin")] {
-        served(from, &format!("http://out.{server}/"), 50)?;
-        eventually("a plaintext client to be refused", PATIENCE, || refused(from, &format!("http://in.{server}/")))?;
+        from.served("client", &format!("http://out.{server}/"), 50)?;
+        eventually("a plaintext client to be refused", PATIENCE, || {
+            from.refused("client", &format!("http://in.{server}/"))
+        })?;
     }
     Ok(())
 }
@@ -92,9 +74,9 @@ fn pods_that_have_another_proxy_are_left_alone_and_an_event_says_why() -> Result
     ns.run(&[Echo { spec: sidecar, ..Echo::new("server") }, Echo::new("client")])?;
     let outside = ns.cluster.namespace("t-sidecar-outside", false)?;
     outside.run(&[Echo::new("client")])?;
-    served(&outside, "http://server.t-sidecar/", 20)?;
+    outside.served("client", "http://server.t-sidecar/", 20)?;
     // Nor is a client in the mesh told to open a tunnel that nobody would accept.
-    served(&ns, "http://server/", 20)?;
+    ns.served("client", "http://server/", 20)?;
     let (pod, ..) = ns.pod("server")?;
     eventually("an Event", PATIENCE, || {
         let events = ns.cluster.k(&["-n", &ns.name, "describe", "pod", &pod])?;

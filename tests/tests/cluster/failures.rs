@@ -3,52 +3,31 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use weft_tests::cluster::{Answers, Cluster, Echo, PATIENCE, TestNamespace, echo_service, eventually};
+use weft_tests::cluster::{Echo, PATIENCE, SYSTEM, TestNamespace, eventually, strict_pair};
 
-const SYSTEM: &str = "weft-system";
-
-fn pair(name: &str) -> Result<TestNamespace> {
-    let ns = Cluster::open()?.namespace(name, true)?;
-    ns.apply(&echo_service("server"))?;
-    ns.apply(r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy", "metadata": {"name": "strict", "namespace": "@NS@"}, "spec": {"mode": "Strict"}}"#)?;
-    ns.run(&[Echo::new("server").on("node2"), Echo::new("client").on("node1")])?;
-    Ok(ns)
-}
-
-/// Requests at a steady rate while something happens; each has to be answered.
-fn under_load(ns: &TestNamespace, seconds: u64, happening: impl FnOnce() -> Result<()>) -> Result<()> {
-    let (rate, count) = (50, 50 * seconds);
-    let args = [
-        "/usr/local/bin/client",
-        "http://server/",
-        &format!("--count={count}"),
-        &format!("--qps={rate}"),
-        "--new-connection-per-request",
-        // Of all requests together.
-        &format!("--timeout={}s", seconds + 10),
-    ];
-    let load = ns.cluster.start(&ns.name, "deploy/client", &args)?;
-    std::thread::sleep(Duration::from_secs(1));
+/// Requests at a steady rate while something happens; each has to be answered, and soon.
+fn under_load(ns: &TestNamespace, seconds: usize, happening: impl FnOnce() -> Result<()>) -> Result<()> {
+    let load = ns.load("http://server/", 50 * seconds, 50, Some("node1"))?;
     happening()?;
-    let answers = Answers::parse(&load.wait_with_output()?);
-    ensure!(answers.with_status(200) as u64 == count, "{} of {count}: {}", answers.with_status(200), answers.error);
-    Ok(())
+    load.all_answered()
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn a_new_version_of_the_proxy_costs_no_request() -> Result<()> {
-    let ns = pair("t-upgrade")?;
+    let ns = strict_pair("t-upgrade")?;
     under_load(&ns, 30, || {
         ns.cluster.k(&["-n", SYSTEM, "rollout", "restart", "daemonset/weft-node-proxy"])?;
         ns.cluster.wait_rollout(SYSTEM, "daemonset/weft-node-proxy")
-    })
+    })?;
+    // The old one, with nothing left to serve, doesn't come back to take over again.
+    ns.cluster.never_restarted("weft-node-proxy")
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn controller_authority_and_agent_can_be_replaced() -> Result<()> {
-    let ns = pair("t-control")?;
+    let ns = strict_pair("t-control")?;
     under_load(&ns, 30, || {
         for workload in ["deployment/weft-controller", "deployment/weft-ca", "daemonset/weft-agent"] {
             ns.cluster.k(&["-n", SYSTEM, "rollout", "restart", workload])?;
@@ -75,7 +54,7 @@ fn controller_authority_and_agent_can_be_replaced() -> Result<()> {
 #[test]
 #[ignore = "needs a cluster"]
 fn without_controller_and_authority_traffic_goes_on() -> Result<()> {
-    let ns = pair("t-alone")?;
+    let ns = strict_pair("t-alone")?;
     let scale = |replicas: &str| -> Result<()> {
         for workload in ["deployment/weft-controller", "deployment/weft-ca"] {
             ns.cluster.k(&["-n", SYSTEM, "scale", workload, &format!("--replicas={replicas}")])?;
@@ -112,7 +91,7 @@ fn without_controller_and_authority_traffic_goes_on() -> Result<()> {
 #[test]
 #[ignore = "needs a cluster"]
 fn a_proxy_that_is_killed_is_back_within_seconds() -> Result<()> {
-    let ns = pair("t-crash")?;
+    let ns = strict_pair("t-crash")?;
     for node in ["node1", "node2"] {
         ns.cluster.k(&[
             "-n",

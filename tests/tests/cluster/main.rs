@@ -5,6 +5,8 @@
 mod check;
 mod enrolment;
 mod failures;
+mod istio;
+mod lifecycle;
 mod mtls;
 mod routes;
 mod strict;

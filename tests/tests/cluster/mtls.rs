@@ -4,10 +4,13 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use weft_tests::cluster::{Cluster, Echo, TestNamespace, echo_service, eventually};
+use weft_tests::cluster::{Cluster, Echo, PATIENCE, TestNamespace, echo_service, eventually};
 
 /// Text that is in every request and answer.
 const SECRET: &str = "only-for-the-two-of-us";
+
+/// Text of the last call that a capture has to see.
+const LAST: &str = "the-capture-may-end";
 
 /// All packets of a node's cable, as text.
 struct Capture {
@@ -33,8 +36,18 @@ impl Capture {
         Ok(Self { child, file })
     }
 
-    fn end(mut self) -> Result<String> {
-        std::thread::sleep(Duration::from_millis(300));
+    /// All that was seen until now: the last is a call to the other node's kube-proxy, in the clear.
+    fn end(mut self, ns: &TestNamespace) -> Result<String> {
+        let (_, _, other) = ns.pod("server")?;
+        let node = ns.cluster.json(&[&format!("node/{other}")])?;
+        let address = node["status"]["addresses"][0]["address"].as_str().context("no address")?.to_owned();
+        let call = format!("exec 3<>/dev/tcp/{address}/10256; printf 'GET /{LAST} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3");
+        ns.cluster.on_node("node1", &["bash", "-c", &call]).stdout(Stdio::null()).status()?;
+        eventually("the last call to be seen", Duration::from_secs(10), || {
+            let seen = String::from_utf8_lossy(&std::fs::read(&self.file)?).contains(LAST);
+            ensure!(seen, "not yet");
+            Ok(())
+        })?;
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(self.child.id().try_into()?),
             nix::sys::signal::Signal::SIGINT,
@@ -50,6 +63,8 @@ fn pair(name: &str, enrolled: bool) -> Result<TestNamespace> {
     let ns = Cluster::open()?.namespace(name, enrolled)?;
     ns.apply(&echo_service("server"))?;
     ns.run(&[Echo::new("server").on("node2"), Echo::new("client").on("node1")])?;
+    // Outside of the mesh it's kube-proxy that has to hear of the endpoints.
+    eventually("the first answers", PATIENCE, || ns.served("client", "http://server/", 20))?;
     Ok(ns)
 }
 
@@ -77,14 +92,14 @@ fn between_nodes_nothing_is_in_the_clear() -> Result<()> {
     let ns = pair("t-wire", true)?;
     let capture = Capture::start(&ns.cluster, "node1")?;
     talk(&ns)?;
-    let wire = capture.end()?;
+    let wire = capture.end(&ns)?;
     ensure!(wire.contains(".15008"), "no tunnel was seen");
     ensure!(!wire.contains(SECRET), "the secret went over the wire");
     // The same without the mesh, so that the capture is known to see it.
     let plain = pair("t-wire-plain", false)?;
     let capture = Capture::start(&plain.cluster, "node1")?;
     talk(&plain)?;
-    ensure!(capture.end()?.contains(SECRET), "the capture sees nothing at all");
+    ensure!(capture.end(&plain)?.contains(SECRET), "the capture sees nothing at all");
     Ok(())
 }
 

@@ -147,11 +147,7 @@ fn an_edit_is_live_soon_and_costs_no_request() -> Result<()> {
         )
     };
     route(&ns, "HTTPRoute", "edited", &to("cart-v1"))?;
-    let load = ns.cluster.start(
-        &ns.name,
-        "deploy/client",
-        &["/usr/local/bin/client", "http://cart/", "--count=2000", "--qps=200", "--timeout=20s"],
-    )?;
+    let load = ns.load("http://cart/", 2000, 100, None)?;
     for round in 0..8 {
         let version = if round % 2 == 0 { "cart-v2" } else { "cart-v1" };
         route(&ns, "HTTPRoute", "edited", &to(version))?;
@@ -161,9 +157,7 @@ fn an_edit_is_live_soon_and_costs_no_request() -> Result<()> {
             Ok(())
         })?;
     }
-    let answers = weft_tests::cluster::Answers::parse(&load.wait_with_output()?);
-    ensure!(answers.with_status(200) == 2000, "{} of 2000; {}", answers.with_status(200), answers.error);
-    Ok(())
+    load.all_answered()
 }
 
 #[test]
