@@ -36,7 +36,7 @@ build: ## the binaries, optimised
 	@$(INSTALL) build
 	cargo build --release --bins
 
-test: lint unit ## what the gate runs: lint, unit, world and network namespace tests
+test: lint unit cluster-test ## what the gate runs: lint, unit, world and network namespace tests, and a cluster with Weft on it
 
 lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	@$(INSTALL) build lint
