@@ -43,7 +43,7 @@ lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh .ci/run
+	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh .ci/run
 
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
@@ -53,6 +53,7 @@ test-full: test ## and what takes longer: a GiB each way, the demo, the benchmar
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
 	$(MAKE) demo
 	$(MAKE) bench
+	$(MAKE) bench-scale
 
 demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP=1 leaves it up with a shell
 	@$(INSTALL) build demo
@@ -62,6 +63,11 @@ demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP
 bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as shipped, ARGS="--only plain --rounds 5 --out bench.json"
 	@$(INSTALL) build bench
 	cargo bench -p weft-bench --profile $(PROFILE) --bench peers -- $(ARGS)
+
+bench-scale: cluster-build ## the control plane with 200 nodes on clusters of up to 100,000 pods; ARGS="--edits 50 --alone 2000x20000 --out scale.json"
+	@$(INSTALL) build cluster
+	cargo build --profile $(PROFILE) -p weft-controller -p weft-ca -p weft-node-proxy -p weft-scale --bins
+	tests/scale/run.sh $(BUILT)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(ARGS)
 
 cluster-build: ## Kubernetes, Helm and the conformance suite for the test cluster, into the cache
 	@$(INSTALL) cluster
@@ -87,4 +93,4 @@ images: ## one docker-archive per component for `ctr images import` and `docker 
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit demo bench images cluster-build cluster-up cluster-down cluster-test clean
+.PHONY: help build test test-full lint unit demo bench bench-scale images cluster-build cluster-up cluster-down cluster-test clean

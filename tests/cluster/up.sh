@@ -6,7 +6,7 @@
 # Usage: up.sh NAME        Clusters of different names stand side by side. Ready in about 20 s.
 #   CLUSTER_BUILD  what build.sh made (default: $WEFT_CACHE/cluster)
 #   CLUSTER_DIR    everything of this cluster (default: /tmp/weft-cluster-NAME)
-#   NODES          how many (default: 2)
+#   NODES          how many (default: 2); 0 is an API server alone, for objects that nothing runs
 # Then: $CLUSTER_DIR/k get nodes; $CLUSTER_DIR/in-cp COMMAND; $CLUSTER_DIR/in-node1 COMMAND. Outside the namespaces
 # the cluster's addresses mean nothing.
 set -euo pipefail
@@ -132,6 +132,8 @@ control_plane() {
         --requestheader-client-ca-file=pki/ca.crt --requestheader-allowed-names=front-proxy --requestheader-username-headers=X-Remote-User \
         --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra- \
         --proxy-client-cert-file=pki/front.crt --proxy-client-key-file=pki/front.key
+    # Without nodes nothing schedules, and nothing finds out that nobody answers for the objects of nodes.
+    [ "$nodes" -gt 0 ] || return 0
     start kcm "${cp[@]}" "$bin/kube-controller-manager" --kubeconfig=kcm.kubeconfig --service-account-private-key-file=pki/sa.key \
         --root-ca-file=pki/ca.crt --cluster-signing-cert-file=pki/ca.crt --cluster-signing-key-file=pki/ca.key \
         --use-service-account-credentials --leader-elect=false
@@ -159,6 +161,11 @@ for i in $(seq "$nodes"); do
     node "$i"
 done
 for i in $(seq "$nodes"); do node_join "$i"; done
+wait_for 60 "the API server" ./k get --raw /readyz
+if [ "$nodes" = 0 ]; then
+    echo "$dir"
+    exit 0
+fi
 wait_for 90 "nodes that are Ready" ready_nodes
 describe_nodes
 sed -e "s/@DNS@/$svc4.0.10/" -e "s/@VERSION@/$COREDNS/" "$here/node/coredns.yaml" | ./k apply -f - >/dev/null
