@@ -203,6 +203,25 @@ async fn a_client_gets_all_of_its_types_and_each_change_after() {
 }
 
 #[tokio::test]
+async fn a_client_is_not_in_sync_before_it_has_every_piece() {
+    let world = World::new(Publisher::default());
+    world.publisher.publish((0..5_000).map(|n| set("t", &format!("n{n}"), "1")));
+    let (mut handle, contents) = world.client(&["t"]);
+    until(&mut handle.status, |s| s.synced).await;
+    assert_eq!(contents.borrow().len(), 5_000);
+}
+
+#[tokio::test]
+async fn after_a_part_comes_the_end_even_if_it_is_empty() {
+    let world = World::with_door(Publisher::default(), true);
+    // As much as one response takes, and then something that the client may not see.
+    world.publisher.publish((0..1_000).map(|n| set("t", &format!("n{n}"), "1")).chain([set("t", "secret-1", "1")]));
+    let (mut handle, contents) = world.client(&["t"]);
+    until(&mut handle.status, |s| s.synced).await;
+    assert_eq!(contents.borrow().len(), 1_000);
+}
+
+#[tokio::test]
 async fn a_rejected_resource_is_named_and_costs_no_other() {
     let mut world = World::new(Publisher::default());
     world.publisher.publish([set("t", "a", "1"), set("t", "b", "bad"), set("t", "c", "1")]);

@@ -14,7 +14,7 @@ use weft_api::envoy::service::discovery::v3::aggregated_discovery_service_client
 use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 use self::held::Held;
-use crate::{ResourceName, TypeUrl, Update};
+use crate::{MORE, ResourceName, TypeUrl, Update};
 
 /// Largest response taken, bytes; the servers of today make them far smaller.
 const MAX_RESPONSE: usize = 64 << 20;
@@ -64,7 +64,7 @@ pub struct Settings {
 pub struct ClientStatus {
     /// A stream is open.
     pub connected: bool,
-    /// Every type was answered at least once since the start.
+    /// Every type was answered as a whole, in however many responses, at least once since the start.
     pub synced: bool,
     /// When the server was last heard.
     pub heard: Option<Instant>,
@@ -182,7 +182,9 @@ impl<T: Transport, S: Sink> Client<T, S> {
         let (updates, versions, mut rejections) = held::updates(response);
         rejections.extend(self.sink.apply(updates).await);
         self.held.applied(versions, &rejections);
-        self.held.answered(&TypeUrl::new(&type_url));
+        if !version.ends_with(MORE) {
+            self.held.answered(&TypeUrl::new(&type_url));
+        }
         let synced = self.held.all_answered();
         self.status.send_modify(|s| {
             s.heard = Some(Instant::now());

@@ -8,7 +8,7 @@ use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscov
 
 use super::Refusal;
 use super::publisher::{Changed, Sequence, State};
-use crate::{TypeUrl, Version, WILDCARD};
+use crate::{MORE, TypeUrl, Version, WILDCARD};
 
 /// Most resources and bytes in one response: a large state arrives in pieces that can be applied one by one. After a restart
 /// of the controller all clients come at once, and each piece is in memory three times until it is sent: as a message,
@@ -205,12 +205,14 @@ impl Stream {
             if names.is_empty() && !known.owes_answer {
                 continue;
             }
-            known.owes_answer = false;
+            // After a part comes the end, even if there turns out to be nothing more to say.
+            known.owes_answer = !known.dirty.is_empty();
             self.nonces += 1;
             let nonce = self.nonces.to_string();
             known.outstanding = Some(Outstanding { nonce: nonce.clone(), names });
+            let more = if known.dirty.is_empty() { "" } else { MORE };
             return Some(DeltaDiscoveryResponse {
-                system_version_info: state.sequence().0.to_string(),
+                system_version_info: format!("{}{more}", state.sequence().0),
                 resources,
                 type_url: type_url.as_str().to_owned(),
                 nonce,
