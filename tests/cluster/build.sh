@@ -9,7 +9,7 @@ out=$(mkdir -p "$1" && cd "$1" && pwd)
 bin=$out/bin img=$out/images
 # What is built belongs to these versions: others start anew.
 if ! cmp -s "$here/versions.env" "$out/versions.env"; then
-    if [ -e "$out/versions.env" ]; then rm -rf "$bin" "$img" "$out/crds"; fi
+    if [ -e "$out/versions.env" ]; then rm -rf "$bin" "$img" "$out/crds" "$out/bundles"; fi
     mkdir -p "$out" && cp "$here/versions.env" "$out/versions.env"
 fi
 mkdir -p "$bin" "$img" "$out/mod"
@@ -78,6 +78,21 @@ istio_client() {
     rm -f "$img/istio-client.tar"
 }
 
+# CRDs and examples of every release that is supported, the suite's own among them: clusters have them all.
+bundles() {
+    local version dir
+    for version in 1.2.1 1.3.0 1.4.1 1.5.1 "$GATEWAY_API"; do
+        [ ! -d "$out/bundles/$version" ] || continue
+        module bundles
+        dir=$(go mod download -json "sigs.k8s.io/gateway-api@v$version" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+        rm -rf "$out/bundles/tmp"
+        mkdir -p "$out/bundles/tmp"
+        cp -r "$dir"/config/crd/{standard,experimental} "$dir/examples" "$out/bundles/tmp"
+        chmod -R u+w "$out/bundles/tmp"
+        mv "$out/bundles/tmp" "$out/bundles/$version"
+    done
+}
+
 image() { # image FILE NAME:TAG ENTRYPOINT SOURCE:DESTINATION...
     [ -f "$img/$1.tar" ] && return
     python3 "$here/image.py" "$img/$1.tmp" "${@:2}"
@@ -122,4 +137,5 @@ tool echo-client "istio.io/istio/pkg/test/echo/cmd/client@$ISTIO_ECHO"
 tool echo-server "istio.io/istio/pkg/test/echo/cmd/server@$ISTIO_ECHO"
 istio_client
 conformance
+bundles
 images

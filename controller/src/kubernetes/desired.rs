@@ -62,6 +62,19 @@ impl Desired {
         Some(Self::Condition(condition, features))
     }
 
+    /// For a route or a policy. What is odd about a route is told by the condition that says whether it is in force; a
+    /// policy's own conditions tell it, because it denies then.
+    pub fn entries(mut status: ObjectStatus, odd: Option<&str>) -> Self {
+        if let (ObjectStatus::Parents(parents), Some(odd)) = (&mut status, odd) {
+            let conditions = parents.iter_mut().flat_map(|parent| &mut parent.conditions);
+            for condition in conditions.filter(|condition| condition.kind == ConditionType::Accepted) {
+                condition.message.push_str("; ");
+                condition.message.push_str(odd);
+            }
+        }
+        Self::Entries(status)
+    }
+
     /// The fields of `status` to be written over `current`, or `None` if it is as it should be. `now` in RFC 3339.
     pub fn merge(&self, generation: i64, current: Option<&Value>, now: &str) -> Option<Value> {
         match self {

@@ -21,6 +21,8 @@ use super::subject::{Origin, Subject};
 const ASK_AGAIN: Duration = Duration::from_secs(300);
 /// How long such a question may take, and the pause after it failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long API servers may go on to answer by a definition that has been replaced.
+const SETTLED: Duration = Duration::from_secs(15);
 
 /// Something that is known of the cluster.
 #[derive(Clone, Debug)]
@@ -101,29 +103,34 @@ async fn follow_newer(client: &Client, subject: Subject, sender: &mpsc::Sender<F
 }
 
 /// Follows the CustomResourceDefinition, and while there is one its objects, in the best version that is served.
+///
+/// When the definition changes, objects are listed anew, at once and when every API server has it: what was written
+/// meanwhile may have come without the fields that are new, and no event would bring them.
 async fn follow_custom(client: &Client, subject: Subject, sender: &mpsc::Sender<Fact>) {
     let name = format!("{}.{}", subject.plural(), subject.group());
     let config = Config::default().fields(&format!("metadata.name={name}"));
     let mut definitions = watch(Api::<Definition>::all(client.clone()), config).boxed();
     let mut objects = futures::stream::pending().boxed();
-    let mut known: Option<Option<&'static str>> = None;
+    let mut known: Option<Option<(&'static str, i64)>> = None;
+    let mut again: Option<tokio::time::Instant> = None;
     loop {
         let fact = tokio::select! {
             // Of a kind that has gone nothing more is to be told.
             biased;
             definition = definitions.next() => {
                 let served = match definition {
-                    Some(Watched::Restarted(all)) => all.iter().find_map(|d| d.best(subject)),
-                    Some(Watched::Applied(one)) => one.best(subject),
+                    Some(Watched::Restarted(all)) => all.iter().find_map(|d| Some((d.best(subject)?, d.generation()))),
+                    Some(Watched::Applied(one)) => one.best(subject).map(|version| (version, one.generation())),
                     Some(Watched::Deleted(_)) | None => None,
                 };
                 if known == Some(served) {
                     continue;
                 }
-                tracing::info!(definition = name, version = served.unwrap_or("none"), "kind");
-                known = Some(served);
+                tracing::info!(definition = name, version = served.map_or("none", |(version, _)| version), "kind");
+                let before = known.replace(served).flatten();
+                again = before.and(served).map(|_| tokio::time::Instant::now() + SETTLED);
                 match served {
-                    Some(version) => {
+                    Some((version, _)) => {
                         objects = facts(client, subject, version);
                         continue;
                     }
@@ -131,12 +138,27 @@ async fn follow_custom(client: &Client, subject: Subject, sender: &mpsc::Sender<
                 }
                 Fact::Absent(subject)
             }
+            () = until(again) => {
+                again = None;
+                if let Some(Some((version, _))) = known {
+                    objects = facts(client, subject, version);
+                }
+                continue;
+            }
             Some(fact) = objects.next() => fact,
             () = sender.closed() => return,
         };
         if sender.send(fact).await.is_err() {
             return;
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(then: Option<tokio::time::Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -176,6 +198,11 @@ struct DefinitionCondition {
 }
 
 impl Definition {
+    /// Which state of its specification it is.
+    fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
+    }
+
     /// The best version that can be read now.
     fn best(&self, subject: Subject) -> Option<&'static str> {
         let mut conditions = self.status.conditions.iter().flatten();

@@ -20,6 +20,9 @@ use super::seen::{Content, Seen};
 use super::statuses::{Target, Wanted};
 use super::subject::Subject;
 
+/// Most fields that a message names.
+const MOST_FIELDS: usize = 20;
+
 /// What is to be done about new facts.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -178,7 +181,7 @@ impl World {
                 self.ranges_changed |= kind == Kind::Node;
                 self.index.apply(checked.object);
                 (!checked.unknown.is_empty()).then(|| {
-                    let message = format!("not known to this version and not done: {}", checked.unknown.join(", "));
+                    let message = format!("not known to this version and not done: {}", listed(&checked.unknown));
                     Odd { uid: seen.uid, reason: "UnsupportedField", message }
                 })
             }
@@ -293,7 +296,8 @@ impl World {
             let (generation, status) = self.index.status(reference)?;
             let mut status = status.clone();
             self.refused.get(reference).into_iter().for_each(|refused| refusals::mark(&mut status, refused));
-            (generation, Desired::Entries(status), entries(object)?)
+            let odd = self.odd.get(reference).map(|odd| odd.message.as_str());
+            (generation, Desired::entries(status, odd), entries(object)?)
         };
         // The time doesn't decide whether something is to be written.
         desired.merge(generation, Some(&current), "")?;
@@ -347,6 +351,14 @@ impl World {
             uid,
             ..ObjectReference::default()
         }
+    }
+}
+
+/// Fields in a message, of which there may be more than a condition holds.
+fn listed(fields: &[String]) -> String {
+    match fields.split_at_checked(MOST_FIELDS) {
+        Some((first, rest)) if !rest.is_empty() => format!("{} and {} more", first.join(", "), rest.len()),
+        _ => fields.join(", "),
     }
 }
 

@@ -81,6 +81,24 @@ async fn a_kind_that_comes_changes_its_version_and_goes() {
     assert_eq!(following.next().await, "HTTPRoute v1: a,b");
 }
 
+/// An API server prunes by the definition it knows, and watches go on from where they stopped.
+#[tokio::test(start_paused = true)]
+async fn objects_are_read_anew_when_their_definition_changes_and_when_every_server_knows_it() {
+    let api = FakeApi::new();
+    let mut following = Following::start(&api, ROUTES);
+    assert_eq!(following.next().await, "no HTTPRoute");
+    route(&api, "v1", "a");
+    define(&api, &[("v1", true)], true);
+    assert_eq!(following.next().await, "HTTPRoute v1: a");
+    let changed = tokio::time::Instant::now();
+    define(&api, &[("v1", true), ("v1beta1", false)], true);
+    assert_eq!(following.next().await, "HTTPRoute v1: a");
+    assert!(changed.elapsed() < SETTLED);
+    assert_eq!(following.next().await, "HTTPRoute v1: a");
+    assert!(changed.elapsed() >= SETTLED);
+    assert!(tokio::time::timeout(SETTLED * 4, following.facts.recv()).await.is_err(), "once is enough");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_version_that_can_not_be_read_counts_as_absent() {
     let api = FakeApi::new();

@@ -126,6 +126,30 @@ fn an_unreadable_object_is_told_of_and_what_was_known_of_it_stays() {
 }
 
 #[test]
+fn a_field_of_a_later_release_is_named_in_the_status() {
+    let mut world = synced();
+    world.take(Fact::Applied(SERVICE, service()));
+    let novel = |fields: usize| {
+        let mut value = json!({ "metadata": { "name": "r", "namespace": "shop", "uid": "u1", "generation": 1 },
+            "spec": { "parentRefs": [{ "group": "", "kind": "Service", "name": "cart", "port": 80 }],
+                "rules": [{ "backendRefs": [{ "name": "cart", "port": 80 }] }] } });
+        (0..fields).for_each(|n| value["spec"][format!("novelty{n}")] = json!(1));
+        seen(ROUTE, value)
+    };
+    let mut message = |fields: usize| {
+        world.take(Fact::Applied(ROUTE, novel(fields)));
+        let status = written(&world.commit().statuses[0], json!({}));
+        let accepted = &status["parents"][0]["conditions"][0];
+        assert_eq!((&accepted["type"], &accepted["status"]), (&json!("Accepted"), &json!("True")));
+        accepted["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(message(1), "The route is in force; not known to this version and not done: spec.novelty0");
+    assert_eq!(message(0), "The route is in force");
+    let many = message(1000);
+    assert!(many.ends_with("spec.novelty19 and 980 more"), "{many}");
+}
+
+#[test]
 fn a_label_that_says_nothing_is_told_at_its_object() {
     let mut world = synced();
     let subject = Subject::Object(Kind::Namespace);
