@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +17,8 @@ use weft_testkit::process::Process;
 /// How long the API server may take to come up.
 const START: Duration = Duration::from_secs(60);
 const URL: &str = "https://127.0.0.1:6443";
+/// How many this process has started: its tests run beside each other.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 /// Who may everything.
 const ADMIN: &str = "admin";
 
@@ -41,7 +44,8 @@ impl ApiServer {
         let build = cache.or_else(home).context("neither WEFT_CACHE nor HOME is set")?.join("cluster");
         let built = build.join("bin/kube-apiserver");
         ensure!(built.is_file(), "{} isn't there: run make cluster-build", built.display());
-        let place = Netns::create(&format!("apiserver-{}", std::process::id()))?;
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let place = Netns::create(&format!("apiserver-{}-{number}", std::process::id()))?;
         // In memory: etcd waits for the disk at every write.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let at = folder.path();
