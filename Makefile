@@ -49,8 +49,9 @@ unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
 	cargo test --workspace --quiet
 
-test-full: test ## and what takes longer: a GiB each way, the demo, the benchmark
+test-full: test ## and what takes longer: a GiB each way, all releases of the Gateway API, the demo, the benchmarks
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
+	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH cargo test --workspace --quiet --test bundles -- --ignored --test-threads=1
 	$(MAKE) demo
 	$(MAKE) bench
 	$(MAKE) bench-scale
