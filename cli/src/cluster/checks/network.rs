@@ -94,10 +94,8 @@ pub fn policies(policies: &[NetworkPolicy], namespaces: &[Namespace], pods: &[Po
 }
 
 fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
-    let selector = policy.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref());
-    let none = labels::Labels::new();
     namespace_of(&policy.metadata) == namespace_of(&pod.metadata)
-        && selector.is_none_or(|s| labels::matches(s, pod.metadata.labels.as_ref().unwrap_or(&none)))
+        && labels::under_network_policy(policy, pod.metadata.labels.as_ref())
 }
 
 #[derive(Clone, Copy)]

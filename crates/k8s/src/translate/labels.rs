@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{Problem, suggestion};
@@ -28,6 +29,14 @@ pub fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
                 _ => false,
             }
         })
+}
+
+/// Whether a NetworkPolicy selects a pod of its namespace with these labels, for either direction. An empty selector selects
+/// all of them, and so does one that isn't there.
+pub fn under_network_policy(policy: &NetworkPolicy, labels: Option<&Labels>) -> bool {
+    let none = Labels::new();
+    let selector = policy.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref());
+    selector.is_none_or(|selector| matches(selector, labels.unwrap_or(&none)))
 }
 
 /// What is wrong with a selector.
