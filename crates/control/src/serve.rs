@@ -10,10 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
-use weft_tls::{ControlServer, TlsStream};
+use weft_tls::{ControlServer, HandshakeLimits, TlsStream};
 
-/// Handshakes that go on at the same time.
-const HANDSHAKES: usize = 64;
+/// Handshakes that go on at the same time. Each takes some tens of KiB at most. Peers of one address are as a rule one node's;
+/// where many come from one, what is too much for it comes again.
+const HANDSHAKES: HandshakeLimits = HandshakeLimits { total: 512, per_address: 64 };
 
 /// A TLS stream that tells tonic who is at its other end.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ pub use error::{HandshakeError, NoCertificate, PeerRefused};
 pub use manager::{CertManager, FetchError, FetchFuture, IdentityLease, ManagerSettings, SvidRequest, SvidSource};
 pub use mesh::{ClientTls, ServerTls};
 pub use peer::{ExpectedPeer, PeerInfo, PeerRole};
-pub use serve::incoming;
+pub use serve::{HandshakeLimits, incoming};
 pub use store::{CertStore, IdentityStatus, TlsSettings};
 pub use svid::{InvalidSvid, KeyRequest, Svid, SvidParts};
 pub use trust::{Generation, InvalidBundle, TrustBundle, TrustSnapshot, TrustStore};

@@ -5,3 +5,4 @@ mod handshakes;
 mod pki;
 mod renewal;
 mod resumption;
+mod serve;

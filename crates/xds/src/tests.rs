@@ -1,5 +1,7 @@
 //! Client and server against each other, over an in-memory connection.
 
+mod deadlines;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -143,13 +145,16 @@ impl World {
     }
 
     fn start(&mut self) {
+        let service = Server::service(self.publisher.clone(), Arc::clone(&self.door));
+        self.start_with(tonic::transport::Server::builder().add_service(service));
+    }
+
+    fn start_with(&mut self, router: tonic::transport::server::Router) {
         let (connections, accepted) = mpsc::channel::<tokio::io::DuplexStream>(4);
         *self.wire.servers.lock().unwrap() = Some(connections);
-        let service = Server::service(self.publisher.clone(), Arc::clone(&self.door));
         let incoming = futures::stream::unfold(accepted, |mut accepted| async move {
             accepted.recv().await.map(|io| (Ok::<_, std::io::Error>(io), accepted))
         });
-        let router = tonic::transport::Server::builder().add_service(service);
         self.server = Some(tokio::spawn(async move {
             let _ = router.serve_with_incoming(incoming).await;
         }));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use weft_api::envoy::config::core::v3::Node;
 use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use weft_api::google::rpc::Status;
@@ -111,6 +112,37 @@ impl Held {
 
     pub(super) fn all_answered(&self) -> bool {
         self.types.values().all(|of_type| of_type.answered)
+    }
+}
+
+/// What the server owes to one stream. What it answered to an earlier one says nothing of this one.
+#[derive(Debug)]
+pub(super) struct Owed {
+    /// Types of which there has been no answer, or not all of it.
+    types: BTreeSet<TypeUrl>,
+    /// When the last response was dealt with; or the stream began.
+    since: Instant,
+}
+
+impl Owed {
+    /// The answers to the first requests of a stream.
+    pub(super) fn to(requests: &[DeltaDiscoveryRequest]) -> Self {
+        let asking = requests.iter().filter(|request| !request.resource_names_subscribe.is_empty());
+        Self { types: asking.map(|request| TypeUrl::new(&request.type_url)).collect(), since: Instant::now() }
+    }
+
+    /// Books that a response was dealt with, after which more of its type follows or not.
+    pub(super) fn heard(&mut self, type_url: TypeUrl, more: bool) {
+        match more {
+            true => self.types.insert(type_url),
+            false => self.types.remove(&type_url),
+        };
+        self.since = Instant::now();
+    }
+
+    /// One of the types that are owed, and since when nothing has come at all; `None` if everything was answered.
+    pub(super) fn waiting(&self) -> Option<(&TypeUrl, Instant)> {
+        self.types.first().map(|type_url| (type_url, self.since))
     }
 }
 

@@ -5,7 +5,7 @@ mod held;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -13,13 +13,17 @@ use weft_api::envoy::config::core::v3::Node;
 use weft_api::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
-use self::held::Held;
+use self::held::{Held, Owed};
 use crate::{MORE, ResourceName, TypeUrl, Update};
 
 /// Largest response taken, bytes; the servers of today make them far smaller.
 const MAX_RESPONSE: usize = 64 << 20;
 /// Between two attempts to connect: from the first to the last, doubling, each shortened by up to half at random.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// The longest that nothing may come while the server still owes an answer to this stream, and that it may take to take a
+/// request in. Each type waits for its answer: one that is lost would leave us with what we have for ever, connected. A
+/// server answers in milliseconds; this is long enough for one that all nodes come to at once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where updates go.
 pub trait Sink {
@@ -152,11 +156,13 @@ impl<T: Transport, S: Sink> Client<T, S> {
         let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
         self.transport.authorize(request.metadata_mut())?;
         let opening = client.delta_aggregated_resources(request);
+        let mut owed = Owed::to(&queue);
         let first = queue.pop();
         if let Some(first) = first {
             send(&requests, first).await?;
         }
-        let mut responses = opening.await?.into_inner();
+        let opened = timeout(PATIENCE, opening).await;
+        let mut responses = opened.map_err(|_elapsed| late("the server has not opened the stream"))??.into_inner();
         while let Some(request) = queue.pop() {
             send(&requests, request).await?;
         }
@@ -167,9 +173,14 @@ impl<T: Transport, S: Sink> Client<T, S> {
         loop {
             tokio::select! {
                 response = responses.message() => match response? {
-                    Some(response) => send(&requests, self.on_response(response).await).await?,
+                    Some(response) => {
+                        let (type_url, more) = (TypeUrl::new(&response.type_url), has_more(&response));
+                        send(&requests, self.on_response(response).await).await?;
+                        owed.heard(type_url, more);
+                    }
                     None => return Ok(()),
                 },
+                status = overdue(&owed) => return Err(status),
                 Some(demand) = self.demands.recv() => send(&requests, self.held.demand(&demand)).await?,
             }
         }
@@ -178,11 +189,11 @@ impl<T: Transport, S: Sink> Client<T, S> {
     /// Applies a response and makes its ACK or NACK.
     async fn on_response(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
         let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
-        let version = response.system_version_info.clone();
+        let (version, more) = (response.system_version_info.clone(), has_more(&response));
         let (updates, versions, mut rejections) = held::updates(response);
         rejections.extend(self.sink.apply(updates).await);
         self.held.applied(versions, &rejections);
-        if !version.ends_with(MORE) {
+        if !more {
             self.held.answered(&TypeUrl::new(&type_url));
         }
         let synced = self.held.all_answered();
@@ -206,6 +217,24 @@ impl<T: Transport, S: Sink> Client<T, S> {
     }
 }
 
+/// Whether more of the same type follows.
+fn has_more(response: &DeltaDiscoveryResponse) -> bool {
+    response.system_version_info.ends_with(MORE)
+}
+
 async fn send(requests: &mpsc::Sender<DeltaDiscoveryRequest>, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-    requests.send(request).await.map_err(|_| Status::unavailable("the stream is closed"))
+    let sent = timeout(PATIENCE, requests.send(request)).await;
+    let sent = sent.map_err(|_elapsed| late("the server has taken no request"))?;
+    sent.map_err(|_| Status::unavailable("the stream is closed"))
+}
+
+/// Ends when nothing has come for too long though something is owed; never if nothing is.
+async fn overdue(owed: &Owed) -> Status {
+    let Some((type_url, since)) = owed.waiting() else { return std::future::pending().await };
+    sleep_until(since + PATIENCE).await;
+    late(&format!("the server owes all or the rest of {type_url} and has sent nothing"))
+}
+
+fn late(what: &str) -> Status {
+    Status::deadline_exceeded(format!("{what} for {} s", PATIENCE.as_secs()))
 }

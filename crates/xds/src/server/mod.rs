@@ -5,9 +5,11 @@ mod stream;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream as FuturesStream;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,6 +24,10 @@ use crate::TypeUrl;
 
 /// Largest request taken, bytes: the versions of everything a client holds come in one.
 const MAX_REQUEST: usize = 64 << 20;
+/// The longest that a client may take to answer a response, and to take one in. After a response of a type comes no other
+/// before its answer: one that is lost would leave the client with what it has for ever. A client applies a response in
+/// milliseconds; this is long enough for one on a node that is overloaded.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who may connect, what each may see, and what becomes known of them.
 pub trait Access: Send + Sync + 'static {
@@ -93,12 +99,27 @@ pub struct Refusal {
 pub struct Server<A> {
     publisher: Publisher,
     access: Arc<A>,
+    max_age: Option<Duration>,
 }
 
 impl<A: Access> Server<A> {
-    /// The service, to be added to a tonic router.
+    /// The service, to be added to a tonic router. Its streams last as long as their clients.
     pub fn service(publisher: Publisher, access: Arc<A>) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(Self { publisher, access }).max_decoding_message_size(MAX_REQUEST)
+        Self { publisher, access, max_age: None }.into_service()
+    }
+
+    /// As [`Server::service`], but each stream ends after `max_age`, give or take a quarter at random, so that its client
+    /// is admitted anew. Clients that came at the same time don't all return at the same time.
+    pub fn service_with_age(
+        publisher: Publisher,
+        access: Arc<A>,
+        max_age: Duration,
+    ) -> AggregatedDiscoveryServiceServer<Self> {
+        Self { publisher, access, max_age: Some(max_age) }.into_service()
+    }
+
+    fn into_service(self) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST)
     }
 }
 
@@ -121,6 +142,7 @@ impl<A: Access> AggregatedDiscoveryService for Server<A> {
             sender,
             stream: Stream::default(),
             synced: None,
+            ends: self.max_age.map(|age| Instant::now() + age.mul_f64(0.75 + fastrand::f64() / 2.0)),
         };
         tokio::spawn(conversation.run(requests));
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
@@ -135,14 +157,16 @@ struct Conversation<A: Access> {
     sender: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     stream: Stream,
     synced: Option<Sequence>,
+    /// When the client has to prove itself again.
+    ends: Option<Instant>,
 }
 
 impl<A: Access> Conversation<A> {
     async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
         self.access.on_event(&self.client, Event::Connected);
         if let Err(status) = self.talk(&mut requests).await {
-            // Nobody listens any more if this fails.
-            let _ = self.sender.send(Err(status)).await;
+            // Nobody listens any more if this fails, or takes too long.
+            let _ = timeout(PATIENCE, self.sender.send(Err(status))).await;
         }
         self.access.on_event(&self.client, Event::Disconnected);
     }
@@ -150,6 +174,7 @@ impl<A: Access> Conversation<A> {
     async fn talk(&mut self, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), Status> {
         let mut published = self.publisher.subscribe();
         loop {
+            let oldest = self.stream.oldest_unanswered().map(|(type_url, since)| (type_url.clone(), since));
             tokio::select! {
                 request = requests.message() => match request? {
                     Some(request) => self.hear(&request)?,
@@ -157,10 +182,15 @@ impl<A: Access> Conversation<A> {
                 },
                 changed = published.changed() => if changed.is_err() { return Ok(()) },
                 () = self.sender.closed() => return Ok(()),
+                status = overdue(oldest) => return Err(status),
+                status = too_old(self.ends) => return Err(status),
             }
             while let Some(response) = self.next_response()? {
-                if self.sender.send(Ok(response)).await.is_err() {
-                    return Ok(());
+                let type_url = response.type_url.clone();
+                match timeout(PATIENCE, self.sender.send(Ok(response))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_closed)) => return Ok(()),
+                    Err(_elapsed) => return Err(not_taken(&type_url)),
                 }
             }
             self.note_synced();
@@ -207,4 +237,24 @@ impl<A: Access> Conversation<A> {
             }
         }
     }
+}
+
+/// Ends when the response that has waited longest for its answer has waited too long; never if there is none.
+async fn overdue(oldest: Option<(TypeUrl, Instant)>) -> Status {
+    let Some((type_url, since)) = oldest else { return std::future::pending().await };
+    sleep_until(since + PATIENCE).await;
+    let waited = since.elapsed().as_secs();
+    Status::aborted(format!("a response of {type_url} has no answer after {waited} s: say what you have"))
+}
+
+/// Ends when the client has to prove itself again.
+async fn too_old(ends: Option<Instant>) -> Status {
+    let Some(ends) = ends else { return std::future::pending().await };
+    sleep_until(ends).await;
+    Status::unavailable("this stream has lasted as long as one may: prove yourself again")
+}
+
+fn not_taken(type_url: &str) -> Status {
+    let waited = PATIENCE.as_secs();
+    Status::aborted(format!("a response of {type_url} was not taken in {waited} s: say what you have"))
 }

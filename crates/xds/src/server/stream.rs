@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use prost_types::Any;
+use tokio::time::Instant;
 use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 
 use super::Refusal;
@@ -121,6 +122,7 @@ impl Held {
 #[derive(Debug)]
 struct Outstanding {
     nonce: String,
+    since: Instant,
     names: Vec<Arc<str>>,
 }
 
@@ -186,6 +188,12 @@ impl Stream {
         self.types.values().all(idle).then_some(self.seen)
     }
 
+    /// The type of the response that has waited longest for its answer, and since when.
+    pub(super) fn oldest_unanswered(&self) -> Option<(&TypeUrl, Instant)> {
+        let waits = self.types.iter().filter_map(|(url, known)| Some((url, known.outstanding.as_ref()?.since)));
+        waits.min_by_key(|(_, since)| *since)
+    }
+
     /// The next response that may be sent, if any; only after [`Stream::catch_up`] with the same state. `may_see` is `None`
     /// for a client that may see everything.
     pub(super) fn next_response(
@@ -209,7 +217,7 @@ impl Stream {
             known.owes_answer = !known.dirty.is_empty();
             self.nonces += 1;
             let nonce = self.nonces.to_string();
-            known.outstanding = Some(Outstanding { nonce: nonce.clone(), names });
+            known.outstanding = Some(Outstanding { nonce: nonce.clone(), since: Instant::now(), names });
             let more = if known.dirty.is_empty() { "" } else { MORE };
             return Some(DeltaDiscoveryResponse {
                 system_version_info: format!("{}{more}", state.sequence().0),
