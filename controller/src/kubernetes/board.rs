@@ -1,11 +1,12 @@
 //! The ConfigMap in which replicas tell each other what their nodes refuse: each under its own name. One object, written
 //! only when a refusal comes or goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::ConfigMap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -56,18 +57,24 @@ impl Own {
 
 /// Tells what all replicas refuse, as [`Fact::Refused`], for ever.
 pub async fn follow(client: Client, namespace: String, facts: mpsc::Sender<Fact>) {
-    let api = Api::<ConfigMap>::namespaced(client, &namespace);
-    let mut watched = watch(api, Config::default().fields(&format!("metadata.name={NAME}"))).boxed();
-    while let Some(change) = watched.next().await {
-        let reports = match change {
-            Watched::Restarted(all) => all.first().map(read).unwrap_or_default(),
-            Watched::Applied(one) => read(&one),
-            Watched::Deleted(_) => BTreeMap::new(),
-        };
+    let mut watched = maps(Api::namespaced(client, &namespace));
+    while let Some(map) = watched.next().await {
+        let reports = map.as_ref().map(read).unwrap_or_default();
         if facts.send(Fact::Refused(reports)).await.is_err() {
             return;
         }
     }
+}
+
+/// The ConfigMap, and each time that it has changed; `None` while there is none.
+fn maps(api: Api<ConfigMap>) -> BoxStream<'static, Option<ConfigMap>> {
+    let watched = watch(api, Config::default().fields(&format!("metadata.name={NAME}")));
+    let map = watched.map(|change| match change {
+        Watched::Restarted(all) => all.into_iter().next(),
+        Watched::Applied(one) => Some(one),
+        Watched::Deleted(_) => None,
+    });
+    map.boxed()
 }
 
 /// The reports of all replicas; one that can't be read, of another version say, is left out.
@@ -76,7 +83,8 @@ pub fn read(map: &ConfigMap) -> BTreeMap<String, Report> {
     data.filter_map(|(replica, text)| Some((replica.clone(), serde_json::from_str(text).ok()?))).collect()
 }
 
-/// Keeps the entry of this replica as it is here, for ever, and removes those of replicas that are `gone`.
+/// Keeps the entry of this replica as it is here, whoever changes or removes it, for ever, and removes those of replicas that
+/// are `gone`.
 pub async fn tell(
     client: Client,
     namespace: String,
@@ -85,8 +93,7 @@ pub async fn tell(
     gone: mpsc::UnboundedReceiver<String>,
 ) {
     let api = Api::<ConfigMap>::namespaced(client, &namespace);
-    // What an earlier process of this name left is removed, if it left something.
-    Teller { api, instance, own, gone, told: None }.run().await;
+    Teller { api, instance, own, gone, to_remove: BTreeSet::new(), there: None }.run().await;
 }
 
 struct Teller {
@@ -94,38 +101,56 @@ struct Teller {
     instance: String,
     own: Own,
     gone: mpsc::UnboundedReceiver<String>,
-    told: Option<Report>,
+    /// Replicas that are gone and whose entries are still to be removed.
+    to_remove: BTreeSet<String>,
+    /// The entry of this replica, if it has one, as it was written or seen last; `None` before either. What an earlier
+    /// process of this name left isn't known then, so that the first write removes it.
+    there: Option<Option<String>>,
 }
 
 impl Teller {
     async fn run(mut self) {
         let mut changed = self.own.changed.subscribe();
         let mut look = tokio::time::interval(LOOK);
+        let mut watched = maps(self.api.clone());
         loop {
-            let mut gone = Vec::new();
             tokio::select! {
                 _ = look.tick() => {}
+                Some(map) = watched.next() => {
+                    let data = map.and_then(|map| map.data).unwrap_or_default();
+                    self.there = Some(data.get(&self.instance).cloned());
+                    // Left to the next look: our own writes come by here too, after newer ones perhaps, and somebody who
+                    // removes it again and again must not be answered each time.
+                    continue;
+                }
                 seen = changed.changed() => match seen {
                     Ok(()) => tokio::time::sleep(GATHER).await,
                     Err(_) => return,
                 },
-                Some(name) = self.gone.recv() => gone.push(name),
+                Some(name) = self.gone.recv() => {
+                    self.to_remove.insert(name);
+                }
             }
             let report = self.own.look();
-            if gone.is_empty() && self.told.as_ref() == Some(&report) {
+            let entry = (!report.is_empty()).then(|| json!(report).to_string());
+            if self.to_remove.is_empty() && self.there.as_ref() == Some(&entry) {
                 continue;
             }
-            match timeout(PATIENCE, self.write(&report, &gone)).await {
-                Ok(Ok(())) => self.told = Some(report),
+            match timeout(PATIENCE, self.write(entry.as_deref())).await {
+                Ok(Ok(())) => {
+                    self.there = Some(entry);
+                    self.to_remove.clear();
+                }
+                // What is still to be done is done at the next look.
                 Ok(Err(error)) => failed(&error),
                 Err(elapsed) => failed(&elapsed),
             }
         }
     }
 
-    async fn write(&self, report: &Report, gone: &[String]) -> Result<(), Error> {
-        let own = if report.is_empty() { Value::Null } else { json!(json!(report).to_string()) };
-        let mut data: serde_json::Map<_, _> = gone.iter().map(|name| (name.clone(), Value::Null)).collect();
+    async fn write(&self, entry: Option<&str>) -> Result<(), Error> {
+        let own = json!(entry);
+        let mut data: serde_json::Map<_, _> = self.to_remove.iter().map(|name| (name.clone(), Value::Null)).collect();
         data.insert(self.instance.clone(), own.clone());
         // A merge patch changes the keys it names: replicas don't get into each other's way.
         let patch = Patch::Merge(json!({ "data": data }));
@@ -150,7 +175,7 @@ fn failed(error: &dyn std::fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_kube_fake::FakeApi;
+    use weft_kube_fake::{FakeApi, Reply};
     use weft_xds::TypeUrl;
     use weft_xds::server::Refusal;
 
@@ -227,5 +252,54 @@ mod tests {
         assert!(keys(&api).is_empty());
         let writes = api.requests().iter().filter(|r| r.method == "PATCH").count();
         assert_eq!(writes, 1, "nothing new, nothing to write");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_removes_or_changes_an_entry_it_comes_back() {
+        let api = FakeApi::new();
+        let (own, (_keep, gone)) = (Own::default(), mpsc::unbounded_channel());
+        tokio::spawn(tell(api.client(), "mesh".into(), "a".into(), own.clone(), gone));
+        refuse(&own, "n1");
+        settle().await;
+        let entry = || api.get(&format!("{MAPS}/{NAME}")).map(|map| map["data"]["a"].clone());
+        let told = entry();
+        assert!(told.as_ref().is_some_and(Value::is_string), "{told:?}");
+        let writes = || api.requests().iter().filter(|r| ["PATCH", "POST"].contains(&r.method.as_str())).count();
+        let before = writes();
+        settle().await;
+        assert_eq!(writes(), before, "it is there: nothing to write");
+
+        api.remove(&format!("{MAPS}/{NAME}"));
+        settle().await;
+        assert_eq!(entry(), told, "the map was removed");
+        for data in [json!({}), json!({ "a": "[]" }), json!({ "a": "odd", "b": "[]" })] {
+            api.put(MAPS, json!({ "metadata": { "name": NAME }, "data": data }));
+            settle().await;
+            assert_eq!(entry(), told, "{data}");
+        }
+        api.put(MAPS, json!({ "metadata": { "name": NAME } }));
+        settle().await;
+        assert_eq!(entry(), told);
+        mend(&own);
+        settle().await;
+        assert!(keys(&api).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_gone_is_remembered_until_it_is_removed() {
+        let api = FakeApi::new();
+        api.put(MAPS, json!({ "metadata": { "name": NAME }, "data": { "old": "[]", "older": "[]" } }));
+        let (say_gone, gone) = mpsc::unbounded_channel();
+        tokio::spawn(tell(api.client(), "mesh".into(), "a".into(), Own::default(), gone));
+        settle().await;
+        api.answer(|request| (request.method == "PATCH").then(|| Reply::error(500, "InternalError")));
+        for name in ["old", "older"] {
+            say_gone.send(name.to_owned()).unwrap();
+            settle().await;
+        }
+        assert_eq!(keys(&api), ["old", "older"]);
+        api.answer(|_| None);
+        settle().await;
+        assert!(keys(&api).is_empty());
     }
 }

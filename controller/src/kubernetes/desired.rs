@@ -1,7 +1,7 @@
 //! What the status of an object is to be.
 
 use serde_json::{Value, json};
-use weft_k8s::object::{CONTROLLER_NAME, Condition, ConditionType, ObjectStatus};
+use weft_k8s::object::{CONTROLLER_NAME, Condition, ConditionType, Object, ObjectStatus};
 
 /// The controller name of the `XMesh` that is ours.
 pub const MESH_CONTROLLER_NAME: &str = "weftmesh.io/mesh-controller";
@@ -127,6 +127,22 @@ fn merge_condition(
         fields.insert("supportedFeatures".into(), Value::Array(names));
     }
     Some(status)
+}
+
+/// The list of a status that others write to as well, as it is in the cluster.
+pub fn entries(object: &Object) -> Option<Value> {
+    let routes = |status: Option<&weft_k8s::object::route::RouteStatus>| json!({ "parents": status.map(|s| s.parents.as_slice()).unwrap_or_default() });
+    let policies = |status: Option<&weft_k8s::object::policy::PolicyStatus>| json!({ "ancestors": status.map(|s| s.ancestors.as_slice()).unwrap_or_default() });
+    Some(match object {
+        Object::HttpRoute(it) => routes(it.status.as_ref()),
+        Object::GrpcRoute(it) => routes(it.status.as_ref()),
+        Object::TlsRoute(it) => routes(it.status.as_ref()),
+        Object::TcpRoute(it) => routes(it.status.as_ref()),
+        Object::UdpRoute(it) => routes(it.status.as_ref()),
+        Object::MeshPolicy(it) => policies(it.status.as_ref()),
+        Object::AuthorizationPolicy(it) => policies(it.status.as_ref()),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - [`subject`]: what is watched. `intake`: watches, and CustomResourceDefinitions that come and go. `seen`: one object
-//!   as it is kept.
+//!   as it is kept. [`foreign`]: policies that the network enforces.
 //! - `world`: facts in, effects out, without I/O. `task`: batches of facts. `statuses`: read, merge, write.
 //! - `access`: who may follow the configuration. `serve`: the process.
 //! - [`refusals`]: what nodes refuse. [`board`]: how replicas tell each other.
@@ -16,6 +16,7 @@
 mod access;
 pub mod board;
 mod desired;
+pub mod foreign;
 mod intake;
 mod ranges;
 pub mod refusals;

@@ -86,7 +86,7 @@ impl Refusals {
     pub fn refuse(&mut self, client: u64, node: &NodeName, type_url: &TypeUrl, all: &[Refusal]) {
         let new = || OfClient { node: node.clone(), refused: BTreeMap::new(), left: None };
         if !all.is_empty() {
-            let refused = all.iter().map(|it| ((type_url.clone(), it.name.to_string()), cut(&it.reason).to_owned()));
+            let refused = all.iter().map(|it| ((type_url.clone(), it.name.to_string()), first_bytes(&it.reason)));
             self.clients.entry(client).or_insert_with(new).refused.extend(refused);
         }
     }
@@ -192,10 +192,9 @@ pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
     Some(ObjectRef::new(kind, namespace, name))
 }
 
-/// The first bytes of a reason, whole characters only.
-fn cut(reason: &str) -> &str {
-    let end = (0..=MOST_BYTES.min(reason.len())).rev().find(|i| reason.is_char_boundary(*i)).unwrap_or(0);
-    reason.get(..end).unwrap_or_default()
+/// What of a reason is told, whole characters only.
+fn first_bytes(reason: &str) -> String {
+    reason.get(..reason.floor_char_boundary(MOST_BYTES)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use weft_k8s::object::{GATEWAY_GROUP, Kind, ObjectRef, WEFT_GROUP};
 use weft_k8s::parse::{Checked, decode_checked};
+use weft_k8s::translate::enrolment::ANNOTATIONS;
 use weft_kube::kube::core::DynamicObject;
 
 use super::subject::Subject;
@@ -52,8 +53,9 @@ impl Seen {
         metadata.self_link = None;
         if is_configuration(kind) {
             metadata.annotations.iter_mut().for_each(|a| drop(a.remove(LAST_APPLIED)));
-        } else {
-            metadata.annotations = None;
+        } else if let Some(annotations) = &mut metadata.annotations {
+            annotations.retain(|key, _| kind == Kind::Pod && ANNOTATIONS.contains(&key.as_str()));
+            metadata.annotations = metadata.annotations.filter(|left| !left.is_empty());
         }
         let mut value = match data {
             Value::Object(fields) => Value::Object(fields),
@@ -140,6 +142,7 @@ mod tests {
     use super::*;
     use serde_json::json;
     use weft_k8s::object::Object;
+    use weft_k8s::translate::enrolment::{Exempt, ISTIO_AMBIENT, exempt};
 
     fn seen(kind: Kind, value: Value) -> Seen {
         Seen::of(Subject::Object(kind), serde_json::from_value(value).unwrap())
@@ -177,6 +180,17 @@ mod tests {
         assert!(spec.volumes.is_none() && container.env.is_none() && container.image.is_none());
         assert!(container.ports.is_some() && container.readiness_probe.is_some() && container.lifecycle.is_some());
         assert_eq!(pod.metadata.uid.as_deref(), Some("u"));
+    }
+
+    /// The agent leaves such a pod alone; callers that took it for enrolled would dial a tunnel that nobody accepts.
+    #[test]
+    fn a_pod_whose_traffic_istio_has_is_known_by_its_annotation() {
+        let pod = json!({ "metadata": { "name": "a", "namespace": "shop",
+            "annotations": { ISTIO_AMBIENT.0: ISTIO_AMBIENT.1, "note": "1" } } });
+        let seen = seen(Kind::Pod, pod);
+        let Object::Pod(pod) = object(&seen) else { panic!() };
+        assert_eq!(exempt(pod, &"weft-system".into()), Some(Exempt::Istio));
+        assert_eq!(pod.metadata.annotations.as_ref().unwrap().len(), 1);
     }
 
     #[test]

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use weft_control::{IdentityClient, control_incoming, token_file};
+use weft_control::{IdentityClient, bind, control_incoming, token_file};
 use weft_kube::kube::Client;
 use weft_kube::{Events, Leadership, LeaseSettings, Reviewer, health};
 use weft_tls::{
@@ -32,8 +31,10 @@ const NACKS: usize = 64;
 /// How often what a start waits for is looked at, and told.
 const LOOK: Duration = Duration::from_secs(2);
 const TELL: Duration = Duration::from_secs(30);
-/// A proxy proves itself anew this often, so that one whose pod is gone doesn't follow for ever.
-const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+/// A proxy proves itself anew this often, so that one whose pod is gone doesn't follow for ever. Its stream ends by itself
+/// then, and its next one may go over the same connection. A connection takes no more streams at this age, so that proxies
+/// spread over the replicas anew. It has no grace: after one, tonic would cut the streams that are there.
+const AGE: Duration = Duration::from_secs(3600);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Buckets of histograms, in seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -142,7 +143,7 @@ async fn serve_health(
         }
         lines
     };
-    health::serve(settings.health, missing, metrics).await
+    health::serve_on(bind(settings.health).await?, missing, metrics).await
 }
 
 /// Waits until every kind was heard of.
@@ -212,16 +213,15 @@ async fn serve_xds(
     publisher: Publisher,
     (access, listening): (Arc<NodeAccess>, watch::Sender<bool>),
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("--listen {}", settings.listen))?;
+    let listener = bind(settings.listen).await.with_context(|| format!("--listen {}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, identity = %settings.identity, "serving node proxies");
     let incoming = control_incoming(listener, identity.server.clone());
     listening.send_replace(true);
     tonic::transport::Server::builder()
-        .max_connection_age(CONNECTION_AGE)
-        .max_connection_age_grace(KEEPALIVE)
+        .max_connection_age(AGE)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(Server::service(publisher, access))
+        .add_service(Server::service_with_age(publisher, access, AGE))
         .serve_with_incoming(incoming)
         .await
         .context("the service for node proxies")

@@ -161,7 +161,11 @@ impl Args {
             health: parse(&given.health, "--health", wrong).unwrap_or(UNUSED),
             ca_account: pair(&or(&given.ca_account, in_mesh("weft-ca")), "--ca-account", wrong),
             proxy_account: pair(&or(&given.proxy_account, in_mesh("weft-node-proxy")), "--proxy-account", wrong),
-            index: IndexConfig { mesh, root_namespace: label(&root, "--root-namespace", wrong).into() },
+            index: IndexConfig {
+                mesh,
+                mesh_namespace: namespace.as_str().into(),
+                root_namespace: label(&root, "--root-namespace", wrong).into(),
+            },
             ranges: GivenRanges {
                 pods: ranges(&given.pod_ranges, "--pod-range", wrong),
                 services: ranges(&given.service_ranges, "--service-range", wrong),
@@ -246,6 +250,8 @@ mod tests {
         assert_eq!(settings.proxy_account, ("mesh".into(), "weft-node-proxy".into()));
         assert_eq!(settings.identity.to_string(), "spiffe://cluster.local/ns/mesh/sa/weft-controller");
         assert_eq!(settings.index.root_namespace, "mesh".into());
+        let elsewhere = check(&["--namespace=mesh", "--root-namespace=policies"]).unwrap().index;
+        assert_eq!((elsewhere.mesh_namespace, elsewhere.root_namespace), ("mesh".into(), "policies".into()));
         assert_eq!(check(&[]).unwrap().instance, "host");
         let ranges = check(&["--pod-range=10.0.0.0/8,fd00::/48", "--pod-range=11.0.0.0/8"]).unwrap().ranges;
         assert_eq!((ranges.pods.len(), ranges.services.len()), (3, 0));

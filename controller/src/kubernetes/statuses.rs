@@ -1,14 +1,15 @@
 //! Writes statuses, while we lead: read, put ours among those of others, write with the version that was read.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 use weft_kube::kube::api::{Patch, PatchParams};
 use weft_kube::kube::core::{ApiResource, DynamicObject};
 use weft_kube::kube::{Api, Client, Error};
@@ -60,6 +61,8 @@ enum Outcome {
     /// The API server won't take it, now or ever.
     Refused,
     Failed,
+    /// A fault of ours. It would come again with the same status.
+    Panicked,
 }
 
 impl Outcome {
@@ -70,6 +73,7 @@ impl Outcome {
             Self::Moot => "moot",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::Panicked => "panicked",
         }
     }
 }
@@ -107,67 +111,114 @@ pub async fn run(
     let mut writes: JoinSet<(Wanted, u32, Outcome)> = JoinSet::new();
     loop {
         while writes.len() < AT_ONCE
-            && let Some((wanted, attempt)) = work.next()
+            && let Some((wanted, attempt)) = work.next(Instant::now())
         {
             let (client, events, leader) = (client.clone(), events.clone(), leader.clone());
-            writes.spawn(async move {
-                if attempt > 0 {
-                    tokio::time::sleep(pause(attempt)).await;
-                }
+            let target = wanted.target.clone();
+            let task = writes.spawn(async move {
                 let outcome = write(&client, &events, &leader, &wanted).await;
                 (wanted, attempt, outcome)
             });
+            work.began(task.id(), target);
         }
+        // Where there is no room for a write, one that ends makes some.
+        let due = work.due().filter(|_| writes.len() < AT_ONCE);
         tokio::select! {
             wanted = queue.recv() => match wanted {
-                Some(wanted) => work.add(wanted, 0),
+                Some(wanted) => work.add(wanted),
                 None => return,
             },
-            Some(done) = writes.join_next() => {
-                let Ok((wanted, attempt, outcome)) = done else { continue };
+            Some(ended) = writes.join_next_with_id() => {
+                let outcome = match ended {
+                    Ok((id, (wanted, attempt, Outcome::Failed))) => {
+                        work.failed(id, wanted, attempt, Instant::now());
+                        Outcome::Failed
+                    }
+                    Ok((id, (_, _, outcome))) => {
+                        work.ended(id);
+                        outcome
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the task that writes a status failed");
+                        work.ended(error.id());
+                        Outcome::Panicked
+                    }
+                };
                 metrics::counter!("weft_controller_status_writes_total", "result" => outcome.as_str()).increment(1);
-                work.done(&wanted.target);
-                if outcome == Outcome::Failed {
-                    work.retry(wanted, attempt.saturating_add(1));
-                }
             }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
     }
 }
 
-/// What waits and what is under way: one write for an object at a time.
+/// What waits and what is under way: one write for an object at a time. What has to be tried again waits here, not in the
+/// place of a write: else a few objects that can't be written would keep all others waiting.
 #[derive(Debug, Default)]
 struct Work {
+    /// The latest status of each object, and how often in a row its writes have failed. An object is in one of the three
+    /// below, too.
     waiting: HashMap<Target, (Wanted, u32)>,
-    order: VecDeque<Target>,
-    under_way: HashSet<Target>,
+    /// Those whose turn it is, in order.
+    due: VecDeque<Target>,
+    /// Those whose last write failed, by when it is their turn again. The number tells equal times apart.
+    later: BTreeMap<(Instant, u64), Target>,
+    /// Those that are being written. What waits of them has come since.
+    under_way: HashMap<Id, Target>,
+    failures: u64,
 }
 
 impl Work {
-    fn add(&mut self, wanted: Wanted, attempt: u32) {
-        let target = wanted.target.clone();
-        if self.waiting.insert(target.clone(), (wanted, attempt)).is_none() {
-            self.order.push_back(target);
+    /// A newer status takes the older one's place in the queue, and its pause as well: what failed was the API server, or a
+    /// right of ours, and a world that changes all the time must not ask it all the time.
+    fn add(&mut self, wanted: Wanted) {
+        let is_under_way = self.under_way.values().any(|target| *target == wanted.target);
+        match self.waiting.entry(wanted.target.clone()) {
+            Entry::Occupied(mut waits) => waits.get_mut().0 = wanted,
+            Entry::Vacant(place) => {
+                if !is_under_way {
+                    self.due.push_back(wanted.target.clone());
+                }
+                place.insert((wanted, 0));
+            }
         }
     }
 
-    /// A newer one makes a retry moot.
-    fn retry(&mut self, wanted: Wanted, attempt: u32) {
-        if !self.waiting.contains_key(&wanted.target) {
-            self.add(wanted, attempt);
+    /// The next write. [`Work::began`] is told when it is under way.
+    fn next(&mut self, now: Instant) -> Option<(Wanted, u32)> {
+        while let Some(first) = self.later.first_entry()
+            && first.key().0 <= now
+        {
+            self.due.push_back(first.remove());
+        }
+        let target = self.due.pop_front()?;
+        self.waiting.remove(&target)
+    }
+
+    /// When the turn of the first comes that has to wait after a failure.
+    fn due(&self) -> Option<Instant> {
+        self.later.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    fn began(&mut self, id: Id, target: Target) {
+        self.under_way.insert(id, target);
+    }
+
+    /// A write need not be tried again. If there is a newer status by now, it is that one's turn.
+    fn ended(&mut self, id: Id) {
+        if let Some(target) = self.under_way.remove(&id)
+            && self.waiting.contains_key(&target)
+        {
+            self.due.push_back(target);
         }
     }
 
-    fn next(&mut self) -> Option<(Wanted, u32)> {
-        let at = self.order.iter().position(|target| !self.under_way.contains(target))?;
-        let target = self.order.remove(at)?;
-        let next = self.waiting.remove(&target)?;
-        self.under_way.insert(target);
-        Some(next)
-    }
-
-    fn done(&mut self, target: &Target) {
-        self.under_way.remove(target);
+    /// A write has to be tried again later; a newer status takes its place then.
+    fn failed(&mut self, id: Id, wanted: Wanted, attempt: u32, now: Instant) {
+        self.under_way.remove(&id);
+        let (target, attempt) = (wanted.target.clone(), attempt.saturating_add(1));
+        self.waiting.entry(target.clone()).or_insert((wanted, attempt)).1 = attempt;
+        self.failures = self.failures.wrapping_add(1);
+        self.later.insert((now + pause(attempt), self.failures), target);
     }
 }
 

@@ -3,6 +3,8 @@
 use weft_k8s::object::{GATEWAY_GROUP, Kind};
 use weft_kube::kube::core::ApiResource;
 
+use super::foreign::ForeignPolicy;
+
 /// A kind of object that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
@@ -12,6 +14,8 @@ pub enum Subject {
     Mesh,
     /// The ranges of the cluster's Services.
     ServiceCidr,
+    /// A policy that the network enforces.
+    ForeignPolicy(ForeignPolicy),
 }
 
 /// Where a kind comes from.
@@ -27,7 +31,7 @@ pub enum Origin {
 
 impl Subject {
     /// All that are watched.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 26] = [
         Self::Object(Kind::Namespace),
         Self::Object(Kind::Node),
         Self::Object(Kind::Service),
@@ -45,6 +49,15 @@ impl Subject {
         Self::Object(Kind::AuthorizationPolicy),
         Self::Mesh,
         Self::ServiceCidr,
+        Self::ForeignPolicy(ForeignPolicy::Admin),
+        Self::ForeignPolicy(ForeignPolicy::BaselineAdmin),
+        Self::ForeignPolicy(ForeignPolicy::Cluster),
+        Self::ForeignPolicy(ForeignPolicy::Cilium),
+        Self::ForeignPolicy(ForeignPolicy::CiliumClusterwide),
+        Self::ForeignPolicy(ForeignPolicy::Calico),
+        Self::ForeignPolicy(ForeignPolicy::CalicoGlobal),
+        Self::ForeignPolicy(ForeignPolicy::Antrea),
+        Self::ForeignPolicy(ForeignPolicy::AntreaCluster),
     ];
 
     /// Its group; empty for the core group.
@@ -53,6 +66,7 @@ impl Subject {
             Self::Object(kind) => kind.group(),
             Self::Mesh => "gateway.networking.x-k8s.io",
             Self::ServiceCidr => "networking.k8s.io",
+            Self::ForeignPolicy(kind) => kind.group(),
         }
     }
 
@@ -62,6 +76,7 @@ impl Subject {
             Self::Object(kind) => kind.as_str(),
             Self::Mesh => "XMesh",
             Self::ServiceCidr => "ServiceCIDR",
+            Self::ForeignPolicy(kind) => kind.kind(),
         }
     }
 
@@ -82,6 +97,7 @@ impl Subject {
             Self::Object(Kind::GrpcRoute | Kind::TcpRoute | Kind::UdpRoute) => &["v1", "v1alpha2"],
             Self::Object(Kind::MeshPolicy | Kind::AuthorizationPolicy) | Self::Mesh => &["v1alpha1"],
             Self::Object(_) | Self::ServiceCidr => &["v1"],
+            Self::ForeignPolicy(kind) => kind.versions(),
         }
     }
 
@@ -89,7 +105,7 @@ impl Subject {
     pub fn origin(self) -> Origin {
         match self {
             Self::ServiceCidr => Origin::Newer,
-            Self::Mesh => Origin::Custom,
+            Self::Mesh | Self::ForeignPolicy(_) => Origin::Custom,
             Self::Object(kind) if kind.group() == GATEWAY_GROUP || kind.group() == weft_k8s::object::WEFT_GROUP => {
                 Origin::Custom
             }
@@ -113,14 +129,16 @@ mod tests {
     fn names_in_paths() {
         let plurals: Vec<_> = Subject::ALL.iter().map(|s| s.plural()).collect();
         let expected = "namespaces nodes services endpointslices pods networkpolicies gatewayclasses httproutes grpcroutes tlsroutes \
-            tcproutes udproutes referencegrants meshpolicies authorizationpolicies xmeshes servicecidrs";
+            tcproutes udproutes referencegrants meshpolicies authorizationpolicies xmeshes servicecidrs adminnetworkpolicies \
+            baselineadminnetworkpolicies clusternetworkpolicies ciliumnetworkpolicies ciliumclusterwidenetworkpolicies \
+            networkpolicies globalnetworkpolicies networkpolicies clusternetworkpolicies";
         assert_eq!(plurals.join(" "), expected);
     }
 
     #[test]
     fn what_can_be_missing() {
         let custom = |s: &&Subject| s.origin() == Origin::Custom;
-        assert_eq!(Subject::ALL.iter().filter(custom).count(), 10);
+        assert_eq!(Subject::ALL.iter().filter(custom).count(), 10 + ForeignPolicy::ALL.len());
         assert_eq!(Subject::Object(Kind::Pod).resource("v1").api_version, "v1");
         assert_eq!(Subject::Mesh.resource("v1alpha1").api_version, "gateway.networking.x-k8s.io/v1alpha1");
     }

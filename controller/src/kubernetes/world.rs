@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use serde_json::{Value, json};
+use serde_json::Value;
 use weft_core::change::Change;
 use weft_k8s::index::{Index, IndexConfig};
 use weft_k8s::object::{Kind, Object, ObjectRef};
@@ -12,7 +12,8 @@ use weft_kube::Severity;
 use weft_kube::kube::core::ApiResource;
 
 use super::access::Nack;
-use super::desired::Desired;
+use super::desired::{self, Desired};
+use super::foreign::ForeignPolicies;
 use super::intake::Fact;
 use super::ranges::{GivenRanges, cluster_ranges};
 use super::refusals::{self, Refused, Report};
@@ -62,15 +63,19 @@ struct Odd {
 pub struct World {
     index: Index,
     given: GivenRanges,
+    /// Whether nothing may stay in memory, whatever policies there are.
+    force_wire: bool,
     /// Each subject that was heard of; with the version that is served, if it is there at all.
     heard: HashMap<Subject, Option<ApiResource>>,
     meshes: BTreeMap<String, Seen>,
     cidrs: BTreeMap<String, Value>,
+    foreign: ForeignPolicies,
     odd: BTreeMap<ObjectRef, Odd>,
     /// Objects to look at again at the next commit.
     touched: BTreeSet<ObjectRef>,
     touched_meshes: BTreeSet<String>,
     ranges_changed: bool,
+    foreign_changed: bool,
     /// This replica: its pod, which need not be in the cluster.
     replica: ObjectRef,
     /// What each replica says that its nodes refuse.
@@ -84,15 +89,18 @@ impl World {
     /// A world in which nothing is known yet. Ranges that aren't given are learnt from the cluster.
     pub fn new(config: IndexConfig, given: GivenRanges) -> Self {
         Self {
+            force_wire: config.mesh.force_wire,
             index: Index::new(config),
             given,
             heard: HashMap::new(),
             meshes: BTreeMap::new(),
             cidrs: BTreeMap::new(),
+            foreign: ForeignPolicies::default(),
             odd: BTreeMap::new(),
             touched: BTreeSet::new(),
             touched_meshes: BTreeSet::new(),
             ranges_changed: true,
+            foreign_changed: false,
             replica: ObjectRef::new(Kind::Pod, "", ""),
             reports: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -113,10 +121,11 @@ impl World {
 
     /// How many objects of each kind there are.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        Subject::ALL.iter().map(|subject| match subject {
-            Subject::Object(kind) => (kind.as_str(), self.index.count(*kind)),
-            Subject::Mesh => (subject.kind(), self.meshes.len()),
-            Subject::ServiceCidr => (subject.kind(), self.cidrs.len()),
+        Subject::ALL.iter().filter_map(|subject| match subject {
+            Subject::Object(kind) => Some((kind.as_str(), self.index.count(*kind))),
+            Subject::Mesh => Some((subject.kind(), self.meshes.len())),
+            Subject::ServiceCidr => Some((subject.kind(), self.cidrs.len())),
+            Subject::ForeignPolicy(_) => None,
         })
     }
 
@@ -137,6 +146,10 @@ impl World {
                 self.cidrs.remove(&one.name);
                 self.ranges_changed = true;
             }
+            Fact::Deleted(Subject::ForeignPolicy(kind), one) => {
+                self.foreign.delete(kind, &one);
+                self.foreign_changed = true;
+            }
             Fact::Refused(reports) => self.reports = reports,
         }
     }
@@ -155,6 +168,11 @@ impl World {
                 self.cidrs.clear();
                 self.ranges_changed = true;
             }
+            Subject::ForeignPolicy(kind) => {
+                self.foreign.list(kind, &all);
+                self.foreign_changed = true;
+                return;
+            }
         }
         all.into_iter().for_each(|seen| self.apply(subject, seen));
     }
@@ -171,6 +189,10 @@ impl World {
                 self.ranges_changed = true;
             }
             (Subject::ServiceCidr, _) => {}
+            (Subject::ForeignPolicy(kind), _) => {
+                self.foreign.apply(kind, &seen);
+                self.foreign_changed = true;
+            }
         }
     }
 
@@ -187,6 +209,11 @@ impl World {
             }
             // What was known of it goes on: a route or policy that is gone would let more pass than one that is old.
             Content::Unreadable(why) => {
+                // But that of an earlier object of this name is gone, though the watch has missed it.
+                let known = self.index.get(&reference).map(|it| it.meta().uid.clone().unwrap_or_default());
+                if known.is_some_and(|uid| uid != seen.uid) {
+                    self.delete(&reference);
+                }
                 let message = format!("can't be read, so that what was known of it before stays in force: {why}");
                 Some(Odd { uid: seen.uid, reason: "Unreadable", message })
             }
@@ -215,6 +242,9 @@ impl World {
     pub fn commit(&mut self) -> Effects {
         if std::mem::take(&mut self.ranges_changed) {
             self.update_ranges();
+        }
+        if std::mem::take(&mut self.foreign_changed) {
+            self.update_enforced();
         }
         let out = self.index.commit();
         let gone = self.take_refusals();
@@ -284,6 +314,14 @@ impl World {
         }
     }
 
+    fn update_enforced(&mut self) {
+        let (everywhere, namespaces) = self.foreign.concerned();
+        let mut mesh = self.index.mesh().clone();
+        mesh.force_wire = self.force_wire || everywhere;
+        self.index.set_mesh(mesh);
+        self.index.set_enforced(namespaces);
+    }
+
     /// The status that an object should have, unless it has it.
     fn wanted(&self, reference: &ObjectRef) -> Option<Wanted> {
         let object = self.index.get(reference)?;
@@ -297,7 +335,7 @@ impl World {
             let mut status = status.clone();
             self.refused.get(reference).into_iter().for_each(|refused| refusals::mark(&mut status, refused));
             let odd = self.odd.get(reference).map(|odd| odd.message.as_str());
-            (generation, Desired::entries(status, odd), entries(object)?)
+            (generation, Desired::entries(status, odd), desired::entries(object)?)
         };
         // The time doesn't decide whether something is to be written.
         desired.merge(generation, Some(&current), "")?;
@@ -323,18 +361,13 @@ impl World {
             return Vec::new();
         }
         let regarding = self.reference(reference);
-        let of_problem = |problem: &Problem| Note {
-            regarding: regarding.clone(),
-            severity: if problem.reason == Reason::Note { Severity::Normal } else { Severity::Warning },
-            reason: problem.reason.as_str().to_owned(),
-            message: problem.to_string(),
+        let note = |severity, reason: &str, message| {
+            let (regarding, reason) = (regarding.clone(), reason.to_owned());
+            Note { regarding, severity, reason, message }
         };
-        let of_odd = |odd: &Odd| Note {
-            regarding: regarding.clone(),
-            severity: Severity::Warning,
-            reason: odd.reason.to_owned(),
-            message: odd.message.clone(),
-        };
+        let severity = |reason: Reason| if reason == Reason::Note { Severity::Normal } else { Severity::Warning };
+        let of_problem = |it: &Problem| note(severity(it.reason), it.reason.as_str(), it.to_string());
+        let of_odd = |odd: &Odd| note(Severity::Warning, odd.reason, odd.message.clone());
         problems.iter().map(of_problem).chain(odd.map(of_odd)).collect()
     }
 
@@ -360,22 +393,6 @@ fn listed(fields: &[String]) -> String {
         Some((first, rest)) if !rest.is_empty() => format!("{} and {} more", first.join(", "), rest.len()),
         _ => fields.join(", "),
     }
-}
-
-/// The list of a status that others write to as well, as it is in the cluster.
-fn entries(object: &Object) -> Option<Value> {
-    let routes = |status: Option<&weft_k8s::object::route::RouteStatus>| json!({ "parents": status.map(|s| s.parents.as_slice()).unwrap_or_default() });
-    let policies = |status: Option<&weft_k8s::object::policy::PolicyStatus>| json!({ "ancestors": status.map(|s| s.ancestors.as_slice()).unwrap_or_default() });
-    Some(match object {
-        Object::HttpRoute(it) => routes(it.status.as_ref()),
-        Object::GrpcRoute(it) => routes(it.status.as_ref()),
-        Object::TlsRoute(it) => routes(it.status.as_ref()),
-        Object::TcpRoute(it) => routes(it.status.as_ref()),
-        Object::UdpRoute(it) => routes(it.status.as_ref()),
-        Object::MeshPolicy(it) => policies(it.status.as_ref()),
-        Object::AuthorizationPolicy(it) => policies(it.status.as_ref()),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -217,7 +217,7 @@ impl World {
     }
 
     fn mesh_namespace(&self) -> &Namespace {
-        &self.index.config().root_namespace
+        &self.index.config().mesh_namespace
     }
 
     fn namespace_labels(&self, namespace: &Namespace) -> Option<&BTreeMap<String, String>> {

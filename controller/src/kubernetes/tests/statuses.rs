@@ -158,3 +158,65 @@ async fn a_refusal_is_an_event_once_and_an_invalid_status_is_not_sent_for_ever()
     writer.settle().await;
     assert_eq!(writer.writes(), before + 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_cannot_be_written_keep_no_other_waiting_and_stay_at_their_pauses() {
+    let writer = Writer::start();
+    writer.api.answer(|r| (r.method == "PATCH" && r.path.contains("/bad")).then(|| Reply::error(403, "Forbidden")));
+    let bad = (0..20).map(|n| format!("bad{n}"));
+    let bad: Vec<_> = bad.map(|name| (writer.route(&name, json!({})), name)).collect();
+    bad.iter().for_each(|(uid, name)| writer.want(name, uid, &[("old", true)]));
+    writer.settle().await;
+
+    let uid = writer.route("good", json!({}));
+    writer.want("good", &uid, &[("cart", true)]);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(writer.parents("good"), [format!("{CONTROLLER_NAME} cart 1")]);
+
+    // Newer statuses change nothing about how often the API server is asked, and are what is written in the end.
+    let before = writer.writes();
+    for name in ["new", "newest"] {
+        bad.iter().for_each(|(uid, bad)| writer.want(bad, uid, &[(name, true)]));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(writer.writes() - before < 10, "{}", writer.writes() - before);
+    writer.api.answer(|_| None);
+    let before = writer.writes();
+    tokio::time::sleep(PAUSES.1 + Duration::from_secs(1)).await;
+    assert_eq!(writer.writes() - before, bad.len());
+    for (_, name) in &bad {
+        assert_eq!(writer.parents(name), [format!("{CONTROLLER_NAME} newest 1")], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_comes_while_an_older_one_fails_waits_and_replaces_it() {
+    let writer = Writer::start();
+    let uid = writer.route("r", json!({}));
+    writer.api.answer(|r| (r.method == "PATCH").then_some(Reply::Hang));
+    writer.want("r", &uid, &[("old", true)]);
+    tokio::time::sleep(PATIENCE / 2).await;
+    writer.want("r", &uid, &[("new", true)]);
+    tokio::time::sleep(PATIENCE / 2 + Duration::from_millis(10)).await;
+    assert_eq!(writer.writes(), 1, "the pause of the older one is the newer one's");
+    writer.api.answer(|_| None);
+    tokio::time::sleep(PAUSES.0).await;
+    assert_eq!((writer.writes(), writer.parents("r")), (2, vec![format!("{CONTROLLER_NAME} new 1")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_panics_costs_its_object_no_later_status() {
+    let writer = Writer::start();
+    let uid = writer.route("r", json!({}));
+    writer.api.answer(|request| {
+        assert!(request.method != "PATCH", "a fault on purpose");
+        None
+    });
+    writer.want("r", &uid, &[("old", true)]);
+    writer.settle().await;
+    assert!(writer.parents("r").is_empty());
+    writer.api.answer(|_| None);
+    writer.want("r", &uid, &[("new", true)]);
+    writer.settle().await;
+    assert_eq!(writer.parents("r"), [format!("{CONTROLLER_NAME} new 1")]);
+}

@@ -1,3 +1,6 @@
+use serde_json::json;
+
+use super::super::foreign::ForeignPolicy;
 use super::*;
 use weft_core::change::{Resource, ResourceKey};
 use weft_kube::kube::core::DynamicObject;
@@ -126,6 +129,44 @@ fn an_unreadable_object_is_told_of_and_what_was_known_of_it_stays() {
 }
 
 #[test]
+fn what_was_known_of_an_earlier_object_of_the_name_of_an_unreadable_one_is_gone() {
+    let mut world = synced();
+    world.take(Fact::Applied(SERVICE, service()));
+    world.take(Fact::Applied(ROUTE, route("u1", 80, json!({}))));
+    world.commit();
+    // The watch missed that it was deleted and made anew.
+    let broken = json!({ "metadata": { "name": "r", "namespace": "shop", "uid": "u2" }, "spec": { "rules": 3 } });
+    world.take(Fact::Listed(ROUTE, ROUTE.resource("v1"), vec![seen(ROUTE, broken)]));
+    let effects = world.commit();
+    let removed = |change: &Change| matches!(change, Change::Remove(ResourceKey::Rule(_)));
+    assert!(effects.changes.iter().any(removed), "{effects:?}");
+    let notes: Vec<_> = effects.notes.iter().map(|n| (n.reason.as_str(), n.regarding.uid.as_deref())).collect();
+    assert_eq!((notes, world.odd()), (vec![("Unreadable", Some("u2"))], 1));
+}
+
+#[test]
+fn the_status_of_a_policy_that_denies_for_want_of_understanding_is_written_once() {
+    let mut world = synced();
+    world.take(Fact::Applied(SERVICE, service()));
+    let subject = Subject::Object(Kind::AuthorizationPolicy);
+    let policy = |status: Value| {
+        seen(
+            subject,
+            json!({ "metadata": { "name": "p", "namespace": "shop", "uid": "p", "generation": 1 },
+                "spec": { "targetRefs": [{ "group": "", "kind": "Service", "name": "cart" }], "action": "ALLOW",
+                    "rules": [{ "from": [{ "namespaces": ["a"], "regions": ["b"] }] }] },
+                "status": status }),
+        )
+    };
+    world.take(Fact::Applied(subject, policy(json!({}))));
+    let wanted = world.commit().statuses;
+    let status = written(&wanted[0], json!({}));
+    assert!(status.to_string().contains("spec.rules[0].from[0].regions"), "{status}");
+    world.take(Fact::Applied(subject, policy(status)));
+    assert!(world.commit().statuses.is_empty() && world.review().statuses.is_empty());
+}
+
+#[test]
 fn a_field_of_a_later_release_is_named_in_the_status() {
     let mut world = synced();
     world.take(Fact::Applied(SERVICE, service()));
@@ -251,4 +292,56 @@ fn what_nodes_of_any_replica_refuse_is_a_condition_until_they_take_it() {
     world.take(Fact::Refused(BTreeMap::new()));
     let mended = written(&world.commit().statuses[0], status);
     assert_eq!(mended["parents"][0]["conditions"].as_array().unwrap().len(), 2, "{mended}");
+}
+
+#[test]
+fn policies_of_other_kinds_take_whom_they_may_concern_to_the_network() {
+    let mut world = synced();
+    for (namespace, name) in [("shop", "cart"), ("shop", "web"), ("bank", "vault")] {
+        let pod = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": { "nodeName": "n", "containers": [] },
+            "status": { "phase": "Running", "podIP": format!("10.0.0.{}", name.len()) } });
+        world.take(Fact::Applied(POD, seen(POD, pod)));
+    }
+    world.commit();
+    let policy = |kind: ForeignPolicy, namespace: Option<&str>| {
+        let subject = Subject::ForeignPolicy(kind);
+        let mut policy =
+            json!({ "apiVersion": "g/v1", "kind": kind.kind(), "metadata": { "name": "deny" }, "spec": {} });
+        if let Some(namespace) = namespace {
+            policy["metadata"]["namespace"] = namespace.into();
+        }
+        (subject, seen(subject, policy))
+    };
+    // Pods that are said to be under a policy, and whether everybody is, as far as the commit says anything of it.
+    let mut after = |fact: Fact| {
+        world.take(fact);
+        let said = world.commit().changes.into_iter().filter_map(|change| match change {
+            Change::Upsert(Resource::Workload(it)) => Some(format!("{} {}", it.name, it.network_policy)),
+            Change::Upsert(Resource::Mesh(it)) => Some(format!("everybody {}", it.force_wire)),
+            _ => None,
+        });
+        let mut said: Vec<_> = said.collect();
+        said.sort();
+        said.join(", ")
+    };
+    let (cilium, of_shop) = policy(ForeignPolicy::Cilium, Some("shop"));
+    let (calico, of_shop_too) = policy(ForeignPolicy::Calico, Some("shop"));
+    let (admin, of_cluster) = policy(ForeignPolicy::Admin, None);
+    assert_eq!(after(Fact::Applied(cilium, of_shop.clone())), "cart true, web true");
+    assert_eq!(after(Fact::Listed(calico, calico.resource("v1"), vec![of_shop_too])), "");
+    assert_eq!(after(Fact::Deleted(cilium, of_shop)), "", "the other one still holds");
+    assert_eq!(after(Fact::Absent(calico)), "cart false, web false");
+    assert_eq!(after(Fact::Applied(admin, of_cluster.clone())), "everybody true");
+    assert_eq!(after(Fact::Deleted(admin, of_cluster)), "everybody false");
+}
+
+#[test]
+fn nothing_stays_in_memory_where_that_was_set_whatever_policies_come_and_go() {
+    let mut config = IndexConfig::default();
+    config.mesh.force_wire = true;
+    let mut world = World::new(config, GivenRanges::default());
+    let subject = Subject::ForeignPolicy(ForeignPolicy::Cluster);
+    world.take(Fact::Absent(subject));
+    world.commit();
+    assert!(world.index.mesh().force_wire);
 }

@@ -264,8 +264,8 @@ fn dotted(path: &[String]) -> String {
     text
 }
 
-/// Makes a policy that can't be read into one that says so, keeping what can be: its targets, and that it only
-/// audits. `None` for other kinds.
+/// Makes a policy that can't be read into one that says so, keeping what can be: its targets, that it only audits, and its
+/// status, by which is seen whether a new one has to be written. `None` for other kinds.
 fn policy(kind: Kind, value: &Value, why: &str) -> Option<Object> {
     let metadata = value.get("metadata").cloned().and_then(|m| serde_json::from_value(m).ok());
     let mut metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta =
@@ -286,11 +286,11 @@ fn policy(kind: Kind, value: &Value, why: &str) -> Option<Object> {
                 mode: part(value, "/spec/mode").unwrap_or_default(),
                 rules: Vec::new(),
             };
-            Some(AuthorizationPolicy { metadata, spec, status: None }.into())
+            Some(AuthorizationPolicy { metadata, spec, status: part(value, "/status") }.into())
         }
         Kind::MeshPolicy => {
             let spec = MeshPolicySpec { target_refs: part(value, "/spec/targetRefs"), ..MeshPolicySpec::default() };
-            Some(MeshPolicy { metadata, spec, status: None }.into())
+            Some(MeshPolicy { metadata, spec, status: part(value, "/status") }.into())
         }
         _ => None,
     }

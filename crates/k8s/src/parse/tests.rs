@@ -303,3 +303,25 @@ fn what_an_api_server_checked_is_read_leniently_but_a_policy_is_not() {
     let wrong = read(Kind::MeshPolicy, serde_json::json!({ "mode": "Strictish" })).unwrap();
     assert!(unreadable(&wrong).contains("spec.mode"));
 }
+
+#[test]
+fn a_policy_that_denies_keeps_the_status_that_it_has() {
+    let status = serde_json::json!({ "ancestors": [{ "controllerName": "example.com/other" }] });
+    for (kind, spec) in [
+        (Kind::AuthorizationPolicy, serde_json::json!({ "regions": ["a"] })),
+        (Kind::AuthorizationPolicy, serde_json::json!({ "rules": 7 })),
+        (Kind::MeshPolicy, serde_json::json!({ "mode": "Strictish" })),
+    ] {
+        let metadata = serde_json::json!({ "name": "a", "namespace": "shop" });
+        let value = serde_json::json!({ "metadata": metadata, "spec": spec, "status": status });
+        let denying = decode_checked(kind, &value).unwrap().object;
+        assert!(denying.meta().annotations.as_ref().unwrap().contains_key(crate::translate::authz::UNREADABLE));
+        let kept = match &denying {
+            crate::object::Object::AuthorizationPolicy(it) => &it.status,
+            crate::object::Object::MeshPolicy(it) => &it.status,
+            other => panic!("{other:?}"),
+        };
+        let kept = kept.as_ref().unwrap_or_else(|| panic!("{kind:?} {spec}"));
+        assert_eq!(kept.ancestors, status["ancestors"].as_array().unwrap().as_slice());
+    }
+}

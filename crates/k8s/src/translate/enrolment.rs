@@ -14,6 +14,8 @@ pub const GATEWAY_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 pub const ISTIO_SIDECAR: &str = "sidecar.istio.io/status";
 /// What Istio writes on a pod whose traffic its ztunnel has.
 pub const ISTIO_AMBIENT: (&str, &str) = ("ambient.istio.io/redirection", "enabled");
+/// The annotations that are looked at here: who keeps less of a pod than all of it must keep these.
+pub const ANNOTATIONS: [&str; 2] = [ISTIO_SIDECAR, ISTIO_AMBIENT.0];
 
 /// Why a pod is never in the mesh, whatever labels say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
