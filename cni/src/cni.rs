@@ -89,9 +89,12 @@ impl From<wire::Failure> for Failed {
     }
 }
 
-/// What the plugin knows of enrolment when it can't ask the agent: the namespaces that are wholly outside.
+/// What the plugin knows of enrolment when it can't ask the agent: the namespaces that are wholly outside, where
+/// neither the namespace nor any pod of it asks for the mesh, on whichever node.
 ///
-/// A list of what may pass, not of what may not: a namespace that was made since is in neither, and must wait.
+/// A list of what may pass, not of what may not: a namespace that was made since is in neither, and must wait. It is as
+/// of when the agent last wrote it: that one of these namespaces has been labelled since, or has its first pod with a
+/// label of its own, the plugin doesn't know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnrolmentFile {
@@ -124,7 +127,7 @@ impl EnrolmentFile {
         self.namespaces_outside
     }
 
-    /// Whether no pod of the namespace is in the mesh.
+    /// Whether no pod of the namespace was in the mesh, nor asked for it, when this was written.
     pub fn is_outside(&self, namespace: &Namespace) -> bool {
         self.namespaces_outside.contains(namespace)
     }

@@ -12,7 +12,7 @@
 mod fake;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -39,6 +39,8 @@ netns_tests! {
     a_proxy_that_refuses_fails_the_add,
     an_undecided_pod_is_tried_again,
     a_pod_outside_is_untouched_and_can_join_and_leave,
+    what_becomes_strict_is_enforced_at_once,
+    what_is_presumed_is_for_pods_that_start,
     the_agent_restarts,
     what_passed_without_the_agent_is_taken_over,
     one_proxy_replaces_another,
@@ -50,17 +52,37 @@ netns_tests! {
 /// Decides by namespace; a namespace it doesn't know is undecided.
 struct Source {
     namespaces: Mutex<BTreeMap<Namespace, bool>>,
+    older_flows: Mutex<OlderFlows>,
+    presumed: Mutex<BTreeSet<Namespace>>,
     version: watch::Sender<u64>,
 }
 
 impl Source {
     fn new(namespaces: &[(&str, bool)]) -> Arc<Self> {
         let namespaces = namespaces.iter().map(|(name, enrolled)| ((*name).into(), *enrolled)).collect();
-        Arc::new(Self { namespaces: Mutex::new(namespaces), version: watch::Sender::new(0) })
+        Arc::new(Self {
+            namespaces: Mutex::new(namespaces),
+            older_flows: Mutex::default(),
+            presumed: Mutex::default(),
+            version: watch::Sender::new(0),
+        })
     }
 
     fn set(&self, namespace: &str, enrolled: bool) {
         self.namespaces.lock().unwrap().insert(namespace.into(), enrolled);
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// From now on a policy is strict.
+    fn close_older_flows(&self) {
+        *self.older_flows.lock().unwrap() = OlderFlows::Close;
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Loses all data but what an agent before knew of a namespace.
+    fn lose_all_but(&self, outside: &str) {
+        self.namespaces.lock().unwrap().clear();
+        self.presumed.lock().unwrap().insert(outside.into());
         self.version.send_modify(|v| *v += 1);
     }
 }
@@ -70,12 +92,17 @@ impl EnrolmentSource for Source {
         let known = self.namespaces.lock().unwrap().get(&pod.namespace).copied();
         let decision = match known {
             Some(true) => {
-                Ok(Decision::Enrolled(Enrolled { service_account: "cart".into(), older_flows: OlderFlows::Keep }))
+                let older_flows = *self.older_flows.lock().unwrap();
+                Ok(Decision::Enrolled(Enrolled { service_account: "cart".into(), older_flows }))
             }
             Some(false) => Ok(Decision::Outside(Outside::NotLabelled)),
             None => Err(Undecided::UnknownPod(pod.clone())),
         };
         std::future::ready(decision).boxed()
+    }
+
+    fn presumed(&self, pod: &PodRef) -> Option<Outside> {
+        self.presumed.lock().unwrap().contains(&pod.namespace).then_some(Outside::NotLabelled)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -352,6 +379,47 @@ fn a_pod_outside_is_untouched_and_can_join_and_leave() -> Result<()> {
         dial(&sys(&b)?, a.addr(8080)).await?;
         soon("in the clear again", server.accept()).await?;
         Ok(())
+    })
+}
+
+fn what_becomes_strict_is_enforced_at_once() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let a = bench.world.pod("a");
+    block_on(async {
+        // Rarely: it must be the other decision that changes the rules, not the agent's own round.
+        let running = bench.agent_verifying(Duration::from_secs(3600)).await?;
+        let _proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        bench.plugin("ADD", "shop", &a).await?.ok()?;
+        running.protected(1).await?;
+        ensure!(!ruleset(&a)?.contains("older-in"), "older connections may go on");
+        bench.source.close_older_flows();
+        soon("older connections are closed", async {
+            while !ruleset(&a)?.contains("older-in") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+        running.protected(1).await
+    })
+}
+
+fn what_is_presumed_is_for_pods_that_start() -> Result<()> {
+    let bench = Bench::new(&[("shop", true)])?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    block_on(async {
+        let running = bench.agent().await?;
+        let _proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        bench.plugin("ADD", "shop", &a).await?.ok()?;
+        bench.source.lose_all_but("shop");
+        bench.plugin("ADD", "shop", &b).await?.ok().context("as without an agent")?;
+        ensure!(ruleset(&b)?.is_empty());
+        bench.plugin("ADD", "shop", &a).await?.failed(11).context("the same call again")?;
+        // A round with verification goes by meanwhile.
+        tokio::time::sleep(support::A_WHILE).await;
+        ensure!(ruleset(&a)?.contains("redirect to :15001"), "it was decided, and runs");
+        let both = Counts { protected: 1, outside: 1, ..Counts::default() };
+        running.until("both", |pods| Counts::of(pods) == both).await.map(drop)
     })
 }
 

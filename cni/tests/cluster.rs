@@ -40,6 +40,7 @@ netns_tests! {
     the_mesh_leaves_the_node,
     an_agent_that_starts_while_the_mesh_leaves_installs_nothing,
     without_an_api_server_what_is_known_stays,
+    what_is_remembered_takes_no_running_pod_out,
     where_the_nodes_traffic_comes_from,
 }
 
@@ -517,6 +518,33 @@ fn without_an_api_server_what_is_known_stays() -> Result<()> {
         ensure!(std::fs::read_to_string(&file)? == before, "what the plugin may pass is not forgotten");
         let text = bench.plugin("ADD", "second", &b, "uid-b").await.err().context("b may be enrolled")?.to_string();
         ensure!(text.contains("API server"), "{text}");
+        Ok(())
+    })
+}
+
+fn what_is_remembered_takes_no_running_pod_out() -> Result<()> {
+    let bench = Bench::new()?;
+    let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
+    block_on(async {
+        bench.namespace("shop", "enabled");
+        bench.object(&a, UID);
+        let running = bench.start(&[]);
+        let proxy = bench.proxy().await?;
+        bench.plugin("ADD", "first", &a, UID).await?;
+        running.says("/readyz", "200 OK").await?;
+        running.stop(&bench).await?;
+        drop(proxy);
+
+        bench.api.answer(|_| Some(Reply::error(500, "InternalError")));
+        bench.api.disconnect(true);
+        // As it was before the namespace got its label: a node's disk that was full, or put back.
+        std::fs::write(bench.path("run/enrolment.json"), r#"{"version":1,"namespacesOutside":["shop"]}"#)?;
+        let _running = bench.start(&[]);
+        let mut proxy = bench.proxy().await?;
+        proxy.until("the pod is served", |pods| pods.contains_key("first")).await?;
+        bench.plugin("ADD", "second", &b, "uid-b").await.context("as without an agent")?;
+        ensure!(ruleset(&a)?.contains("redirect to :15001"), "it runs, and stays what it was");
+        ensure!(ruleset(&b)?.is_empty() && !proxy.held().contains(&"second".to_owned()), "{:?}", proxy.held());
         Ok(())
     })
 }

@@ -97,9 +97,18 @@ impl Agent {
             (Ok(decision), _) => decision,
             // A source that lost its data changes nothing for a pod that it once decided.
             (Err(_), Some(former)) if moment != Moment::Added => former.clone(),
-            (Err(undecided), _) => return Err(undecided),
+            (Err(undecided), former) => match self.source.presumed(&state.record.pod) {
+                // Only for one that starts now: without an agent the plugin would have let it pass as well.
+                Some(why) if moment == Moment::Added && !matches!(former, Some(Decision::Enrolled(_))) => {
+                    Decision::Outside(why)
+                }
+                _ => return Err(undecided),
+            },
         };
-        if state.record.decision.as_ref() != Some(&decision) {
+        let changed = state.record.decision.as_ref() != Some(&decision);
+        // Other rules may follow from it, such as those that close older connections.
+        let moment = if changed && moment == Moment::Changed { Moment::Verify } else { moment };
+        if changed {
             tracing::info!(pod = %state.record.pod, ?decision, "decided");
             state.record.decision = Some(decision.clone());
             self.store.save(&state.record)?;

@@ -137,10 +137,18 @@ pub trait EnrolmentSource: Send + Sync + 'static {
     /// Decides one pod, at once or after an answer over a wire; the agent has a deadline.
     fn decide<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<Decision, Undecided>>;
 
+    /// Why a pod that starts now is taken for outside while the source can't decide it, if it is: by what was known of
+    /// its namespace before this source had any data. It says nothing about pods that run already: those stay what they
+    /// were.
+    fn presumed(&self, _pod: &PodRef) -> Option<Outside> {
+        None
+    }
+
     /// Changes whenever a decision may have changed; the agent then asks again for each of its pods.
     fn changes(&self) -> watch::Receiver<u64>;
 
-    /// The namespaces that are known to be wholly outside: what the plugin lets pass when the agent is down. A
-    /// namespace that isn't listed, such as a new one, waits for the agent.
+    /// The namespaces that are known to be wholly outside, where neither the namespace nor any pod of it asks for the
+    /// mesh, on whichever node: what the plugin lets pass when the agent is down. A namespace that isn't listed, such
+    /// as a new one, waits for the agent.
     fn namespaces_outside(&self) -> Vec<Namespace>;
 }

@@ -139,8 +139,11 @@ pub async fn uninstall(
         println!("There is no DaemonSet {namespace}/{daemonset}: no node has an agent, nothing is to be left.");
         return Ok(());
     };
+    // It goes with the DaemonSet, whatever becomes of this hook: an installation that comes later isn't meant.
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": daemonset, "uid": set.metadata.uid });
+    let map =
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": ASKED, "ownerReferences": [owner] } });
     let selector: Selector = set.spec.unwrap_or_default().selector.try_into().context("the DaemonSet's selector")?;
-    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": ASKED } });
     let map = serde_json::from_value(map).context("the ConfigMap")?;
     match maps.create(&PostParams::default(), &map).await {
         Ok(_) => {}

@@ -32,6 +32,7 @@ use crate::discovery;
 pub mod installer;
 pub mod leave;
 pub mod node;
+pub mod policy;
 pub mod probe;
 mod ready;
 mod report;
@@ -66,7 +67,11 @@ pub async fn run(settings: RunSettings, client: Client, metrics: PrometheusHandl
     let options = settings.agent();
     prepare(&settings.run_dir).context("--run-dir")?;
     let remembered = EnrolmentFile::read(&options.enrolment_file).map(EnrolmentFile::into_namespaces);
-    let source = Arc::new(ClusterSource::new(World::new(namespace.clone(), remembered.unwrap_or_default())));
+    let source = Arc::new(ClusterSource::new(World::new(
+        namespace.clone(),
+        settings.root_namespace(),
+        remembered.unwrap_or_default(),
+    )));
     let agent = Agent::open(options, Arc::clone(&source) as _).context("--state-dir")?;
     let (plugin, plugin_state) = watch::channel(State::Missing("it is only just being installed".to_owned()));
     let ready = Ready::new(Arc::clone(&source), plugin_state, agent.proxies().clone());

@@ -19,6 +19,9 @@ pub struct RunSettings {
     /// The mesh's namespace, which is the agent's own
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: String,
+    /// The namespace whose policies may apply to the whole mesh; the mesh's if left out
+    #[arg(long, env = "WEFT_ROOT_NAMESPACE", default_value = "")]
+    pub root_namespace: String,
     /// Loopback address for /healthz, /readyz and /metrics
     #[arg(long, env = "WEFT_HEALTH", default_value = "127.0.0.1:15023")]
     pub health: SocketAddr,
@@ -90,6 +93,9 @@ impl RunSettings {
             &self.namespace,
             "the agent's namespace, by the downward API",
         );
+        if !self.root_namespace.is_empty() {
+            named(&mut mistakes, "--root-namespace", &self.root_namespace, "the namespace of mesh-wide policies");
+        }
         named(&mut mistakes, "--probe-account", &self.probe_account, "the node proxy's ServiceAccount");
         if !self.health.ip().is_loopback() {
             mistakes.push(format!("--health must be a loopback address, not {}", self.health.ip()));
@@ -153,6 +159,11 @@ impl RunSettings {
     /// The mesh's namespace.
     pub fn mesh_namespace(&self) -> Namespace {
         Namespace::new(&self.namespace)
+    }
+
+    /// The namespace whose policies may apply to the whole mesh.
+    pub fn root_namespace(&self) -> Namespace {
+        if self.root_namespace.is_empty() { self.mesh_namespace() } else { Namespace::new(&self.root_namespace) }
     }
 
     /// The probe's account.

@@ -1,4 +1,5 @@
-//! Who is in the mesh, from an API server: watches pods of this node, namespaces and MeshPolicies.
+//! Who is in the mesh, from an API server: watches pods of this node, namespaces and MeshPolicies; and, for what the
+//! plugin may let pass without an agent, the names of pods of any node that ask for the mesh themselves.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,16 +11,19 @@ use futures::future::{BoxFuture, FutureExt as _};
 use k8s_openapi::api::core::v1 as core;
 use tokio::sync::watch;
 use weft_core::ids::{Namespace, NodeName};
-use weft_k8s::object::MeshPolicy;
+use weft_k8s::object::{ENROLMENT_LABEL, Kind, MeshPolicy, ObjectRef};
+use weft_kube::kube::api::ListParams;
+use weft_kube::kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use weft_kube::kube::runtime::watcher::Config;
-use weft_kube::kube::{Api, Client};
-use weft_kube::{Events, Severity, watch as watched};
+use weft_kube::kube::{self, Api, Client};
+use weft_kube::{Events, Severity, Watched, watch as watched, watch_as};
 
+use super::policy::SeenPolicy;
 use super::world::{Picture, Refused, RunningPod, World};
-use crate::agent::{Decision, EnrolmentSource, PodRef, Undecided};
+use crate::agent::{Decision, EnrolmentSource, Outside, PodRef, Undecided};
 
-/// How long the list of MeshPolicies is waited for. A cluster without their CRD never answers, and its pods must start.
-const POLICIES: Duration = Duration::from_secs(10);
+/// Between two questions whether the cluster has MeshPolicies at all, and how long an answer may take.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The source. Feed it with [`follow`](Self::follow).
 pub struct ClusterSource {
@@ -100,19 +104,38 @@ impl ClusterSource {
         self.change(World::leave);
     }
 
+    fn asking(&self, news: Watched<ObjectRef>) -> Vec<Refused> {
+        // Whatever happens to a pod is news of it; what is known already costs nothing here.
+        let is_known = match &news {
+            Watched::Applied(pod) => self.lock().world.is_asking(pod),
+            Watched::Restarted(_) | Watched::Deleted(_) => false,
+        };
+        if is_known { Vec::new() } else { self.change(|world| world.asking(news)) }
+    }
+
     /// Watches the API server, for ever; refusals become events of their pods.
     pub async fn follow(&self, client: Client, node: &NodeName, events: &Events) {
         let of_node = Config::default().fields(&format!("spec.nodeName={node}"));
         let mut pods = std::pin::pin!(watched(Api::<core::Pod>::all(client.clone()), of_node));
         let mut namespaces = std::pin::pin!(watched(Api::<core::Namespace>::all(client.clone()), Config::default()));
-        let mut policies = std::pin::pin!(watched(Api::<MeshPolicy>::all(client), Config::default()));
-        let mut no_policies = std::pin::pin!(tokio::time::sleep(POLICIES));
+        // Of any node, and there may be many of them: no more than their metadata is sent.
+        let labelled = Config::default().labels(&format!("{ENROLMENT_LABEL}=enabled"));
+        let everywhere = Api::<PartialObjectMeta<core::Pod>>::all(client.clone());
+        let mut asking = std::pin::pin!(watch_as(everywhere, labelled, name_of));
+        // Not as their type: one that can't be read would keep all others from being listed.
+        let all = Api::<DynamicObject>::all_with(client, &ApiResource::erase::<MeshPolicy>(&()));
+        let mut policies = std::pin::pin!(watch_as(all.clone(), Config::default(), SeenPolicy::of));
+        let mut no_policies = std::pin::pin!(not_served(&all));
         let mut waiting = true;
         loop {
             let refused = tokio::select! {
                 Some(news) = pods.next() => self.change(|world| world.pods(news)),
                 Some(news) = namespaces.next() => self.change(|world| world.namespaces(news)),
-                Some(news) = policies.next() => self.change(|world| world.policies(news)),
+                Some(news) = asking.next() => self.asking(news),
+                Some(news) = policies.next() => {
+                    waiting = false;
+                    self.change(|world| world.policies(news))
+                }
                 () = &mut no_policies, if waiting => {
                     waiting = false;
                     self.change(World::no_policies)
@@ -140,6 +163,10 @@ impl EnrolmentSource for ClusterSource {
         std::future::ready(self.lock().world.decide(pod)).boxed()
     }
 
+    fn presumed(&self, pod: &PodRef) -> Option<Outside> {
+        self.lock().world.presumed(pod)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
@@ -149,5 +176,26 @@ impl EnrolmentSource for ClusterSource {
     }
 }
 
+fn name_of(pod: PartialObjectMeta<core::Pod>) -> ObjectRef {
+    let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+    ObjectRef::new(Kind::Pod, namespace.unwrap_or("default"), name.unwrap_or_default())
+}
+
+/// Ends when the API server says that it doesn't have the kind: the pods of such a cluster must start. Any other error
+/// says nothing about which policies there are, and taking them for gone would open what they close.
+async fn not_served(policies: &Api<DynamicObject>) {
+    let one = ListParams::default().limit(1);
+    loop {
+        match tokio::time::timeout(ASK_AGAIN, policies.list(&one)).await {
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
+            // What there is, and what goes wrong, is told by the watch.
+            _ => tokio::time::sleep(ASK_AGAIN).await,
+        }
+    }
+}
+
 /// For whoever shares it with the agent.
 pub type Shared = Arc<ClusterSource>;
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,12 @@ use weft_core::ids::{Namespace, PodUid, Port};
 use weft_core::policy::Mode;
 use weft_core::snapshot::Snapshot;
 use weft_k8s::index::{Index, IndexConfig};
-use weft_k8s::object::{Kind, MeshPolicy, Object, ObjectRef};
+use weft_k8s::object::{Kind, Object, ObjectRef};
 use weft_k8s::translate::enrolment::{Exempt, asks, exempt, says};
 use weft_k8s::translate::workload::pod_uid;
 use weft_kube::Watched;
 
+use super::policy::SeenPolicy;
 use crate::agent::{Decision, Enrolled, Outside, PodRef, Undecided};
 use crate::rules::OlderFlows;
 
@@ -49,6 +50,8 @@ pub struct World {
     index: Index,
     snapshot: Snapshot,
     listed: BTreeSet<Kind>,
+    /// Pods of any node whose own label asks for the mesh; none before they have been listed.
+    asking: Option<BTreeSet<ObjectRef>>,
     /// Namespaces that a former agent on this node knew to be outside, until the first list.
     remembered: BTreeSet<Namespace>,
     leaving: bool,
@@ -63,14 +66,16 @@ pub struct Picture {
 }
 
 impl World {
-    /// Nothing is known yet but what a former agent remembered. `own` is the mesh's namespace.
-    pub fn new(own: Namespace, remembered: impl IntoIterator<Item = Namespace>) -> Self {
-        let config = IndexConfig { root_namespace: own.clone(), ..IndexConfig::default() };
+    /// Nothing is known yet but what a former agent remembered. `own` is the mesh's namespace, `root` the one whose policies
+    /// may apply to the whole mesh.
+    pub fn new(own: Namespace, root: Namespace, remembered: impl IntoIterator<Item = Namespace>) -> Self {
+        let config = IndexConfig { mesh_namespace: own.clone(), root_namespace: root, ..IndexConfig::default() };
         Self {
             index: Index::new(config),
             own,
             snapshot: Snapshot::default(),
             listed: BTreeSet::new(),
+            asking: None,
             remembered: remembered.into_iter().collect(),
             leaving: false,
         }
@@ -89,9 +94,37 @@ impl World {
         });
     }
 
+    /// Pods of any node, also of this one, whose own label asks for the mesh.
+    pub fn asking(&mut self, news: Watched<ObjectRef>) {
+        let asking = self.asking.get_or_insert_default();
+        match news {
+            Watched::Restarted(all) => *asking = all.into_iter().collect(),
+            Watched::Applied(pod) => {
+                asking.insert(pod);
+            }
+            Watched::Deleted(pod) => {
+                asking.remove(&pod);
+            }
+        }
+    }
+
+    /// Whether a pod is known to be one of them.
+    pub fn is_asking(&self, pod: &ObjectRef) -> bool {
+        self.asking.as_ref().is_some_and(|asking| asking.contains(pod))
+    }
+
     /// MeshPolicies of the cluster.
-    pub fn policies(&mut self, news: Watched<MeshPolicy>) {
-        self.take(Kind::MeshPolicy, news, Object::from);
+    pub fn policies(&mut self, news: Watched<SeenPolicy>) {
+        // One that can't be read stays what it was: without it more would pass than with an old one.
+        let known = |seen: SeenPolicy| seen.object.or_else(|| self.index.get(&seen.reference).cloned());
+        let news = match news {
+            Watched::Restarted(all) => Some(Watched::Restarted(all.into_iter().filter_map(known).collect())),
+            Watched::Applied(one) => known(one).map(Watched::Applied),
+            Watched::Deleted(one) => known(one).map(Watched::Deleted),
+        };
+        if let Some(news) = news {
+            self.take(Kind::MeshPolicy, news, std::convert::identity);
+        }
     }
 
     /// The cluster doesn't serve MeshPolicies: there are none, until some come.
@@ -106,7 +139,8 @@ impl World {
 
     /// Whether everything has been listed once.
     pub fn is_listed(&self) -> bool {
-        [Kind::Pod, Kind::Namespace, Kind::MeshPolicy].iter().all(|kind| self.listed.contains(kind))
+        let kinds = [Kind::Pod, Kind::Namespace, Kind::MeshPolicy];
+        self.asking.is_some() && kinds.iter().all(|kind| self.listed.contains(kind))
     }
 
     fn take<K>(&mut self, kind: Kind, news: Watched<K>, object: impl Fn(K) -> Object) {
@@ -137,16 +171,19 @@ impl World {
             return Ok(Decision::Outside(Outside::Infrastructure));
         }
         if !self.is_listed() {
-            return match self.remembered.contains(&pod.namespace) {
-                true => Ok(Decision::Outside(Outside::NotLabelled)),
-                false => Err(Undecided::NotReady("the API server has not been reached since the agent started".into())),
-            };
+            let what = "pods, namespaces and policies have not all been read from the API server yet";
+            return Err(Undecided::NotReady(what.into()));
         }
         let object = self.pod(pod).ok_or_else(|| Undecided::UnknownPod(pod.clone()))?;
         let Some(namespace) = self.namespace(&pod.namespace) else {
             return Err(Undecided::NotReady(format!("namespace {} is not known yet", pod.namespace)));
         };
         Ok(self.judge(object, namespace))
+    }
+
+    /// Why a pod that starts now is outside, by what a former agent knew of its namespace; nothing once all is listed.
+    pub fn presumed(&self, pod: &PodRef) -> Option<Outside> {
+        (!self.is_listed() && self.remembered.contains(&pod.namespace)).then_some(Outside::NotLabelled)
     }
 
     /// Whether there is news to decide a pod on; without it a little patience may help.
@@ -160,7 +197,8 @@ impl World {
         self.is_listed() && self.pod(pod).is_none()
     }
 
-    /// The namespaces none of whose pods on this node is in the mesh, nor would one be without labels of its own.
+    /// The namespaces that don't ask for the mesh, and none of whose pods does. Pods of other nodes count as well:
+    /// another of the same kind may start here at any time.
     pub fn namespaces_outside(&self) -> Vec<Namespace> {
         if !self.is_listed() {
             return self.remembered.iter().cloned().collect();
@@ -172,7 +210,8 @@ impl World {
         let outside = |name: &Namespace, namespace: &core::Namespace| {
             let mut pods = self.index.in_namespace(Kind::Pod, name).filter_map(|(_, object)| as_pod(object));
             let (bare, labels) = (core::Pod::default(), namespace.metadata.labels.as_ref());
-            *name == self.own || !(asks(&bare, labels) || pods.any(|pod| asks(pod, labels)))
+            let asked = asks(&bare, labels) || pods.any(|pod| asks(pod, labels)) || self.is_asked_in(name);
+            *name == self.own || !asked
         };
         namespaces.filter(|(name, namespace)| self.leaving || outside(name, namespace)).map(|(name, _)| name).collect()
     }
@@ -243,6 +282,13 @@ impl World {
             service_account: account.unwrap_or("default").into(),
             older_flows: if mode == Some(Mode::Strict) { OlderFlows::Close } else { OlderFlows::Keep },
         })
+    }
+
+    /// Whether a pod of a namespace asks for the mesh by its own label, on any node.
+    fn is_asked_in(&self, namespace: &Namespace) -> bool {
+        let first = ObjectRef::new(Kind::Pod, namespace.clone(), "");
+        let mut pods = self.asking.iter().flat_map(|asking| asking.range(first.clone()..));
+        pods.next().is_some_and(|pod| pod.namespace == *namespace)
     }
 
     fn pod(&self, pod: &PodRef) -> Option<&core::Pod> {

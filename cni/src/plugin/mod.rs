@@ -2,10 +2,18 @@
 //!
 //! It decides nothing and holds no credential: it hands the pod's namespace to the agent on the same node and says to
 //! the runtime what the agent said. Invariants:
-//! - ADD passes the result of the plugins before it on, with every field, or fails; it never succeeds for a pod that is,
-//!   or may be, in the mesh and that no proxy has taken.
+//! - ADD passes the result of the plugins before it on, with every field, or fails; with an agent that knows the
+//!   cluster it never succeeds for a pod that is, or may be, in the mesh and that no proxy has taken.
+//! - Without an agent ADD succeeds only for pods of the mesh's own namespace and of namespaces that were wholly outside
+//!   when the agent last wrote its [`EnrolmentFile`]; any other pod waits.
 //! - DEL never fails: a pod must be deletable whatever is broken.
 //! - Whatever comes in, the answer is a result or an error of the specification; nothing panics.
+//!
+//! What stays open: while the agent is down, or hasn't reached the API server since its start, a namespace that was
+//! wholly outside may get its label, or its first pod with a label of its own. Pods that this puts in the mesh and that
+//! start on this node meanwhile are in the clear until the agent knows and takes them over. The plugin can't know
+//! better: runtimes hand it a pod's name, never its labels, and it has no credential to ask the API server with. Were
+//! every pod to wait instead, nothing else that the node needs would start for as long as the agent can't.
 
 use std::os::fd::AsFd as _;
 

@@ -4,15 +4,17 @@ use super::*;
 use serde_json::{Value, json};
 use weft_k8s::object::ENROLMENT_LABEL;
 use weft_k8s::translate::enrolment::{GATEWAY_LABEL, ISTIO_AMBIENT, ISTIO_SIDECAR};
+use weft_kube::kube::core::DynamicObject;
 
 const OWN: &str = "weft-system";
 
 fn listed(namespaces: &[(&str, &str)]) -> World {
-    let mut world = World::new(OWN.into(), []);
+    let mut world = World::new(OWN.into(), OWN.into(), []);
     let all = namespaces.iter().map(|(name, label)| namespace(name, label));
     world.namespaces(Watched::Restarted(all.collect()));
     world.pods(Watched::Restarted(Vec::new()));
     world.policies(Watched::Restarted(Vec::new()));
+    world.asking(Watched::Restarted(Vec::new()));
     world
 }
 
@@ -105,10 +107,13 @@ fn an_account_that_is_not_named_is_default() {
 
 #[test]
 fn what_is_not_known_is_not_decided() {
-    let mut world = World::new(OWN.into(), ["calm".into()]);
+    let mut world = World::new(OWN.into(), OWN.into(), ["calm".into()]);
     assert!(matches!(world.decide(&named("on", "p")), Err(Undecided::NotReady(_))));
     assert_eq!(world.decide(&named(OWN, "p")).unwrap(), Decision::Outside(Outside::Infrastructure));
-    assert_eq!(world.decide(&named("calm", "p")).unwrap(), Decision::Outside(Outside::NotLabelled), "remembered");
+    let running = world.decide(&named("calm", "p"));
+    assert!(matches!(running, Err(Undecided::NotReady(_))), "what was takes no running pod out: {running:?}");
+    assert_eq!(world.presumed(&named("calm", "p")), Some(Outside::NotLabelled), "for one that starts now");
+    assert_eq!(world.presumed(&named("on", "p")), None);
     assert_eq!(world.namespaces_outside(), ["calm".into()], "what was known isn't overwritten by nothing");
     assert!(world.has_news_of(&named(OWN, "p")) && !world.has_news_of(&named("calm", "p")));
     assert!(!world.is_gone(&named("on", "p")));
@@ -117,7 +122,11 @@ fn what_is_not_known_is_not_decided() {
     world.namespaces(Watched::Restarted(Vec::new()));
     assert!(!world.is_listed(), "policies may make it strict");
     world.no_policies();
-    assert!(world.is_listed());
+    assert!(!world.is_listed(), "namespaces may have pods in the mesh elsewhere");
+    assert_eq!(world.namespaces_outside(), ["calm".into()]);
+    world.asking(Watched::Restarted(Vec::new()));
+    assert!(world.is_listed() && world.namespaces_outside().is_empty());
+    assert_eq!(world.presumed(&named("calm", "p")), None, "now it is known");
     assert!(matches!(world.decide(&named("on", "p")), Err(Undecided::NotReady(why)) if why.contains("namespace on")));
     world.namespaces(Watched::Applied(namespace("on", "enabled")));
     assert!(world.decide(&named("on", "p")).is_ok() && world.has_news_of(&named("on", "p")));
@@ -140,15 +149,35 @@ fn a_static_pod_has_two_uids() {
     assert_eq!(world.running()[0].pod.uid, Some(hash.into()), "as its cgroups call it");
 }
 
+fn strict(namespace: &str, mode: &str) -> SeenPolicy {
+    let policy = json!({
+        "apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy",
+        "metadata": { "namespace": namespace, "name": "strict" }, "spec": { "mode": mode },
+    });
+    SeenPolicy::of(serde_json::from_value::<DynamicObject>(policy).unwrap())
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_stays_what_it_was() {
+    let unreadable = |mut seen: SeenPolicy| {
+        seen.object = None;
+        seen
+    };
+    let mut world = listed(&[("on", "enabled")]);
+    world.pods(Watched::Applied(pod("on", "p", json!({}))));
+    world.policies(Watched::Applied(unreadable(strict("on", "Strict"))));
+    assert_eq!(world.decide(&named("on", "p")).unwrap(), enrolled(OlderFlows::Keep), "nothing was known of it");
+    world.policies(Watched::Applied(strict("on", "Strict")));
+    world.policies(Watched::Applied(unreadable(strict("on", "Permissive"))));
+    assert_eq!(world.decide(&named("on", "p")).unwrap(), enrolled(OlderFlows::Close));
+    world.policies(Watched::Restarted(vec![unreadable(strict("on", "Permissive"))]));
+    assert_eq!(world.decide(&named("on", "p")).unwrap(), enrolled(OlderFlows::Close), "also in a list");
+    world.policies(Watched::Deleted(unreadable(strict("on", "Permissive"))));
+    assert_eq!(world.decide(&named("on", "p")).unwrap(), enrolled(OlderFlows::Keep), "gone is gone");
+}
+
 #[test]
 fn strict_closes_older_flows_also_before_a_pod_has_its_address() {
-    let strict = |namespace: &str, mode: &str| -> MeshPolicy {
-        let policy = json!({
-            "apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy",
-            "metadata": { "namespace": namespace, "name": "strict" }, "spec": { "mode": mode },
-        });
-        serde_json::from_value(policy).unwrap()
-    };
     let mut world = listed(&[("on", "enabled"), (OWN, "")]);
     world.pods(Watched::Applied(pod("on", "p", json!({ "status": { "phase": "Pending", "podIPs": [] } }))));
     assert_eq!(world.decide(&named("on", "p")).unwrap(), enrolled(OlderFlows::Keep));
@@ -174,6 +203,22 @@ fn namespaces_outside_have_no_enrolled_pod_on_this_node() {
     world.leave();
     assert_eq!(world.namespaces_outside().len(), 5);
     assert_eq!(world.decide(&named("on", "any")).unwrap(), Decision::Outside(Outside::Uninstalling));
+}
+
+#[test]
+fn a_pod_anywhere_that_asks_keeps_its_namespace_from_being_outside() {
+    let mut world = listed(&[("calm", ""), ("none", ""), ("off", "disabled"), (OWN, "")]);
+    let elsewhere = |namespace: &str| ObjectRef::new(Kind::Pod, namespace, "p");
+    world.asking(Watched::Restarted(vec![elsewhere("none"), elsewhere("a"), elsewhere("z"), elsewhere(OWN)]));
+    assert_eq!(world.namespaces_outside(), ["calm".into(), "off".into(), OWN.into()]);
+    let before = world.picture();
+    assert!(!world.is_asking(&elsewhere("off")));
+    world.asking(Watched::Applied(elsewhere("off")));
+    assert!(world.is_asking(&elsewhere("off")));
+    assert_eq!(world.namespaces_outside(), ["calm".into(), OWN.into()]);
+    assert_ne!(world.picture(), before, "the file is to be written anew");
+    world.asking(Watched::Deleted(elsewhere("none")));
+    assert_eq!(world.namespaces_outside(), ["calm".into(), "none".into(), OWN.into()]);
 }
 
 #[test]
