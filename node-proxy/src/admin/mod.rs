@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
+use crate::store::{Store, to_bytes};
 use crate::telemetry::Registry;
 
 /// Connections to the status address at once; more wait. Whoever reaches the proxy's address reaches it.
@@ -72,7 +72,7 @@ impl Admin {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn serve_status(self: Arc<Self>, address: SocketAddr, stop: CancellationToken) -> io::Result<()> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = weft_control::bind(address).await?;
         let turns = Arc::new(Semaphore::new(STATUS_CONNECTIONS));
         loop {
             // The semaphore is never closed.
@@ -119,6 +119,10 @@ impl Admin {
             (&Method::GET, "/healthz") => reply(StatusCode::OK, "text/plain", "ok\n"),
             (&Method::GET, "/readyz") => self.ready(),
             (&Method::GET, "/config_dump") => json(&dump::snapshot(&self.store.load())),
+            (&Method::GET, "/config") => match to_bytes(&self.store.load()) {
+                Ok(bytes) => reply(StatusCode::OK, "application/octet-stream", bytes),
+                Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+            },
             (&Method::GET, "/connections") => json(&(self.connections)()),
             (&Method::POST, "/logging") => self.logging(query.and_then(|query| query.strip_prefix("level="))),
             (&Method::POST, "/quitquitquit") => {
@@ -163,7 +167,7 @@ impl Pages {
     fn has(self, path: &str) -> bool {
         match path {
             "/metrics" | "/healthz" | "/readyz" => true,
-            "/config_dump" | "/connections" | "/logging" | "/quitquitquit" => self == Self::All,
+            "/config" | "/config_dump" | "/connections" | "/logging" | "/quitquitquit" => self == Self::All,
             _ => false,
         }
     }
@@ -171,7 +175,7 @@ impl Pages {
     const fn index(self) -> &'static str {
         match self {
             Self::All => {
-                "GET /metrics /healthz /readyz /config_dump /connections\nPOST /logging?level=... /quitquitquit\n"
+                "GET /metrics /healthz /readyz /config /config_dump /connections\nPOST /logging?level=... /quitquitquit\n"
             }
             Self::Status => "GET /metrics /healthz /readyz\n",
         }

@@ -31,8 +31,8 @@ pub use hash::{hash_bytes, hash_ip};
 pub use registry::Balancers;
 pub use slot::Outcome;
 use slot::Slot;
-pub use tiers::Place;
 use tiers::Tiers;
+pub use tiers::{NodeZone, Place};
 
 /// Random picks before the rest is looked through in order.
 const RANDOM_PICKS: u32 = 4;
@@ -68,6 +68,8 @@ struct State {
     /// The entries again, each in an `Rc`: a request takes one along without touching a counter of another core.
     entries: Vec<Rc<EndpointEntry>>,
     tiers: Tiers,
+    /// Whether the node's zone was known when the tiers were made.
+    zoned: bool,
     turn: usize,
 }
 
@@ -81,7 +83,8 @@ impl Balancer {
     /// Takes a newer version of the frontend over, keeping what is known about endpoints that stay.
     pub fn update(&self, frontend: Arc<Frontend>, place: &Place, now: Instant) {
         let mut state = self.state.borrow_mut();
-        let unchanged = Arc::ptr_eq(&state.frontend.endpoints, &frontend.endpoints)
+        let unchanged = (state.zoned || place.is_zone_unknown())
+            && Arc::ptr_eq(&state.frontend.endpoints, &frontend.endpoints)
             && (Arc::ptr_eq(&state.frontend.service, &frontend.service) || state.frontend.service == frontend.service);
         if unchanged {
             state.frontend = frontend;
@@ -89,6 +92,12 @@ impl Balancer {
             let turn = state.turn;
             *state = State { turn, ..State::new(frontend, place, &state.slots, now) };
         }
+    }
+
+    /// Whether it knows as much of this place as there is to know.
+    pub(super) fn knows(&self, place: &Place) -> bool {
+        let state = self.state.borrow();
+        state.zoned || place.is_zone_unknown()
     }
 
     /// The version of the frontend it works for.
@@ -163,7 +172,7 @@ impl State {
         let slots = frontend.endpoints.entries.iter().map(slot).collect();
         let entries = frontend.endpoints.entries.iter().cloned().map(Rc::new).collect();
         let tiers = Tiers::new(&frontend.endpoints, &frontend.service, place);
-        Self { frontend, slots, entries, tiers, turn: 0 }
+        Self { frontend, slots, entries, tiers, zoned: !place.is_zone_unknown(), turn: 0 }
     }
 
     fn choose(&mut self, ask: &Ask<'_>) -> Option<u32> {

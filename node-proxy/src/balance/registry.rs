@@ -36,7 +36,7 @@ impl Balancers {
     /// The balancer of a frontend, brought up to this version of it.
     pub fn get(&self, frontend: &Arc<Frontend>, now: Instant) -> Rc<Balancer> {
         let pointer = Arc::as_ptr(frontend).addr();
-        if let Some(balancer) = self.by_frontend.borrow().get(&pointer) {
+        if let Some(balancer) = self.by_frontend.borrow().get(&pointer).filter(|balancer| balancer.knows(&self.place)) {
             return Rc::clone(balancer);
         }
         let mut by_key = self.by_key.borrow_mut();

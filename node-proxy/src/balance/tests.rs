@@ -10,6 +10,7 @@ use weft_core::service::{
     TrafficDistribution,
 };
 use weft_core::snapshot::Snapshot;
+use weft_core::workload::{Enrolment, Owner, Workload};
 
 use super::*;
 
@@ -52,7 +53,7 @@ fn frontend(service: Service, endpoints: Vec<Endpoint>) -> Arc<Frontend> {
 }
 
 fn place() -> Place {
-    Place { node: NodeName::new("n1"), zone: Some(Zone::new("z1")) }
+    Place { node: NodeName::new("n1"), zone: NodeZone::new(Some(Zone::new("z1"))) }
 }
 
 fn balancer(service: Service, endpoints: Vec<Endpoint>, now: Instant) -> Rc<Balancer> {
@@ -207,6 +208,49 @@ fn near_endpoints_first_and_the_rest_when_they_fail() {
             assert_eq!(next.into_keys().collect::<Vec<_>>(), [2], "the zone is next");
         }
     }
+}
+
+/// A workload on a node, in a zone or in none that is known.
+fn workload(node: &str, zone: Option<&str>) -> Workload {
+    let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+    Workload {
+        uid: "Kubernetes//Pod/shop/web".into(),
+        namespace: "shop".into(),
+        name: "web".into(),
+        identity,
+        addresses: vec!["10.0.0.9".parse().unwrap()],
+        node: node.into(),
+        zone: zone.map(Zone::new),
+        enrolment: Enrolment::Enrolled,
+        owner: Owner { kind: "Pod".into(), name: "web".into(), app: "web".into(), version: String::new() },
+        policies: Vec::new(),
+        probes: Vec::new(),
+        network_policy: false,
+    }
+}
+
+#[test]
+fn the_zone_is_learnt_from_a_workload_of_the_node_and_balancers_that_are_there_already_take_it_over() {
+    let now = Instant::now();
+    let place = Place { node: "n1".into(), zone: NodeZone::default() };
+    let balancers = Balancers::new(place, Arc::default());
+    let in_zone = |last, zone| Endpoint { zone: Some(Zone::new(zone)), ..endpoint(last) };
+    let near = Service { distribution: TrafficDistribution::PreferSameZone, ..service() };
+    let frontend = frontend(near, vec![in_zone(1, "z1"), in_zone(2, "z2")]);
+    let seen = || {
+        let mut seen: Vec<_> = shares(&balancers.get(&frontend, now), now, 200).into_keys().collect();
+        seen.sort_unstable();
+        seen
+    };
+    assert_eq!(seen(), [1, 2]);
+    for (node, zone) in [("n2", Some("z1")), ("n1", None)] {
+        balancers.place().learn(&workload(node, zone));
+        assert_eq!(seen(), [1, 2], "that says nothing of this node");
+    }
+    balancers.place().learn(&workload("n1", Some("z2")));
+    assert_eq!(seen(), [2]);
+    balancers.place().learn(&workload("n1", Some("z1")));
+    assert_eq!(seen(), [2], "a node stays where it is");
 }
 
 #[test]

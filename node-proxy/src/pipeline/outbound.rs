@@ -42,7 +42,12 @@ pub(super) async fn serve(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, strea
     if is_loop(&stream, destination) {
         return call.refuse(&stream, &call.record(), Reason::Loop);
     }
-    match route::plan(&worker.node.store, source, destination).await {
+    let plan = route::plan(&worker.node.store, source, destination).await;
+    let place = worker.balancers.place();
+    if place.is_zone_unknown() {
+        place.learn(&source.workload(&worker.node.store.load()));
+    }
+    match plan {
         ConnectionPlan::Http { frontend, .. } => {
             let source = Rc::clone(source);
             let connection = OutboundConnection { source, client, destination, frontend };

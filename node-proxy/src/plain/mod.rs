@@ -26,7 +26,7 @@ pub(crate) use source::fixed_pod;
 #[cfg(test)]
 pub(crate) use source::pod_of;
 
-use crate::balance::{Balancers, Place};
+use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{ConnectError, Dial, Target, UpstreamStream, resolve};
 use crate::identify::LocalWorkload;
 use crate::relay::front::{HttpRelay, OutboundConnection};
@@ -95,7 +95,7 @@ type Front = (std::net::TcpListener, weft_core::ids::ServicePortKey);
 
 async fn worker((store, registry, log, stop): WorkerParts, fronts: Vec<Front>) {
     let recorder = Rc::new(registry.recorder());
-    let place = Place { node: "plain".into(), zone: None };
+    let place = Place { node: "plain".into(), zone: NodeZone::default() };
     let engine = Engine::new(EngineParts {
         store: Arc::clone(&store),
         dial: Rc::new(PlainDial),

@@ -30,6 +30,7 @@ pub use self::settings::{Account, ControlSettings, ProcessSettings, TelemetrySet
 pub use self::trust::keep_trust;
 use crate::admin::Admin;
 use crate::app::{Ending, Proxy, Sources};
+use crate::balance::NodeZone;
 use crate::control::ConfigClient;
 use crate::inpod::LinkState;
 use crate::relay::http::{HttpSettings, Telemetered};
@@ -182,7 +183,7 @@ fn engine(settings: &ProcessSettings) -> anyhow::Result<(Arc<Registry>, Arc<Tele
             tracing::error!("the access log can't be written any more: {error}");
         }
     })?;
-    let (limits, zone) = (settings.proxy.limits(), settings.control.zone.clone());
+    let (limits, zone) = (settings.proxy.limits(), NodeZone::new(settings.control.zone.clone()));
     let settings = HttpSettings { connect_timeout: limits.connect, ..HttpSettings::default() };
     let engine = Telemetered { registry: Arc::clone(&registry), log, affinity: Arc::default(), zone, settings };
     Ok((registry, Arc::new(engine)))

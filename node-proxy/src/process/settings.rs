@@ -48,7 +48,7 @@ pub struct ControlSettings {
     /// The mesh's trust domain
     #[arg(long, env = "WEFT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
-    /// The zone this node is in, for endpoints nearby
+    /// The zone this node is in, for endpoints nearby; without it that of its workloads
     #[arg(long, env = "WEFT_ZONE", value_parser = zone)]
     pub zone: Option<Zone>,
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use weft_core::change::Change;
 use weft_core::snapshot::Snapshot;
 
-pub use disk::{InvalidFile, SavedFile};
+pub use disk::{InvalidFile, SavedFile, from_bytes, to_bytes};
 
 /// The current snapshot, and a signal when there is a newer one.
 #[derive(Debug)]

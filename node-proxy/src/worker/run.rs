@@ -18,7 +18,7 @@ use weft_core::ids::NodeName;
 use super::handle::{Accepted, Command, WorkerHandle};
 use super::{Node, Pods, Turns, Worker};
 use crate::accept;
-use crate::balance::{Balancers, Place};
+use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{Connector, Dial, Tunnels};
 use crate::identify::LocalWorkload;
 use crate::observe::{Holdings, Observer};
@@ -40,7 +40,7 @@ pub trait Engine: Send + Sync {
     /// Choice of endpoints for connections that are relayed as bytes, of one worker. Without more to say: no zone, and
     /// affinity that each worker remembers for itself.
     fn balancers(&self, node: &NodeName) -> Balancers {
-        Balancers::new(Place { node: node.clone(), zone: None }, Arc::default())
+        Balancers::new(Place { node: node.clone(), zone: NodeZone::default() }, Arc::default())
     }
 
     /// What there is, once a minute: telemetry of the rest may go.

@@ -24,6 +24,7 @@ use weft_core::ids::{NodeName, SandboxId, WorkloadUid};
 use weft_core::reason::Reason;
 use weft_core::workload::{Enrolment, Owner, Workload};
 use weft_node_proxy::authorize::HttpPermit;
+use weft_node_proxy::balance::NodeZone;
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, ListenerRole, Manager, PodSockets};
 use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, HandshakeRole, Observer};
@@ -154,7 +155,7 @@ impl Engine for HttpEngine {
 fn http_engine(events: Events) -> HttpEngine {
     let (log, _nobody_reads_it) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
     let (registry, settings) = (Arc::default(), HttpSettings::default());
-    HttpEngine(events, Telemetered { registry, log, affinity: Arc::default(), zone: None, settings })
+    HttpEngine(events, Telemetered { registry, log, affinity: Arc::default(), zone: NodeZone::default(), settings })
 }
 
 /// An authority that signs whatever it is asked for.

@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::task::spawn_local;
-use weft_core::ids::{NodeName, Zone};
+use weft_core::ids::NodeName;
 
 use super::HttpFront;
 use super::engine::{Engine, EngineParts, HttpSettings};
-use crate::balance::{AffinityTable, Balancers, Place};
+use crate::balance::{AffinityTable, Balancers, NodeZone, Place};
 use crate::connect::resolve;
 use crate::observe::Observer;
 use crate::relay::front::HttpRelay;
@@ -24,8 +24,8 @@ pub struct Telemetered {
     pub log: AccessLog,
     /// Which endpoint a client was sent to, where a Service wants it to stay.
     pub affinity: Arc<AffinityTable>,
-    /// The node's zone, if known.
-    pub zone: Option<Zone>,
+    /// The node's zone.
+    pub zone: NodeZone,
     /// Limits.
     pub settings: HttpSettings,
 }

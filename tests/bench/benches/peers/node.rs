@@ -28,7 +28,7 @@ use weft_core::service::{
     SlicePort, TrafficDistribution,
 };
 use weft_core::workload::{Enrolment, Owner, Workload};
-use weft_node_proxy::balance::AffinityTable;
+use weft_node_proxy::balance::{AffinityTable, NodeZone};
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, Manager, PodSockets};
 use weft_node_proxy::relay::http::{HttpSettings, Telemetered};
@@ -108,7 +108,7 @@ pub fn serve(path: &Path) -> Result<()> {
         registry: Arc::<Registry>::default(),
         log,
         affinity: Arc::<AffinityTable>::default(),
-        zone: None,
+        zone: NodeZone::default(),
         settings: HttpSettings::default(),
     });
     let workers = Workers::start(&node, &engine, 1)?;

@@ -23,7 +23,7 @@ use weft_core::route::*;
 use weft_core::service::*;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
 
-use crate::balance::{Balancers, Place};
+use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{ConnectError, Dial, Standing, Target, UpstreamStream, resolve};
 use crate::identify::LocalWorkload;
 use crate::relay::front::OutboundConnection;
@@ -163,7 +163,7 @@ impl World {
             store: Arc::clone(&store),
             dial: Rc::clone(&net) as Rc<dyn Dial>,
             resolve: resolve_or_panic,
-            balancers: Balancers::new(Place { node: "n1".into(), zone: None }, Arc::default()),
+            balancers: Balancers::new(Place { node: "n1".into(), zone: NodeZone::default() }, Arc::default()),
             observer: Rc::new(WorkerTelemetry::new(Rc::clone(&recorder), log.clone())),
             recorder,
             log,
