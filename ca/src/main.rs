@@ -104,11 +104,11 @@ struct ClusterArgs {
     /// cert-chain.pem and root-cert.pem.
     #[arg(long, requires = "kubernetes")]
     cacerts_secret: Option<Name>,
-    /// An audience that callers' tokens may have; may be repeated. Istio's agents use `istio-ca`.
-    #[arg(long = "audience", default_value = "weft", requires = "kubernetes")]
+    /// An audience that callers' tokens may have besides `weft`; may be repeated. Istio's agents use `istio-ca`.
+    #[arg(long = "audience", requires = "kubernetes")]
     audiences: Vec<String>,
-    /// The ServiceAccount of the node proxy, `namespace/name`, which may ask for the identities of its node's pods; may
-    /// be repeated. By default weft-node-proxy of the mesh's namespace.
+    /// A ServiceAccount of node proxies, `namespace/name`, which may ask for the identities of their node's pods, besides
+    /// weft-node-proxy of the mesh's namespace; may be repeated.
     #[arg(long = "node-account", requires = "kubernetes")]
     node_accounts: Vec<Account>,
     /// Where health and metrics are served: /healthz, /readyz, /metrics.
@@ -223,7 +223,7 @@ impl Serve {
     }
 
     async fn listen(&self) -> anyhow::Result<TcpListener> {
-        let listener = TcpListener::bind(self.listen).await.with_context(|| format!("--listen {}", self.listen))?;
+        let listener = weft_control::bind(self.listen).await.with_context(|| format!("--listen {}", self.listen))?;
         tracing::info!(address = %listener.local_addr()?, identity = %self.identity().identity, "serving");
         Ok(listener)
     }
@@ -236,13 +236,14 @@ impl Serve {
             (None, Some(name)) => RootSource::Cacerts(name.clone()),
             (None, None) => RootSource::Own,
         };
-        let mut nodes: Vec<_> = node_accounts.iter().map(|Account(ns, name)| (ns.clone(), name.clone())).collect();
-        if nodes.is_empty() {
-            nodes.push((namespace.clone(), "weft-node-proxy".into()));
-        }
+        // Whoever adds to these must not cut the mesh's own off.
+        let own = (namespace.clone(), "weft-node-proxy".into());
+        let more = node_accounts.iter().map(|Account(ns, name)| (ns.clone(), name.clone()));
+        let nodes = std::iter::once(own).chain(more).collect();
+        let audiences = std::iter::once("weft".to_owned()).chain(audiences.iter().cloned()).collect();
         // Outside a pod, a name that no other process on this machine has.
         let replica = replica.clone().unwrap_or_else(|| format!("weft-ca-process-{}", std::process::id()));
-        let (authority, audiences) = (self.place.settings(), audiences.clone());
+        let authority = self.place.settings();
         ClusterSettings { namespace, replica, source, authority, audiences, node_accounts: nodes }
     }
 }
@@ -271,7 +272,9 @@ async fn serve_cluster(serve: Serve) -> anyhow::Result<()> {
     weft_ca::metrics::describe();
     let client = weft_kube::client().await?;
     let replica = Replica::start(&client, serve.cluster(), Clock::system());
-    let health = tokio::spawn(weft_kube::health::serve(serve.cluster.health, replica.missing(), prometheus));
+    let health = weft_control::bind(serve.cluster.health).await;
+    let health = health.with_context(|| format!("--health {}", serve.cluster.health))?;
+    let health = tokio::spawn(weft_kube::health::serve_on(health, replica.missing(), prometheus));
     let serving = async {
         // Once it serves, the server hears the signal and ends its calls first.
         let authority = tokio::select! {
