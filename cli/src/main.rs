@@ -135,7 +135,7 @@ fn run(command: Command, target: &cluster::Target) -> anyhow::Result<ExitCode> {
         Command::Proxy(args) => cluster::proxy(target, &args),
         Command::Version(args) => cluster::version(target, &args),
         Command::Validate(args) => validate::run(&args),
-        Command::Explain(args) => explain::run(args),
+        Command::Explain(args) => explain::run(args, target),
         Command::Connectivity(args) => connectivity::run(args),
         Command::Token(args) => {
             let tokens = weft_controller::standalone::Tokens::open(&args.state)?;

@@ -72,6 +72,10 @@ impl Outcome {
         // Its agent has let a pod go when it doesn't name it, or when it has as many pods as are still enrolled.
         let said = Said::of(facts);
         for pod in facts.pods.as_ref().map_err(Clone::clone)?.iter().filter(|pod| leaves(pod, namespace)) {
+            if node_of(pod).is_empty() {
+                outcome.done += 1;
+                continue;
+            }
             let about = said.about(pod, false);
             let standing = match about {
                 Ok(None | Some(Standing::Never(_))) => {

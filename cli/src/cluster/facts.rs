@@ -129,8 +129,14 @@ impl Facts {
         }
     }
 
-    /// Pods of a component of the mesh, in the order of their nodes and names.
+    /// Pods of a component of the mesh, in the order of their nodes and names. One that is being deleted counts no more: a
+    /// proxy that was replaced stays until its last connection has ended, not ready and of an older version.
     pub fn component<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Pod> {
+        self.component_with_replaced(name).filter(|pod| pod.metadata.deletion_timestamp.is_none())
+    }
+
+    /// The same with those that are being deleted.
+    pub fn component_with_replaced<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Pod> {
         let mut pods: Vec<_> = self
             .pods
             .iter()

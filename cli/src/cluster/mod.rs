@@ -124,6 +124,11 @@ pub fn proxy(target: &Target, args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     block_on(async { proxy::run(&target.session().await?, args).await })
 }
 
+/// The configuration by which the proxy of a pod's node decides.
+pub fn configuration(target: &Target, pod: &str) -> anyhow::Result<weft_core::snapshot::Snapshot> {
+    block_on(async { proxy::snapshot(&target.session().await?, pod).await })
+}
+
 /// `weft version`
 pub fn version(target: &Target, args: &VersionArgs) -> anyhow::Result<ExitCode> {
     block_on(version::run(target, args))

@@ -27,6 +27,8 @@ pub enum Standing {
     Unprotected(String),
     /// It can't be in the mesh, whatever its labels say.
     Never(String),
+    /// It doesn't run anywhere yet.
+    Waiting(String),
     /// It isn't known.
     Unknown(String),
 }
@@ -39,6 +41,7 @@ impl Standing {
             Self::Closed(_) => "closed",
             Self::Unprotected(_) => "unprotected",
             Self::Never(_) => "never",
+            Self::Waiting(_) => "waiting",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -47,7 +50,9 @@ impl Standing {
     pub fn why(&self) -> &str {
         match self {
             Self::Protected => "",
-            Self::Closed(why) | Self::Unprotected(why) | Self::Never(why) | Self::Unknown(why) => why,
+            Self::Closed(why) | Self::Unprotected(why) | Self::Never(why) | Self::Waiting(why) | Self::Unknown(why) => {
+                why
+            }
         }
     }
 }
@@ -183,7 +188,7 @@ fn standing(pod: &Pod, mesh: &str, said: &Said<'_>) -> Standing {
     }
     let node = node_of(pod);
     if node.is_empty() {
-        return Standing::Unknown("it has no node yet".to_owned());
+        return Standing::Waiting("it has no node yet".to_owned());
     }
     match said.about(pod, true) {
         // The labels say otherwise, and nothing here says why it couldn't be: the agent has yet to follow.

@@ -12,7 +12,9 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 use serde_json::Value;
+use weft_core::snapshot::Snapshot;
 use weft_kube::kube::api::Api;
+use weft_node_proxy::store::from_bytes;
 
 use super::facts::{component_of, is_ready, name_of, namespace_of, node_of};
 use super::metrics::Metrics;
@@ -98,11 +100,24 @@ pub async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The configuration of the proxy of a node, or of that of a pod's node.
+///
+/// # Errors
+/// When it can't be reached, or is of a version whose configuration can't be read.
+pub async fn snapshot(session: &Session, at: &str) -> anyhow::Result<Snapshot> {
+    let bytes = ask_bytes(session, at, http::Method::GET, "/config").await?;
+    from_bytes(&bytes).context("the proxy's configuration")
+}
+
 async fn metrics(session: &Session, at: &str) -> anyhow::Result<Metrics> {
     Ok(Metrics::parse(&ask(session, at, http::Method::GET, "/metrics").await?))
 }
 
 async fn ask(session: &Session, at: &str, method: http::Method, page: &str) -> anyhow::Result<String> {
+    Ok(String::from_utf8_lossy(&ask_bytes(session, at, method, page).await?).into_owned())
+}
+
+async fn ask_bytes(session: &Session, at: &str, method: http::Method, page: &str) -> anyhow::Result<Bytes> {
     let own = session.own_pods().await?;
     let node = match at.split_once('/') {
         None => at.to_owned(),
@@ -139,12 +154,12 @@ fn proxy_of<'a>(own: &'a [Pod], node: &str) -> Result<&'a str, String> {
     }
 }
 
-async fn forward(session: &Session, pod: &str, method: http::Method, page: &str) -> anyhow::Result<String> {
+async fn forward(session: &Session, pod: &str, method: http::Method, page: &str) -> anyhow::Result<Bytes> {
     let api: Api<Pod> = Api::namespaced(session.client.clone(), &session.mesh);
     let mut forwarder = api
         .portforward(pod, &[ADMIN])
         .await
-        .context("cannot forward its admin port (needs create on pods/portforward)")?;
+        .context("cannot forward its admin port (needs get and create on pods/portforward)")?;
     let stream = forwarder.take_stream(ADMIN).context("no stream")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
@@ -156,11 +171,10 @@ async fn forward(session: &Session, pod: &str, method: http::Method, page: &str)
         Limited::new(response.into_body(), LARGEST).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
     driver.abort();
     forwarder.abort();
-    let text = String::from_utf8_lossy(&body).into_owned();
     if !status.is_success() {
-        bail!("it answers {status}: {}", text.trim());
+        bail!("it answers {status}: {}", String::from_utf8_lossy(&body).trim());
     }
-    Ok(text)
+    Ok(body)
 }
 
 /// A configuration dump, of which a person gets a summary.

@@ -133,7 +133,7 @@ async fn sample(session: &Session, namespace: &str) -> Read<(Counts, Vec<String>
     facts.pages = session.pages(pods, Some("weft-node-proxy")).await;
     let mut unknown = Vec::new();
     let mut read = Vec::new();
-    for pod in facts.component("weft-node-proxy") {
+    for pod in facts.component_with_replaced("weft-node-proxy") {
         match facts.pages.get(name_of(&pod.metadata)).map(|pages| &pages.metrics) {
             Some(Ok(metrics)) => read.push(metrics),
             Some(Err(why)) => unknown.push(format!("node {}: {}", node_of(pod), why.why)),

@@ -18,6 +18,7 @@ use weft_core::route::{BackendTarget, HttpAction, Parent, RedirectScheme, RouteR
 use weft_core::service::EndpointHealth;
 use weft_core::snapshot::{EndpointEntry, Frontend, Snapshot};
 use weft_core::workload::{Enrolment, Workload};
+use weft_node_proxy::connect::{Standing, Transport, resolve};
 
 use super::words;
 
@@ -318,18 +319,21 @@ impl Case<'_> {
     }
 
     fn destination(&self, entry: &EndpointEntry, backend: &str, frontend: Option<&Frontend>) -> Destination {
-        let workload = self.snapshot.workload_at(entry.address.ip());
+        // The proxy's own decision. A caller outside the mesh isn't intercepted: its bytes go as they are.
+        let standing = Standing { node: &self.client.node, network_policy: self.client.network_policy };
+        let target = resolve(self.snapshot, entry, standing);
+        let workload = target.workload.as_deref();
         let meshed = workload.is_some_and(|w| w.enrolment == Enrolment::Enrolled);
-        let secure = meshed && self.client.enrolment == Enrolment::Enrolled;
-        let in_memory = |w: &Workload| w.node == self.client.node && !w.network_policy && !self.client.network_policy;
-        let local = workload.is_some_and(|w| in_memory(w)) && !self.snapshot.mesh().force_wire;
-        let transport = match (secure, local) {
-            (true, true) => "in memory on one node",
-            (true, false) => "mutual TLS",
-            (false, _) => "plaintext",
+        let intercepted = self.client.enrolment == Enrolment::Enrolled;
+        let transport = match target.transport {
+            Transport::Unknown if intercepted => "refused: it isn't known whether it is in the mesh",
+            Transport::Local { .. } if intercepted => "in memory on one node",
+            Transport::Hbone { .. } if intercepted => "mutual TLS",
+            Transport::Local { .. } | Transport::Hbone { .. } | Transport::Plain | Transport::Unknown => "plaintext",
         };
         let (policy, permitted) = match workload.filter(|_| meshed) {
-            Some(workload) => self.judge(workload, entry.address.port(), secure, frontend),
+            Some(workload) => self.judge(workload, entry.address.port(), intercepted, frontend),
+            None if intercepted && target.transport == Transport::Unknown => ("not asked".to_owned(), false),
             None => ("none: outside the mesh".to_owned(), true),
         };
         Destination {

@@ -5,15 +5,20 @@ mod decide;
 mod tests;
 mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use weft_core::snapshot::Snapshot;
 use weft_node_proxy::store::SavedFile;
 
 pub use self::decide::{Call, explain};
 use crate::Output;
+use crate::cluster::{self, Target};
+
+/// Where a node without Kubernetes keeps it.
+const HERE: &str = "/run/weft/config";
 
 /// The call to explain.
 #[derive(Debug, clap::Args)]
@@ -34,9 +39,10 @@ pub struct Args {
     /// The Host header; the Service's name if absent.
     #[arg(long)]
     host: Option<String>,
-    /// The node's copy of its configuration.
-    #[arg(long, env = "WEFT_CONFIG_COPY", default_value = "/run/weft/config")]
-    config: PathBuf,
+    /// A node's copy of its configuration. Left out: that of this node if it is one of a mesh without Kubernetes, else
+    /// that of the proxy of the caller's node in the cluster.
+    #[arg(long, env = "WEFT_CONFIG_COPY")]
+    config: Option<PathBuf>,
     /// How to print the explanation.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -47,13 +53,19 @@ fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
     Ok((name.trim().parse()?, value.trim().parse()?))
 }
 
+fn saved(path: &Path) -> anyhow::Result<Snapshot> {
+    let saved = SavedFile::new(path).read();
+    let saved = saved.with_context(|| format!("cannot read the node's configuration from {}", path.display()))?;
+    saved.ok_or_else(|| anyhow!("no configuration at {}: is weft running here?", path.display()))
+}
+
 /// Prints the explanation; fails if the call would.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let saved = SavedFile::new(&args.config).read();
-    let saved =
-        saved.with_context(|| format!("cannot read the node's configuration from {}", args.config.display()))?;
-    let snapshot =
-        saved.ok_or_else(|| anyhow!("no configuration at {}: is weft running here?", args.config.display()))?;
+pub fn run(args: Args, target: &Target) -> anyhow::Result<ExitCode> {
+    let snapshot = match &args.config {
+        Some(path) => saved(path)?,
+        None if !target.is_given() && Path::new(HERE).exists() => saved(Path::new(HERE))?,
+        None => cluster::configuration(target, &args.source)?,
+    };
     let headers: HeaderMap = args.headers.into_iter().collect();
     let call = Call {
         source: args.source,

@@ -31,6 +31,8 @@ fn finding(pod: &PodView, mesh: &str) -> Option<Finding> {
         }
         Standing::Never(why) => Finding::new(Severity::Note, object, format!("it isn't in the mesh: {why}"))
             .remedy("label it weftmesh.io/mesh=disabled if that is as it should be"),
+        Standing::Waiting(why) => Finding::new(Severity::Note, object, why.clone())
+            .remedy(format!("kubectl -n {} describe pod {}", pod.namespace, pod.name)),
         Standing::Unknown(why) => {
             Finding::new(Severity::Unknown, object, why.clone()).remedy(format!("kubectl -n {mesh} get pods -o wide"))
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::sample::*;
 use crate::cluster::checks::{self, components, gateway_api, network, objects, platform, protection, rights, trust};
-use crate::cluster::facts::{Facts, Unread};
+use crate::cluster::facts::{Facts, Pages, Unread};
 use crate::cluster::finding::{Check, Severity};
 
 /// Findings as `severity object: what`.
@@ -388,6 +388,38 @@ fn pods_that_are_enrolled_and_not_protected_are_named() {
         change_pod(facts, "cart", |pod| pod["metadata"]["labels"]["weftmesh.io/mesh"] = json!("disabled"))
     });
     assert_eq!(protection::pods(&facts).summary, "1 of 1 protected");
+}
+
+/// An upgrade leaves such a pod for as long as its last connection.
+#[test]
+fn a_proxy_that_was_replaced_and_still_has_connections_is_no_fault() {
+    let facts = broken(|facts| {
+        let mut old = pod("weft-system", "weft-node-proxy-0", "n1");
+        old["metadata"]["labels"] = json!({ "app.kubernetes.io/name": "weft-node-proxy" });
+        old["metadata"]["deletionTimestamp"] = json!("2026-11-21T09:59:00Z");
+        old["spec"]["containers"] = json!([{ "name": "weft-node-proxy", "image": "localhost/weft-node-proxy:0.0.9" }]);
+        old["status"]["conditions"] = json!([{ "type": "Ready", "status": "False" }]);
+        facts.pods.as_mut().unwrap().push(object(old));
+        let waits = Pages { missing: Ok(vec!["its end: a successor has taken over".into()]), ..ready("") };
+        facts.pages.insert("weft-node-proxy-0".into(), waits);
+    });
+    for check in [components::readiness(&facts), components::images(&facts), components::nodes(&facts)] {
+        assert_eq!(said(&check), Vec::<String>::new());
+    }
+    assert_eq!(facts.component("weft-node-proxy").count(), 2);
+    assert_eq!(facts.component_with_replaced("weft-node-proxy").count(), 3);
+}
+
+#[test]
+fn a_caller_whose_clock_is_wrong_doesnt_take_leases_for_abandoned() {
+    let facts = broken(|facts| facts.server.now += std::time::Duration::from_secs(3600));
+    assert_eq!(said(&components::leases(facts.leases.as_ref().unwrap(), &facts)), Vec::<String>::new());
+}
+
+#[test]
+fn a_pod_that_no_node_takes_is_only_noted() {
+    let facts = broken(|facts| change_pod(facts, "cart", |pod| pod["spec"]["nodeName"] = Value::Null));
+    assert_eq!(one(&protection::pods(&facts)), "note Pod shop/cart: it has no node yet");
 }
 
 #[test]
