@@ -47,6 +47,8 @@ lint: ## formatting, clippy, shell scripts, licences and dependency rules
 
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
+	@# Some tests run programs of other packages, which cargo doesn't build for them.
+	cargo build --workspace --bins --quiet
 	cargo test --workspace --quiet
 
 test-full: test ## and what takes longer: a GiB each way, all releases of the Gateway API, the demo, the benchmarks

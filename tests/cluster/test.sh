@@ -4,6 +4,11 @@
 set -euo pipefail
 images=${1:?usage: test.sh IMAGES_DIR}
 here=$(cd "$(dirname "$0")" && pwd)
+if [ -n "${KUBECONFIG:-}" ]; then
+    # Somebody else's cluster, with Weft on it and the test images on its nodes: see README.md.
+    cargo test --workspace --quiet --test cluster -- --ignored --test-threads=1
+    exit
+fi
 name=test$$
 export CLUSTER_DIR=/tmp/weft-cluster-$name WEFT_CLUSTER=/tmp/weft-cluster-$name
 logs=${WEFT_CACHE:-$HOME/.cache/weft}/cluster-logs
@@ -33,7 +38,9 @@ mkdir -p "$CLUSTER_DIR/conformance"
     grep -E '^ *--- FAIL' "$CLUSTER_DIR/log/conformance.log" || tail -30 "$CLUSTER_DIR/log/conformance.log"
     exit 1
 }
-grep -cE '^    --- PASS: TestConformance/Mesh' "$CLUSTER_DIR/log/conformance.log" | sed 's/$/ mesh tests of the suite passed/'
+passed=$(grep -cE '^    --- PASS: TestConformance/Mesh' "$CLUSTER_DIR/log/conformance.log")
+echo "$passed mesh tests of the suite passed"
+[ "$passed" = 22 ] || { echo "the suite has 22" >&2; exit 1; }
 step "our own tests"
 cargo test --workspace --quiet --test cluster -- --ignored --test-threads=1
 step "done"

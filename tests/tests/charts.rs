@@ -387,6 +387,9 @@ fn no_role_asks_for_everything() {
             assert!(!said.contains('*'), "{}: {said}", text(role, "/metadata/name"));
             let secrets = said.contains("secrets") && said.contains("get");
             assert!(!secrets || rule.get("resourceNames").is_some(), "all Secrets: {said}");
+            // Who can make tokens can be anybody: nodes ask with their own, and so get no more than is theirs.
+            assert!(!said.contains("serviceaccounts/token"), "{}: {said}", text(role, "/metadata/name"));
+            assert!(!said.contains("impersonate"), "{}: {said}", text(role, "/metadata/name"));
         }
     }
 }

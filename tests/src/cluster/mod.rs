@@ -72,12 +72,42 @@ impl Cluster {
         }
     }
 
+    /// The network from which pods of a test cluster can be reached; none for a cluster that somebody else runs.
+    pub fn network(&self) -> Option<PathBuf> {
+        Some(PathBuf::from(format!("/run/netns/{}-cp", self.name()?)))
+    }
+
+    /// The name of a test cluster.
+    fn name(&self) -> Option<&str> {
+        self.dir.as_ref()?.file_name()?.to_str()?.strip_prefix("weft-cluster-")
+    }
+
     /// A command on a node: its mounts, network and host name.
     pub fn on_node(&self, node: &str, command: &[&str]) -> Command {
         let dir = self.dir.clone().unwrap_or_default();
         let mut built = Command::new(dir.join(format!("in-{node}")));
         built.args(command);
         built
+    }
+
+    /// What `node1` and `node2` of the tests are called here: on a cluster of somebody else its first two nodes that take
+    /// any pod, or the only one.
+    fn node(&self, name: &str) -> Result<String> {
+        if self.has_nodes() {
+            return Ok(name.to_owned());
+        }
+        let nodes = self.json(&["nodes"])?;
+        let is_free = |node: &&Value| {
+            let taints = node["spec"]["taints"].as_array().into_iter().flatten();
+            taints.into_iter().all(|taint| taint["effect"] != "NoSchedule" && taint["effect"] != "NoExecute")
+        };
+        let free = nodes["items"].as_array().into_iter().flatten().filter(is_free);
+        let mut names: Vec<_> =
+            free.filter_map(|node| node["metadata"]["labels"]["kubernetes.io/hostname"].as_str()).collect();
+        names.sort_unstable();
+        let number = usize::from(name != "node1");
+        let found = names.get(number).or(names.first()).context("no node takes any pod")?;
+        Ok((*found).to_owned())
     }
 
     /// Kills a part of a test cluster, such as `apiserver`, and starts it again.
@@ -97,8 +127,7 @@ impl Cluster {
     }
 
     fn script(&self, script: &str, argument: &str) -> Result<()> {
-        let dir = self.dir.as_ref().context("not a cluster of ours")?;
-        let name = dir.file_name().and_then(|n| n.to_str()?.strip_prefix("weft-cluster-")).context("no name")?;
+        let name = self.name().context("not a cluster of ours")?;
         let program = repository().join("tests/cluster").join(script);
         let status =
             Command::new(program).args([name, argument]).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
@@ -236,7 +265,7 @@ impl Cluster {
     /// # Errors
     /// When it has none there.
     pub fn part(&self, part: &str, node: &str) -> Result<String> {
-        let (label, node) = (format!("app.kubernetes.io/name={part}"), format!("spec.nodeName={node}"));
+        let (label, node) = (format!("app.kubernetes.io/name={part}"), format!("spec.nodeName={}", self.node(node)?));
         let pods = self.json(&["-n", SYSTEM, "pods", "-l", &label, "--field-selector", &node])?;
         let live =
             pods["items"].as_array().into_iter().flatten().find(|p| p["metadata"]["deletionTimestamp"].is_null());
@@ -292,7 +321,14 @@ impl TestNamespace {
     /// # Errors
     /// When the API server refuses them.
     pub fn apply(&self, manifests: &str) -> Result<()> {
-        self.cluster.apply(&manifests.replace("@NS@", &self.name))
+        let mut text = manifests.replace("@NS@", &self.name);
+        for node in ["node1", "node2"] {
+            let place = |node: &str| format!(r#""kubernetes.io/hostname": "{node}""#);
+            if text.contains(&place(node)) {
+                text = text.replace(&place(node), &place(&self.cluster.node(node)?));
+            }
+        }
+        self.cluster.apply(&text)
     }
 
     /// Starts echo workloads and waits until they are ready.
@@ -324,6 +360,17 @@ impl TestNamespace {
         let answers = self.ask(from, &[url, &format!("--count={count}"), "--timeout=5s"])?;
         let (good, first) = (answers.with_status(200), answers.list.first());
         ensure!(good == count, "{good} of {count} from {url}: {first:?} {}", answers.error);
+        Ok(())
+    }
+
+    /// Whether a pod is among those that answer `client` for `server`, and nobody fails.
+    ///
+    /// # Errors
+    /// With its share.
+    pub fn shared(&self, pod: &str) -> Result<()> {
+        let answers = self.ask("client", &["http://server/", "--count=40", "--timeout=5s"])?;
+        let (part, good) = (answers.from(pod), answers.with_status(200));
+        ensure!(part > 0 && part < 40 && good == 40, "{part} of {good} from {pod}: {}", answers.error);
         Ok(())
     }
 
@@ -378,8 +425,8 @@ pub fn eventually<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -
     }
 }
 
-/// Where charts and scripts are.
-fn repository() -> &'static std::path::Path {
+/// Where charts, documents and scripts are.
+pub fn repository() -> &'static std::path::Path {
     let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().unwrap_or(tests)
 }

@@ -172,6 +172,10 @@ fn the_commands_that_look_at_a_cluster_answer() -> Result<()> {
     healthy(&cluster)?;
     let (pod, _, node) = ns.pod("client")?;
     let pod = format!("t-look/{pod}");
+    let allow = r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "AuthorizationPolicy", "metadata": {"name": "reads", "namespace": "@NS@"},
+        "spec": {"action": "ALLOW", "rules": [{"to": [{"methods": ["GET"]}]}]}}"#;
+    ns.apply(allow)?;
+    ns.cluster.wait_accepted(&ns.name, "authorizationpolicy/reads")?;
     for (args, says) in [
         (&["check", "--pre"][..], "rights to install"),
         (&["check", "--strict", "t-look"], "nobody called t-look in plaintext"),
@@ -181,10 +185,27 @@ fn the_commands_that_look_at_a_cluster_answer() -> Result<()> {
         (&["proxy", "config", node.as_str()], "t-look/server"),
         (&["proxy", "certs", pod.as_str()], "spiffe://cluster.local/ns/t-look/sa/client"),
         (&["proxy", "connections", pod.as_str()], " tunnels"),
+        (&["explain", pod.as_str(), "server.t-look"], "goes through"),
     ] {
         let output = cluster.weft(args)?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() && said.contains(says), "weft {}: {}\n{said}", args.join(" "), output.status);
     }
+    let denied = cluster.weft(&["explain", &pod, "server.t-look", "--method=DELETE"])?;
+    let said = String::from_utf8_lossy(&denied.stdout);
+    ensure!(denied.status.code() == Some(1) && said.contains("t-look/reads"), "{said}");
+    Ok(())
+}
+
+/// The chart's own test, by which people see for themselves: three callers, of whom only one may pass.
+#[test]
+#[ignore = "needs a cluster"]
+fn helm_test_proves_mutual_tls() -> Result<()> {
+    let cluster = Cluster::open()?;
+    let said = cluster.helm(&["test", "weft", "-n", SYSTEM, "--timeout=3m"])?;
+    for job in ["client", "stranger", "outsider"] {
+        ensure!(said.contains(&format!("TEST SUITE:     {job}")), "{said}");
+    }
+    ensure!(said.matches("Phase:          Succeeded").count() >= 3 && !said.contains("Failed"), "{said}");
     Ok(())
 }

@@ -39,16 +39,7 @@ fn controller_authority_and_agent_can_be_replaced() -> Result<()> {
     })?;
     // And they work: what is new takes effect.
     ns.run(&[Echo::new("late").behind("server")])?;
-    eventually("the new pod to get its share", PATIENCE, || {
-        let answers = ns.ask("client", &["http://server/", "--count=40"])?;
-        ensure!(
-            answers.from("late") > 0 && answers.with_status(200) == 40,
-            "{} of 40: {}",
-            answers.from("late"),
-            answers.error
-        );
-        Ok(())
-    })
+    eventually("the new pod to get its share", PATIENCE, || ns.shared("late"))
 }
 
 #[test]

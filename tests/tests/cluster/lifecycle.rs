@@ -1,7 +1,7 @@
 //! From the first node to the last: what a cluster goes through with Weft on it.
 
 use anyhow::{Context as _, Result, ensure};
-use weft_tests::cluster::{Cluster, Echo, PATIENCE, SYSTEM, TestNamespace, eventually, strict_pair};
+use weft_tests::cluster::{Cluster, Echo, PATIENCE, SYSTEM, eventually, strict_pair};
 
 /// Does something while no node has an agent.
 fn without_agents(cluster: &Cluster, work: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -56,15 +56,7 @@ fn without_agents_no_pod_of_the_mesh_starts_unprotected_and_all_others_do() -> R
         outside.refused("client", "http://server.t-agentless/")
     })?;
     ns.cluster.wait_rollout(&ns.name, "deploy/late")?;
-    eventually("the late pod to get its share", PATIENCE, || shared(&ns, "late"))
-}
-
-/// Whether a pod is among those that answer for `server`, and nobody fails.
-fn shared(ns: &TestNamespace, pod: &str) -> Result<()> {
-    let answers = ns.ask("client", &["http://server/", "--count=40", "--timeout=5s"])?;
-    let (part, good) = (answers.from(pod), answers.with_status(200));
-    ensure!(part > 0 && part < 40 && good == 40, "{part} of {good} from {pod}: {}", answers.error);
-    Ok(())
+    eventually("the late pod to get its share", PATIENCE, || ns.shared("late"))
 }
 
 #[test]
@@ -173,7 +165,7 @@ fn the_root_is_replaced_by_command_under_load() -> Result<()> {
     stage("issuing")?;
     // A certificate of the new root, and those of the old one, together.
     ns.run(&[Echo::new("late").behind("server")])?;
-    eventually("the new pod to get its share", PATIENCE, || shared(&ns, "late"))?;
+    eventually("the new pod to get its share", PATIENCE, || ns.shared("late"))?;
     load.all_answered()?;
     // A day early: whoever has a certificate of the old root gets another.
     ca(&["rotate", "advance"])?;

@@ -8,6 +8,7 @@ mod failures;
 mod istio;
 mod lifecycle;
 mod mtls;
+mod refusals;
 mod routes;
 mod strict;
 mod workloads;
