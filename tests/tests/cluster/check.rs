@@ -172,10 +172,6 @@ fn the_commands_that_look_at_a_cluster_answer() -> Result<()> {
     healthy(&cluster)?;
     let (pod, _, node) = ns.pod("client")?;
     let pod = format!("t-look/{pod}");
-    let allow = r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "AuthorizationPolicy", "metadata": {"name": "reads", "namespace": "@NS@"},
-        "spec": {"action": "ALLOW", "rules": [{"to": [{"methods": ["GET"]}]}]}}"#;
-    ns.apply(allow)?;
-    ns.cluster.wait_accepted(&ns.name, "authorizationpolicy/reads")?;
     for (args, says) in [
         (&["check", "--pre"][..], "rights to install"),
         (&["check", "--strict", "t-look"], "nobody called t-look in plaintext"),
@@ -191,10 +187,16 @@ fn the_commands_that_look_at_a_cluster_answer() -> Result<()> {
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() && said.contains(says), "weft {}: {}\n{said}", args.join(" "), output.status);
     }
-    let denied = cluster.weft(&["explain", &pod, "server.t-look", "--method=DELETE"])?;
-    let said = String::from_utf8_lossy(&denied.stdout);
-    ensure!(denied.status.code() == Some(1) && said.contains("t-look/reads"), "{said}");
-    Ok(())
+    let allow = r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "AuthorizationPolicy", "metadata": {"name": "reads", "namespace": "@NS@"},
+        "spec": {"action": "ALLOW", "rules": [{"to": [{"methods": ["GET"]}]}]}}"#;
+    ns.apply(allow)?;
+    ns.cluster.wait_accepted(&ns.name, "authorizationpolicy/reads")?;
+    eventually("the policy to be explained", PATIENCE, || {
+        let denied = cluster.weft(&["explain", &pod, "server.t-look", "--method=DELETE"])?;
+        let said = String::from_utf8_lossy(&denied.stdout);
+        ensure!(denied.status.code() == Some(1) && said.contains("t-look/reads"), "{said}");
+        Ok(())
+    })
 }
 
 /// The chart's own test, by which people see for themselves: three callers, of whom only one may pass.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use weft_tests::cluster::{Cluster, Echo, TestNamespace, echo_service, eventually};
+use weft_tests::cluster::{Cluster, Echo, PATIENCE, TestNamespace, echo_service, eventually};
 
 fn served(ns: &TestNamespace, url: &str, count: usize) -> Result<()> {
     eventually(url, Duration::from_secs(20), || ns.served("client", url, count))
@@ -65,6 +65,39 @@ spec: {{ selector: {{ service: many }}, sessionAffinity: ClientIP, ports: [{{ na
     let first = sticky.list.first().map(|a| a.hostname.clone()).unwrap_or_default();
     ensure!(sticky.from(&first) == 100, "affinity: {} of 100 went to {first}; {}", sticky.from(&first), sticky.error);
     Ok(())
+}
+
+/// Each node is a zone of its own. While the near pod is there nobody else is asked, and without it the far one is.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_service_that_prefers_close_endpoints_stays_in_the_zone_while_it_can() -> Result<()> {
+    let ns = Cluster::open()?.namespace("t-zones", true)?;
+    let zone = |node: &str| -> Result<String> {
+        let node = ns.cluster.json(&[&format!("node/{node}")])?;
+        Ok(node["metadata"]["labels"]["topology.kubernetes.io/zone"].to_string())
+    };
+    ns.apply(&echo_service("server"))?;
+    let near = Echo::new("near").behind("server").on("node1");
+    ns.run(&[near, Echo::new("far").behind("server").on("node2"), Echo::new("client").on("node1")])?;
+    let ((_, _, here), (_, _, there)) = (ns.pod("near")?, ns.pod("far")?);
+    if zone(&here)? == zone(&there)? {
+        eprintln!("not run: the nodes of this cluster are in one zone");
+        return Ok(());
+    }
+    eventually("both to be asked", PATIENCE, || ns.shared("far"))?;
+    let close = r#"{"spec": {"trafficDistribution": "PreferClose"}}"#;
+    ns.cluster.k(&["-n", &ns.name, "patch", "service", "server", "-p", close])?;
+    eventually("only the near one to be asked", PATIENCE, || {
+        let answers = ns.ask("client", &["http://server/", "--count=40", "--timeout=5s"])?;
+        ensure!(answers.from("near") == 40, "{} of 40: {}", answers.from("near"), answers.error);
+        Ok(())
+    })?;
+    ns.cluster.k(&["-n", &ns.name, "scale", "deploy/near", "--replicas=0"])?;
+    eventually("the far one to be asked", PATIENCE, || {
+        let answers = ns.ask("client", &["http://server/", "--count=40", "--timeout=5s"])?;
+        ensure!(answers.from("far") == 40, "{} of 40: {}", answers.from("far"), answers.error);
+        Ok(())
+    })
 }
 
 #[test]
