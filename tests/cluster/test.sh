@@ -24,9 +24,9 @@ ended() {
 trap 'ended $?' EXIT
 step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
 
-step "charts, tokens"
+step "charts, tokens, ways to install"
 build=${CLUSTER_BUILD:-${WEFT_CACHE:-$HOME/.cache/weft}/cluster}
-PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens -- --ignored
+PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens --test install -- --ignored
 step "cluster"
 "$here/up.sh" "$name"
 "$here/load.sh" "$name" "$images"

@@ -143,6 +143,19 @@ impl ApiServer {
         Ok(text)
     }
 
+    /// Helm as somebody who may everything, in the repository's root.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn helm(&self, args: &[&str]) -> Result<String> {
+        let mut helm = Command::new(self.build.join("bin/helm"));
+        helm.args(args).env("KUBECONFIG", self.kubeconfig(ADMIN)).current_dir(crate::cluster::repository());
+        let output = self.place.output(&mut helm)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "helm {args:?}: {}{text}", String::from_utf8_lossy(&output.stderr));
+        Ok(text)
+    }
+
     /// An object, or a list, as JSON.
     ///
     /// # Errors
