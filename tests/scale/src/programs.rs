@@ -66,6 +66,8 @@ impl Programs {
     /// A new controller.
     pub async fn controller(&self) -> anyhow::Result<Running> {
         let mut command = Command::new(self.binaries.join("weft-controller"));
+        // As the chart sets it.
+        command.env("MIMALLOC_PURGE_DELAY", "0");
         command.args(["--namespace", MESH, "--pod-name", "weft-controller-0", "--listen", XDS_ADDRESS]);
         command.args(["--health", XDS_HEALTH, "--ca", CA, "--log", "warn"]);
         command.arg("--token-file").arg(self.folder.join("controller.token"));
