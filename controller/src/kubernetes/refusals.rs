@@ -187,6 +187,8 @@ pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
             let (namespace, name) = uid.as_str().strip_prefix("Kubernetes//Pod/")?.split_once('/')?;
             (Kind::Pod, namespace.into(), name.into())
         }
+        ResourceKey::Listener(key) => (Kind::Gateway, key.gateway.namespace, key.gateway.name),
+        ResourceKey::Certificate(key) => (Kind::Secret, key.namespace, key.name),
         ResourceKey::Mesh => return None,
     };
     Some(ObjectRef::new(kind, namespace, name))
