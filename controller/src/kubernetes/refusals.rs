@@ -160,6 +160,7 @@ pub fn mark(status: &mut ObjectStatus, refused: &Refused) {
     match status {
         ObjectStatus::Parents(parents) => parents.iter_mut().for_each(|p| p.conditions.push(condition.clone())),
         ObjectStatus::Ancestors(all) => all.iter_mut().for_each(|a| a.conditions.push(condition.clone())),
+        ObjectStatus::Gateway(gateway) => gateway.conditions.push(condition.clone()),
     }
 }
 

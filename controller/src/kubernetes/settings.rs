@@ -161,7 +161,12 @@ impl Args {
             health: parse(&given.health, "--health", wrong).unwrap_or(UNUSED),
             ca_account: pair(&or(&given.ca_account, in_mesh("weft-ca")), "--ca-account", wrong),
             proxy_account: pair(&or(&given.proxy_account, in_mesh("weft-node-proxy")), "--proxy-account", wrong),
-            index: IndexConfig { mesh, root_namespace: label(&root, "--root-namespace", wrong).into() },
+            index: IndexConfig {
+                mesh,
+                root_namespace: label(&root, "--root-namespace", wrong).into(),
+                // They are not served in a cluster yet, so they are not claimed either.
+                gateways: None,
+            },
             ranges: GivenRanges {
                 pods: ranges(&given.pod_ranges, "--pod-range", wrong),
                 services: ranges(&given.service_ranges, "--service-range", wrong),

@@ -13,6 +13,7 @@
 //! - Nothing is reported that is equal to what was reported before.
 
 mod emit;
+mod gateways;
 mod lookup;
 mod network;
 mod policies;
@@ -22,14 +23,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_core::change::{Change, MeshConfig, Resource, ResourceKey};
-use weft_core::ids::{Name, Namespace, NodeName, RouteKey, ServiceKey};
+use weft_core::ids::{GatewayKey, Name, Namespace, NodeName, RouteKey, ServiceKey};
 use weft_core::service::{Service, SliceKey};
 
 use crate::object::{Kind, Object, ObjectRef, ObjectStatus, StatusUpdate};
+use crate::translate::gateway::GatewaySettings;
 use crate::translate::route::RouteView;
 use crate::translate::{Problem, endpoints, service, workload};
 
 use emit::Emitted;
+use gateways::GatewayTable;
 use lookup::Grants;
 use policies::PolicyTable;
 use routes::RouteTable;
@@ -41,11 +44,13 @@ pub struct IndexConfig {
     pub mesh: MeshConfig,
     /// The namespace whose policies may apply to the whole mesh.
     pub root_namespace: Namespace,
+    /// How Gateways are served; `None`: they are not, and nothing is said of them.
+    pub gateways: Option<GatewaySettings>,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { mesh: MeshConfig::default(), root_namespace: Namespace::new("weft-system") }
+        Self { mesh: MeshConfig::default(), root_namespace: Namespace::new("weft-system"), gateways: None }
     }
 }
 
@@ -75,6 +80,7 @@ struct Dirty {
     routes: BTreeSet<RouteKey>,
     policies: BTreeSet<ObjectRef>,
     mesh_policies: bool,
+    gateways: bool,
 }
 
 /// Keeps objects and what they mean.
@@ -89,6 +95,7 @@ pub struct Index {
     grants: Grants,
     routes: RouteTable,
     policies: PolicyTable,
+    gateways: GatewayTable,
     emitted: Emitted,
     problems: HashMap<ObjectRef, Vec<Problem>>,
     statuses: HashMap<ObjectRef, (i64, ObjectStatus)>,
@@ -107,6 +114,7 @@ impl Index {
             grants: Grants::default(),
             routes: RouteTable::default(),
             policies: PolicyTable::default(),
+            gateways: GatewayTable::default(),
             emitted: Emitted::default(),
             problems: HashMap::new(),
             statuses: HashMap::new(),
@@ -245,6 +253,15 @@ impl Index {
             Kind::ReferenceGrant => {
                 self.grants.set(reference, new);
                 self.dirty.routes.extend(self.routes.crossing_into(&reference.namespace));
+                self.dirty.gateways = true;
+            }
+            Kind::Gateway | Kind::GatewayClass | Kind::Secret => {
+                self.dirty.gateways = true;
+                if reference.kind == Kind::Gateway {
+                    let key = GatewayKey::new(reference.namespace.clone(), reference.name.clone());
+                    // Routes are told whether it is there at all, whoever serves it.
+                    self.dirty.routes.extend(self.routes.attaching_to(&key));
+                }
             }
             Kind::NetworkPolicy => {
                 for policy in [old, new].into_iter().flatten() {
@@ -266,6 +283,7 @@ impl Index {
         if labels(old) != labels(new) {
             let pods: Vec<_> = self.in_namespace(Kind::Pod, &namespace).map(|(r, _)| pod_key(r)).collect();
             self.dirty.pods.extend(pods);
+            self.dirty.routes.extend(self.gateway_routes_in(&namespace));
         }
         if old.is_none() || new.is_none() {
             let root = self.config.root_namespace.clone();
@@ -349,7 +367,7 @@ impl Index {
         if dirty.config {
             self.emitted.set(ResourceKey::Mesh, Some(Resource::Mesh(Arc::new(self.config.mesh.clone()))));
         }
-        let mut pods = dirty.pods;
+        let (mut pods, mut routes) = (dirty.pods, dirty.routes);
         self.commit_policies(&dirty.policies, dirty.mesh_policies, &mut pods, &mut out);
         for key in &pods {
             self.commit_pod(key);
@@ -366,7 +384,11 @@ impl Index {
             };
             self.emitted.set(ResourceKey::EndpointSlice(key), made.map(|m| Resource::EndpointSlice(Arc::new(m))));
         }
-        self.commit_routes(dirty.routes, &mut out);
+        if dirty.gateways {
+            self.commit_gateways(&mut routes);
+        }
+        self.commit_routes(routes, &mut out);
+        self.report_gateways(&mut out);
         out.changes = self.emitted.take_changes();
         out.statuses.sort_by(|a, b| a.object.cmp(&b.object));
         out
