@@ -16,6 +16,7 @@ mod emit;
 mod gateways;
 mod lookup;
 mod network;
+mod pods;
 mod policies;
 mod routes;
 
@@ -34,6 +35,7 @@ use crate::translate::{Problem, endpoints, service, workload};
 use emit::Emitted;
 use gateways::GatewayTable;
 use lookup::Grants;
+use pods::pod_key;
 use policies::PolicyTable;
 use routes::RouteTable;
 
@@ -300,36 +302,6 @@ impl Index {
         self.set_problems(reference, found.into_iter().collect());
     }
 
-    fn node_changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
-        let zone = |o: Option<&Object>| o.and_then(|o| o.meta().labels.as_ref()?.get(workload::ZONE_LABEL).cloned());
-        if zone(old) != zone(new)
-            && let Some(pods) = self.pods_by_node.get(reference.name.as_str())
-        {
-            self.dirty.pods.extend(pods.iter().cloned());
-        }
-    }
-
-    fn pod_changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
-        let node = |o: Option<&Object>| match o {
-            Some(Object::Pod(pod)) => pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).map(NodeName::new),
-            _ => None,
-        };
-        let key = pod_key(reference);
-        if let Some(node) = node(old)
-            && let Some(pods) = self.pods_by_node.get_mut(&node)
-        {
-            pods.remove(&key);
-            if pods.is_empty() {
-                self.pods_by_node.remove(&node);
-            }
-        }
-        if let Some(node) = node(new) {
-            self.pods_by_node.entry(node).or_default().insert(key.clone());
-        }
-        self.note_label_problem(reference, new);
-        self.dirty.pods.insert(key);
-    }
-
     fn service_changed(&mut self, reference: &ObjectRef, new: Option<&Object>) {
         let key = ServiceKey::new(reference.namespace.clone(), reference.name.clone());
         let (translated, problems) = match new {
@@ -394,31 +366,6 @@ impl Index {
         out
     }
 
-    fn commit_pod(&mut self, key: &(Namespace, Name)) {
-        let (namespace, name) = key;
-        let reference = ObjectRef::new(Kind::Pod, namespace.clone(), name.clone());
-        let made = match self.objects.get(&reference) {
-            Some(Object::Pod(pod)) => {
-                let labels = |kind, name: &str| {
-                    self.objects.get(&ObjectRef::new(kind, "", name)).and_then(|o| o.meta().labels.as_ref())
-                };
-                let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
-                let around = workload::Surroundings {
-                    trust_domain: self.config.mesh.trust_domain.clone(),
-                    mesh_namespace: self.config.root_namespace.clone(),
-                    namespace_labels: labels(Kind::Namespace, namespace.as_str()),
-                    node_labels: node.and_then(|n| labels(Kind::Node, n)),
-                    policies: self.policies.selecting(namespace, pod.metadata.labels.as_ref()),
-                    network_policy: self.under_network_policy(namespace, pod.metadata.labels.as_ref()),
-                };
-                workload::workload(pod, around)
-            }
-            _ => None,
-        };
-        let uid = workload::pod_uid(namespace, name.as_str());
-        self.emitted.set(ResourceKey::Workload(uid), made.map(|m| Resource::Workload(Arc::new(m))));
-    }
-
     /// Reports a status unless it is the one reported before.
     fn report(&mut self, object: ObjectRef, generation: i64, status: ObjectStatus, out: &mut Output) {
         if self.statuses.get(&object).is_some_and(|(g, s)| *g == generation && *s == status) {
@@ -427,10 +374,6 @@ impl Index {
         self.statuses.insert(object.clone(), (generation, status.clone()));
         out.statuses.push(StatusUpdate { object, generation, status });
     }
-}
-
-fn pod_key(reference: &ObjectRef) -> (Namespace, Name) {
-    (reference.namespace.clone(), reference.name.clone())
 }
 
 #[cfg(test)]
