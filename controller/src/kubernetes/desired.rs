@@ -88,13 +88,17 @@ impl Desired {
         let conditions: Vec<&Condition> = match self {
             Self::Entries(ObjectStatus::Parents(parents)) => parents.iter().flat_map(|p| &p.conditions).collect(),
             Self::Entries(ObjectStatus::Ancestors(all)) => all.iter().flat_map(|a| &a.conditions).collect(),
+            Self::Entries(ObjectStatus::Gateway(gateway)) => {
+                let of_listeners = gateway.listeners.iter().flat_map(|listener| &listener.conditions);
+                gateway.conditions.iter().chain(of_listeners).collect()
+            }
             Self::Condition(condition, _) => vec![condition],
         };
         let bad = |c: &&&Condition| match c.kind {
             ConditionType::Accepted | ConditionType::ResolvedRefs => !c.status,
-            ConditionType::PartiallyInvalid | ConditionType::PartiallyEnforced => c.status,
+            ConditionType::PartiallyInvalid | ConditionType::PartiallyEnforced | ConditionType::Conflicted => c.status,
             // Said by the replica that the node told.
-            ConditionType::Programmed => false,
+            ConditionType::Programmed | ConditionType::GatewayProgrammed => false,
         };
         let mut found: Vec<_> = conditions.iter().filter(bad).map(|c| (c.reason.clone(), c.message.clone())).collect();
         found.sort();

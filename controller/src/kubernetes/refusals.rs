@@ -160,6 +160,7 @@ pub fn mark(status: &mut ObjectStatus, refused: &Refused) {
     match status {
         ObjectStatus::Parents(parents) => parents.iter_mut().for_each(|p| p.conditions.push(condition.clone())),
         ObjectStatus::Ancestors(all) => all.iter_mut().for_each(|a| a.conditions.push(condition.clone())),
+        ObjectStatus::Gateway(gateway) => gateway.conditions.push(condition.clone()),
     }
 }
 
@@ -187,6 +188,8 @@ pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
             let (namespace, name) = uid.as_str().strip_prefix("Kubernetes//Pod/")?.split_once('/')?;
             (Kind::Pod, namespace.into(), name.into())
         }
+        ResourceKey::Listener(key) => (Kind::Gateway, key.gateway.namespace, key.gateway.name),
+        ResourceKey::Certificate(key) => (Kind::Secret, key.namespace, key.name),
         ResourceKey::Mesh => return None,
     };
     Some(ObjectRef::new(kind, namespace, name))

@@ -165,6 +165,8 @@ impl Args {
                 mesh,
                 mesh_namespace: namespace.as_str().into(),
                 root_namespace: label(&root, "--root-namespace", wrong).into(),
+                // They are not served in a cluster yet, so they are not claimed either.
+                gateways: None,
             },
             ranges: GivenRanges {
                 pods: ranges(&given.pod_ranges, "--pod-range", wrong),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::{Certificate, Listener};
 use crate::identity::TrustDomain;
-use crate::ids::{PolicyKey, RuleKey, ServiceKey, WorkloadUid};
+use crate::ids::{CertificateKey, ListenerKey, PolicyKey, RuleKey, ServiceKey, WorkloadUid};
 use crate::policy::{AuthorizationPolicy, MeshPolicy};
 use crate::route::RouteRule;
 use crate::service::{EndpointSlice, Service, SliceKey};
@@ -28,6 +29,10 @@ pub enum Resource {
     Authorization(Arc<AuthorizationPolicy>),
     /// Modes and budgets.
     MeshPolicy(Arc<MeshPolicy>),
+    /// A listener of a Gateway.
+    Listener(Arc<Listener>),
+    /// A certificate that listeners present.
+    Certificate(Arc<Certificate>),
     /// Mesh-wide settings; exactly one.
     Mesh(Arc<MeshConfig>),
 }
@@ -47,6 +52,10 @@ pub enum ResourceKey {
     Authorization(PolicyKey),
     /// Of a `MeshPolicy`.
     MeshPolicy(PolicyKey),
+    /// Of a listener of a Gateway.
+    Listener(ListenerKey),
+    /// Of a certificate.
+    Certificate(CertificateKey),
     /// Of the mesh-wide settings.
     Mesh,
 }
@@ -61,6 +70,8 @@ impl Resource {
             Self::Rule(it) => ResourceKey::Rule(it.key().clone()),
             Self::Authorization(it) => ResourceKey::Authorization(it.key.clone()),
             Self::MeshPolicy(it) => ResourceKey::MeshPolicy(it.key.clone()),
+            Self::Listener(it) => ResourceKey::Listener(it.key.clone()),
+            Self::Certificate(it) => ResourceKey::Certificate(it.key.clone()),
             Self::Mesh(_) => ResourceKey::Mesh,
         }
     }

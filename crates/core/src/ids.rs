@@ -166,6 +166,29 @@ object_key! {
     GatewayKey;
     /// An `AuthorizationPolicy`.
     PolicyKey;
+    /// A certificate with its private key: a Secret of type `kubernetes.io/tls`.
+    CertificateKey;
+}
+
+/// One listener of a Gateway.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListenerKey {
+    /// The Gateway that holds it.
+    pub gateway: GatewayKey,
+    /// `spec.listeners[].name`
+    pub name: SectionName,
+}
+
+impl fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.gateway, self.name)
+    }
+}
+
+impl fmt::Debug for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The kind of a route object.

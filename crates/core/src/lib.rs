@@ -5,6 +5,7 @@
 pub mod authorize;
 pub mod change;
 pub mod filter;
+pub mod gateway;
 pub mod identity;
 pub mod ids;
 pub mod inpod;

@@ -29,6 +29,10 @@ reasons! {
     Ok = "ok",
     /// No rule of the routes that apply matched: 404.
     NoRoute = "no_route",
+    /// No listener of the Gateway has the host that was asked for: 404, or a TLS alert.
+    NoListener = "no_listener",
+    /// The request is for another listener than its TLS connection was made to: 421.
+    Misdirected = "misdirected",
     /// The rule or its filters are invalid: 500.
     InvalidRoute = "invalid_route",
     /// The backendRef picked could not be resolved: 500.

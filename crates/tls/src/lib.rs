@@ -21,6 +21,7 @@
 mod clock;
 mod control;
 mod error;
+mod gateway;
 mod handshake;
 mod leaf;
 mod manager;
@@ -38,6 +39,7 @@ mod verify;
 pub use clock::Clock;
 pub use control::{ControlClient, ControlServer, ExpectedServer, InvalidRootHash, RootHash, ServerTrust};
 pub use error::{HandshakeError, NoCertificate, PeerRefused};
+pub use gateway::{GatewayTls, InvalidKeyPair, KeyPair, check_key_pair};
 pub use manager::{CertManager, FetchError, FetchFuture, IdentityLease, ManagerSettings, SvidRequest, SvidSource};
 pub use mesh::{ClientTls, ServerTls};
 pub use peer::{ExpectedPeer, PeerInfo, PeerRole};

@@ -1,6 +1,7 @@
 //! Handshakes in memory between real stores; certificates made by rcgen, some of them broken on purpose.
 
 mod control;
+mod gateway;
 mod handshakes;
 mod pki;
 mod renewal;

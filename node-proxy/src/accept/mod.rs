@@ -128,7 +128,7 @@ fn shed(worker: &Worker, pod: &LocalWorkload, role: ListenerRole, stream: &tokio
 }
 
 /// What an error of `accept` means for the next call (accept(2): errors of the new connection are passed on).
-fn classify(error: &io::Error) -> AcceptFailure {
+pub(crate) fn classify(error: &io::Error) -> AcceptFailure {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => AcceptFailure::Pressure,
         Some(Errno::EBADF | Errno::EFAULT | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP) => {

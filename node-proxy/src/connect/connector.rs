@@ -109,6 +109,9 @@ impl Dial for Connector {
                 Transport::Hbone { .. } | Transport::Local { .. } if is_own_port(to.port()) => {
                     Err(ConnectError::Loop { to })
                 }
+                Transport::Hbone { .. } | Transport::Local { .. } if !source.pod.net.in_mesh() => {
+                    Err(ConnectError::Outsider { to, client: source.uid().clone() })
+                }
                 Transport::Hbone { expected } => {
                     self.tunnels.open(source, to, expected).await.map(UpstreamStream::Tunnel)
                 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use weft_core::identity::SpiffeId;
+use weft_core::ids::WorkloadUid;
 use weft_core::reason::Reason;
 
 /// Whether trying another endpoint can do harm.
@@ -52,6 +53,14 @@ pub enum ConnectError {
     NoCertificate {
         /// The identity without a certificate.
         identity: SpiffeId,
+    },
+    /// The client can't prove an identity, and the destination is in the mesh: in the clear it is never reached.
+    #[error("{to} is in the mesh, and {client} has no identity there yet; take the pod out of the mesh to serve it so")]
+    Outsider {
+        /// The application's address.
+        to: SocketAddr,
+        /// Who wanted to connect.
+        client: WorkloadUid,
     },
     /// The destination's node refused the stream.
     #[error("the proxy of {to} refused the connection with status {status}")]
@@ -107,7 +116,7 @@ impl ConnectError {
             Self::Timeout { .. } => Reason::ConnectTimeout,
             Self::PeerIdentity { .. } => Reason::PeerIdentity,
             Self::Handshake { .. } => Reason::TlsHandshake,
-            Self::NoCertificate { .. } => Reason::NoCertificate,
+            Self::NoCertificate { .. } | Self::Outsider { .. } => Reason::NoCertificate,
             Self::Refused { .. } => Reason::TunnelRefused,
             Self::Denied { .. } => Reason::PolicyDenied,
             Self::TunnelReset { .. } => Reason::TunnelReset,
@@ -131,6 +140,7 @@ impl ConnectError {
             | Self::UnknownWorkload { .. }
             | Self::WorkloadGone { .. } => Retry::NeverSent,
             Self::NoCertificate { .. }
+            | Self::Outsider { .. }
             | Self::Denied { .. }
             | Self::Loop { .. }
             | Self::Limit(_)

@@ -65,6 +65,11 @@ pub trait PodNet: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether what it opens may carry the pod's identity into the mesh.
+    fn in_mesh(&self) -> bool {
+        true
+    }
+
     /// Where a connection that was redirected to us was going.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::inpod::ListenerRole;
 use crate::worker::{Accepted, Worker};
 
 pub use inbound::InboundHalf;
+pub(crate) use outbound::relay_at_gateway;
 
 /// Carries one accepted connection to its end.
 pub(crate) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, accepted: Accepted<TcpStream>) {

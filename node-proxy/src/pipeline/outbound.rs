@@ -21,7 +21,7 @@ use crate::balance::{Ask, Outcome, Picked, hash_ip};
 use crate::connect::{ConnectError, Dial, Retry, Standing, Target, UpstreamStream, resolve, to_workload};
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
-use crate::relay::front::OutboundConnection;
+use crate::relay::front::{GatewayConnection, OutboundConnection};
 use crate::relay::tcp::{Terms, relay};
 use crate::route::{self, Hello, read_client_hello};
 use crate::worker::Worker;
@@ -76,6 +76,27 @@ pub(super) async fn serve(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, strea
     }
 }
 
+/// Relays a connection of a client from outside, by the routes of a Gateway's listener. `hello`: what was read already.
+pub(crate) async fn relay_at_gateway(
+    worker: &Rc<Worker>,
+    connection: &GatewayConnection,
+    stream: TcpStream,
+    hello: Hello,
+    table: Option<&L4Table>,
+) {
+    let call = Call { worker, source: &connection.source, client: connection.client, destination: connection.local };
+    let name = hello.server_name.as_deref();
+    let found =
+        table.ok_or(Reason::NoRoute).and_then(|table| route::backend_of(&worker.node.store.load(), table, name));
+    match found {
+        Ok(frontend) => {
+            let record = Connection { service: Some(frontend.key.clone()), ..call.record() };
+            call.to_endpoint(stream, &hello.bytes, &frontend, record).await;
+        }
+        Err(reason) => call.refuse(&stream, &call.record(), reason),
+    }
+}
+
 /// Whether the client dialled our own listener: nothing redirected it, or it named the port on the loopback device.
 fn is_loop(stream: &TcpStream, destination: SocketAddr) -> bool {
     let local = stream.local_addr().map(weft_sys::sock::canonical);
@@ -118,16 +139,20 @@ impl Call<'_> {
         reset(stream);
     }
 
-    /// To one of a Service's endpoints. An endpoint that can't be reached is replaced while nothing was sent.
+    /// To one of the endpoints of a Service that was dialled, or of what its routes say.
     async fn to_frontend(&self, stream: TcpStream, hello: Hello, dialled: &Arc<Frontend>, table: Option<&L4Table>) {
-        let mut record = Connection { service: Some(dialled.key.clone()), ..self.record() };
-        let node = &self.worker.node;
+        let record = Connection { service: Some(dialled.key.clone()), ..self.record() };
         let name = hello.server_name.as_deref();
-        let frontend = match route::frontend_of(&node.store.load(), dialled, table, name) {
-            Ok(frontend) => frontend,
-            Err(reason) => return self.refuse(&stream, &record, reason),
-        };
-        let balancer = self.worker.balancers.get(&frontend, Instant::now());
+        match route::frontend_of(&self.worker.node.store.load(), dialled, table, name) {
+            Ok(frontend) => self.to_endpoint(stream, &hello.bytes, &frontend, record).await,
+            Err(reason) => self.refuse(&stream, &record, reason),
+        }
+    }
+
+    /// To one of a Service's endpoints. One that can't be reached is replaced while nothing was sent.
+    async fn to_endpoint(&self, stream: TcpStream, first: &[u8], frontend: &Arc<Frontend>, mut record: Connection) {
+        let node = &self.worker.node;
+        let balancer = self.worker.balancers.get(frontend, Instant::now());
         let mut tried = SmallVec::<[SocketAddr; ATTEMPTS]>::new();
         let mut reason = Reason::NoEndpoint;
         for _ in 0..ATTEMPTS {
@@ -146,7 +171,7 @@ impl Call<'_> {
             }
             match dialled {
                 Ok(upstream) => {
-                    self.carry(stream, &hello.bytes, upstream, record).await;
+                    self.carry(stream, first, upstream, record).await;
                     return flight.finish();
                 }
                 Err(error) => {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use futures::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use weft_core::gateway::Bind;
+use weft_core::ids::ListenerKey;
 use weft_core::snapshot::Frontend;
 
 use crate::authorize::HttpPermit;
@@ -26,6 +28,21 @@ pub struct OutboundConnection {
     pub destination: SocketAddr,
     /// What that meant when the connection was planned. Requests are routed on the latest snapshot.
     pub frontend: Arc<Frontend>,
+}
+
+/// A connection of a client from outside to a Gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayConnection {
+    /// The Gateway.
+    pub source: Rc<LocalWorkload>,
+    /// The client's socket address.
+    pub client: SocketAddr,
+    /// The address that it dialled.
+    pub local: SocketAddr,
+    /// The place that is listened on. Requests are routed by its listeners in the latest snapshot.
+    pub bind: Bind,
+    /// The listener whose name the client asked for in the TLS handshake; `None`: no TLS.
+    pub listener: Option<ListenerKey>,
 }
 
 /// Any byte stream of a worker.
@@ -45,4 +62,7 @@ pub trait HttpRelay {
 
     /// Outbound: parses, routes each request on the latest snapshot, forwards to the endpoint.
     fn outbound(&self, io: TcpStream, connection: OutboundConnection) -> LocalBoxFuture<'static, ()>;
+
+    /// Gateway: parses, routes each request by the listener that has its host, forwards to the endpoint.
+    fn gateway(&self, io: Box<dyn ByteStream>, connection: GatewayConnection) -> LocalBoxFuture<'static, ()>;
 }

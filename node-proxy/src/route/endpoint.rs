@@ -15,7 +15,18 @@ pub(crate) fn frontend_of(
     table: Option<&L4Table>,
     server_name: Option<&str>,
 ) -> Result<Arc<Frontend>, Reason> {
-    let Some(table) = table else { return Ok(Arc::clone(dialled)) };
+    match table {
+        Some(table) => backend_of(snapshot, table, server_name),
+        None => Ok(Arc::clone(dialled)),
+    }
+}
+
+/// The frontend whose endpoints take the connection: a backend of the route for `server_name` by weight.
+pub(crate) fn backend_of(
+    snapshot: &Snapshot,
+    table: &L4Table,
+    server_name: Option<&str>,
+) -> Result<Arc<Frontend>, Reason> {
     let rule = table.find(server_name).ok_or(Reason::NoRoute)?;
     let weights = rule.backends.iter().map(|backend| backend.weight);
     let picked = pick_weighted(weights, fastrand::u64(..)).and_then(|index| rule.backends.get(index));

@@ -14,7 +14,7 @@ use crate::identify::LocalWorkload;
 use crate::store::Store;
 
 pub(crate) use client_hello::{Hello, read_client_hello};
-pub(crate) use endpoint::frontend_of;
+pub(crate) use endpoint::{backend_of, frontend_of};
 
 /// How long a connection to an address inside the cluster waits for the configuration that names it.
 const CONFIG_WAIT: Duration = Duration::from_secs(1);

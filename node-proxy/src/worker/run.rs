@@ -20,6 +20,7 @@ use super::{Node, Pods, Turns, Worker};
 use crate::accept;
 use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{Connector, Dial, Tunnels};
+use crate::gateway;
 use crate::identify::LocalWorkload;
 use crate::observe::{Holdings, Observer};
 use crate::pipeline::{self, InboundHalf};
@@ -140,6 +141,7 @@ async fn run(mut start: Start) {
         spawn_local(watch_policy(Rc::clone(&worker))).abort_handle(),
         spawn_local(watch_trust(Rc::clone(&worker))).abort_handle(),
         spawn_local(watch_time(Rc::clone(&worker))).abort_handle(),
+        spawn_local(gateway::follow(Rc::clone(&worker))).abort_handle(),
     ];
     let listeners = Listeners::default();
     while let Some(command) = start.commands.recv().await {

@@ -28,7 +28,7 @@ use weft_node_proxy::balance::NodeZone;
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, ListenerRole, Manager, PodSockets};
 use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, HandshakeRole, Observer};
-use weft_node_proxy::relay::front::{ByteStream, HttpRelay, OutboundConnection};
+use weft_node_proxy::relay::front::{ByteStream, GatewayConnection, HttpRelay, OutboundConnection};
 use weft_node_proxy::relay::http::{HttpSettings, Telemetered};
 use weft_node_proxy::store::Store;
 use weft_node_proxy::telemetry::{AccessLog, LogFormat, LogPolicy};
@@ -126,6 +126,9 @@ impl HttpRelay for NoHttp {
     }
     fn outbound(&self, _io: TcpStream, _connection: OutboundConnection) -> LocalBoxFuture<'static, ()> {
         Box::pin(async { panic!("HTTP was parsed outbound") })
+    }
+    fn gateway(&self, _io: Box<dyn ByteStream>, _connection: GatewayConnection) -> LocalBoxFuture<'static, ()> {
+        Box::pin(async { panic!("HTTP was parsed at a Gateway") })
     }
 }
 

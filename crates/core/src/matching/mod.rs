@@ -4,8 +4,8 @@
 //! so the winner is the first match in that order that holds ([`condition`]). [`HttpTable`] finds it through an
 //! index instead of walking the order; a property test holds both to the same answer.
 //!
-//! A frontend is one listener of a Gateway or one port of a Service; the caller has already chosen it, with its own
-//! hostname ([`crate::route::HostnameMatch::matches`]). A rule of a less specific hostname still answers what no
+//! A frontend is one listener of a Gateway or one port of a Service; the caller has already chosen it, among listeners
+//! by their hostnames ([`ListenerTable`]). A rule of a less specific hostname still answers what no
 //! rule of the more specific one matches: hostnames rank matches, they do not fence them off (listeners do).
 
 pub mod condition;
@@ -13,6 +13,7 @@ pub mod host;
 pub mod rank;
 
 mod l4;
+mod listener;
 mod table;
 mod weight;
 
@@ -22,6 +23,7 @@ mod tests;
 use http::{HeaderMap, Method};
 
 pub use self::l4::L4Table;
+pub use self::listener::{ListenerChoice, ListenerTable, Named};
 pub use self::table::{HttpTable, Matched};
 pub(crate) use self::weight::scale;
 pub use self::weight::{draw, pick_weighted};

@@ -14,7 +14,7 @@ use crate::matching::RequestFacts;
 use crate::matching::condition::grpc_call;
 use crate::matching::host::HostIndex;
 use crate::matching::rank::{WithinHost, normal_prefix};
-use crate::route::{HttpMatch, HttpRule, PathMatch, RouteRule, TextMatch};
+use crate::route::{HostnameMatch, HttpMatch, HttpRule, PathMatch, RouteRule, TextMatch};
 
 /// The HTTP and gRPC rules of one frontend.
 #[derive(Clone, Debug, Default)]
@@ -39,13 +39,24 @@ pub struct Matched<'a> {
 impl HttpTable {
     /// A table of the HTTP and gRPC rules among `rules`, in any order.
     pub fn new(rules: Vec<Arc<RouteRule>>) -> Self {
+        Self::of(rules, |rule| &rule.hostnames)
+    }
+
+    /// The same for a Service, where hostnames have no meaning (GEP-1426); a route may have a Gateway as well, where they
+    /// do.
+    pub fn without_hostnames(rules: Vec<Arc<RouteRule>>) -> Self {
+        Self::of(rules, |_| &[])
+    }
+
+    fn of(rules: Vec<Arc<RouteRule>>, hostnames: impl Fn(&HttpRule) -> &[HostnameMatch]) -> Self {
         let mut hosts = HostIndex::<HostRules>::default();
         for shared in &rules {
             if let RouteRule::Http(rule) = &**shared {
-                if rule.hostnames.is_empty() {
+                let hostnames = hostnames(rule);
+                if hostnames.is_empty() {
                     hosts.entry(None).insert(shared, rule);
                 }
-                for hostname in &rule.hostnames {
+                for hostname in hostnames {
                     hosts.entry(Some(hostname)).insert(shared, rule);
                 }
             }

@@ -139,7 +139,7 @@ fn route_set(mut rules: Vec<Arc<RouteRule>>) -> RouteSet {
     rules.retain(|rule| rule.key().route.kind == kind);
     rules.dedup_by(|a, b| Arc::ptr_eq(a, b));
     match kind {
-        RouteKind::Grpc | RouteKind::Http => RouteSet::Http(Arc::new(HttpTable::new(rules))),
+        RouteKind::Grpc | RouteKind::Http => RouteSet::Http(Arc::new(HttpTable::without_hostnames(rules))),
         RouteKind::Tls => RouteSet::Tls(Arc::new(L4Table::new(rules))),
         RouteKind::Tcp => RouteSet::Tcp(Arc::new(L4Table::new(rules))),
         // A UDP rule never stands for a TCP connection.

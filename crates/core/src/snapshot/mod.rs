@@ -5,6 +5,7 @@
 //! changes in a batch doesn't matter (a rule may come before its Service).
 
 mod frontend;
+mod gateways;
 mod policies;
 mod sharded;
 #[cfg(test)]
@@ -17,10 +18,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 pub use self::frontend::{EndpointEntry, EndpointList, Frontend, RouteSet};
+use self::gateways::Gateways;
+pub use self::gateways::{GatewayListener, GatewayPort};
 use self::policies::PolicySet;
 pub use self::sharded::ShardedMap;
 use crate::change::{Change, MeshConfig, Resource, ResourceKey};
-use crate::ids::{Port, RuleKey, ServiceKey, ServicePortKey, WorkloadUid};
+use crate::gateway::{Bind, Certificate, Listener};
+use crate::ids::{CertificateKey, ListenerKey, Port, RuleKey, ServiceKey, ServicePortKey, WorkloadUid};
 use crate::policy::{AuthorizationPolicy, MeshPolicy, Mode, WorkloadLimits};
 use crate::route::{Parent, RouteRule};
 use crate::service::{EndpointSlice, Service, SliceKey};
@@ -43,6 +47,7 @@ pub struct Snapshot {
     frontends: ShardedMap<ServicePortKey, Arc<Frontend>>,
     authorization: Arc<PolicySet<AuthorizationPolicy>>,
     mesh_policies: Arc<PolicySet<MeshPolicy>>,
+    gateways: Gateways,
 }
 
 #[derive(Clone, Debug)]
@@ -164,7 +169,27 @@ impl Snapshot {
         self.mesh_policies.iter()
     }
 
-    /// Everything as resources, for a copy on disk and for tests.
+    /// What listens at a place for Gateways.
+    pub fn gateway_port(&self, bind: &Bind) -> Option<&Arc<GatewayPort>> {
+        self.gateways.port(bind)
+    }
+
+    /// All places that are listened on for Gateways, in no order.
+    pub fn gateway_ports(&self) -> impl Iterator<Item = &Arc<GatewayPort>> {
+        self.gateways.ports()
+    }
+
+    /// All listeners of Gateways, in no order.
+    pub fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
+        self.gateways.listeners()
+    }
+
+    /// A certificate that listeners present.
+    pub fn certificate(&self, key: &CertificateKey) -> Option<&Arc<Certificate>> {
+        self.gateways.certificate(key)
+    }
+
+    /// Everything as resources, for a copy on disk and for tests; without private keys, so without certificates.
     pub fn resources(&self) -> Vec<Resource> {
         let mut all = vec![Resource::Mesh(Arc::clone(&self.mesh))];
         all.extend(self.workloads().cloned().map(Resource::Workload));
@@ -173,6 +198,7 @@ impl Snapshot {
         all.extend(self.rules().cloned().map(Resource::Rule));
         all.extend(self.authorization_policies().cloned().map(Resource::Authorization));
         all.extend(self.mesh_policies().cloned().map(Resource::MeshPolicy));
+        all.extend(self.listeners().cloned().map(Resource::Listener));
         all
     }
 
@@ -199,8 +225,11 @@ impl Snapshot {
                     edit_set(&mut self.rules_of, port, |set| set.insert(rule.key().clone()));
                     dirty.ports.insert(port.clone());
                 }
+                self.gateways.attach(rule, &mut dirty.listeners);
                 self.rules.insert(rule.key().clone(), Arc::clone(rule));
             }
+            Resource::Listener(listener) => self.gateways.upsert(listener, &mut dirty.listeners),
+            Resource::Certificate(certificate) => self.gateways.set_certificate(certificate),
             Resource::Authorization(policy) => Arc::make_mut(&mut self.authorization).insert(policy),
             Resource::MeshPolicy(policy) => Arc::make_mut(&mut self.mesh_policies).insert(policy),
             Resource::Mesh(mesh) => self.mesh = Arc::clone(mesh),
@@ -213,6 +242,8 @@ impl Snapshot {
             ResourceKey::Service(key) => self.remove_service(key, dirty),
             ResourceKey::EndpointSlice(key) => self.remove_slice(key, dirty),
             ResourceKey::Rule(key) => self.remove_rule(key, dirty),
+            ResourceKey::Listener(key) => self.gateways.remove(key, &mut dirty.listeners),
+            ResourceKey::Certificate(key) => self.gateways.remove_certificate(key),
             ResourceKey::Authorization(key) => Arc::make_mut(&mut self.authorization).remove(key),
             ResourceKey::MeshPolicy(key) => Arc::make_mut(&mut self.mesh_policies).remove(key),
             ResourceKey::Mesh => self.mesh = Arc::default(),
@@ -261,6 +292,7 @@ impl Snapshot {
 
     fn remove_rule(&mut self, key: &RuleKey, dirty: &mut Dirty) {
         let Some(rule) = self.rules.remove(key) else { return };
+        self.gateways.detach(&rule, &mut dirty.listeners);
         for port in service_ports(&rule) {
             edit_set(&mut self.rules_of, port, |set| set.remove(key));
             dirty.ports.insert(port.clone());
@@ -268,6 +300,7 @@ impl Snapshot {
     }
 
     fn rebuild(&mut self, dirty: &Dirty) {
+        self.gateways.rebuild(&dirty.listeners, &self.rules);
         let mut ports = dirty.ports.clone();
         for key in &dirty.services {
             let Some(service) = self.services.get(key) else { continue };
@@ -306,6 +339,7 @@ impl Snapshot {
 struct Dirty {
     services: BTreeSet<ServiceKey>,
     ports: BTreeSet<ServicePortKey>,
+    listeners: BTreeSet<ListenerKey>,
 }
 
 fn service_ports(rule: &RouteRule) -> impl Iterator<Item = &ServicePortKey> {

@@ -1,5 +1,7 @@
 //! The snapshot's indexes, and the plan made from them.
 
+mod gateways;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use weft_api::weft::config::v1 as proto;
 
 use crate::ids::{
-    GatewayKey, Name, Namespace, NodeName, PolicyKey, Port, SectionName, ServiceKey, ServicePortKey, WorkloadUid, Zone,
+    CertificateKey, GatewayKey, Name, Namespace, NodeName, PolicyKey, Port, SectionName, ServiceKey, ServicePortKey,
+    WorkloadUid, Zone,
 };
 use crate::service::SliceKey;
 
@@ -222,7 +223,7 @@ macro_rules! wire_object_keys {
         }
     )+};
 }
-wire_object_keys!(ServiceKey, GatewayKey, PolicyKey, SliceKey);
+wire_object_keys!(ServiceKey, GatewayKey, PolicyKey, CertificateKey, SliceKey);
 
 impl Wire for ServicePortKey {
     type Message = proto::ServicePortKey;

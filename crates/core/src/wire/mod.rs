@@ -4,6 +4,7 @@
 //! property test. Decoding is the edge: what it returns needs no further check, and an error names the field.
 
 mod convert;
+mod gateway;
 mod name;
 mod policy;
 mod route;
@@ -22,7 +23,7 @@ use self::convert::Wire;
 use crate::change::{Resource, ResourceKey};
 
 pub use self::convert::{InvalidField, Problem};
-pub use self::name::{InvalidName, TYPE_URLS, name, parse_name, type_url};
+pub use self::name::{GATEWAY_TYPE_URLS, InvalidName, TYPE_URLS, name, parse_name, type_url};
 
 /// Why bytes are not the resource they claim to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +54,8 @@ pub fn encode(resource: &Resource) -> Vec<u8> {
         Resource::Rule(it) => it.to_wire().encode_to_vec(),
         Resource::Authorization(it) => it.to_wire().encode_to_vec(),
         Resource::MeshPolicy(it) => it.to_wire().encode_to_vec(),
+        Resource::Listener(it) => it.to_wire().encode_to_vec(),
+        Resource::Certificate(it) => it.to_wire().encode_to_vec(),
         Resource::Mesh(it) => it.to_wire().encode_to_vec(),
     }
 }
@@ -70,6 +73,8 @@ pub fn decode(type_url: &str, name: &str, body: &[u8]) -> Result<Resource, Inval
         ResourceKey::Rule(_) => Resource::Rule(message::<_, proto::Rule>(body)?),
         ResourceKey::Authorization(_) => Resource::Authorization(message::<_, proto::AuthorizationPolicy>(body)?),
         ResourceKey::MeshPolicy(_) => Resource::MeshPolicy(message::<_, proto::MeshPolicy>(body)?),
+        ResourceKey::Listener(_) => Resource::Listener(message::<_, proto::Listener>(body)?),
+        ResourceKey::Certificate(_) => Resource::Certificate(message::<_, proto::Certificate>(body)?),
         ResourceKey::Mesh => Resource::Mesh(message::<_, proto::MeshConfig>(body)?),
     };
     let actual = resource.key();

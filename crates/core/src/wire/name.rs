@@ -1,7 +1,7 @@
 //! Types and names of resources. A name reads back to the key it was made of.
 
 use crate::change::ResourceKey;
-use crate::ids::{RouteKey, RouteKind, RuleKey};
+use crate::ids::{CertificateKey, GatewayKey, ListenerKey, RouteKey, RouteKind, RuleKey};
 
 /// Why a name is not one of its type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,10 +21,16 @@ const ENDPOINT_SLICE: &str = "type.googleapis.com/weft.config.v1.EndpointSlice";
 const RULE: &str = "type.googleapis.com/weft.config.v1.Rule";
 const AUTHORIZATION: &str = "type.googleapis.com/weft.config.v1.AuthorizationPolicy";
 const MESH_POLICY: &str = "type.googleapis.com/weft.config.v1.MeshPolicy";
+const LISTENER: &str = "type.googleapis.com/weft.config.v1.Listener";
+const CERTIFICATE: &str = "type.googleapis.com/weft.config.v1.Certificate";
 const MESH: &str = "type.googleapis.com/weft.config.v1.MeshConfig";
 
 /// All types, in an order in which a receiver meets what a resource refers to before the resource.
-pub const TYPE_URLS: [&str; 7] = [MESH, AUTHORIZATION, MESH_POLICY, WORKLOAD, SERVICE, ENDPOINT_SLICE, RULE];
+pub const TYPE_URLS: [&str; 9] =
+    [MESH, AUTHORIZATION, MESH_POLICY, WORKLOAD, SERVICE, ENDPOINT_SLICE, CERTIFICATE, RULE, LISTENER];
+
+/// Types that only the node of a gateway may see: what it has to listen on, and the keys for that.
+pub const GATEWAY_TYPE_URLS: [&str; 2] = [LISTENER, CERTIFICATE];
 
 /// The name of the one resource of its type.
 const MESH_NAME: &str = "mesh";
@@ -38,11 +44,14 @@ pub const fn type_url(key: &ResourceKey) -> &'static str {
         ResourceKey::Rule(_) => RULE,
         ResourceKey::Authorization(_) => AUTHORIZATION,
         ResourceKey::MeshPolicy(_) => MESH_POLICY,
+        ResourceKey::Listener(_) => LISTENER,
+        ResourceKey::Certificate(_) => CERTIFICATE,
         ResourceKey::Mesh => MESH,
     }
 }
 
-/// The name of a resource within its type: `namespace/name`, for a rule `kind/namespace/name/index`.
+/// The name of a resource within its type: `namespace/name`, for a rule `kind/namespace/name/index`, for a listener
+/// `namespace/gateway/listener`.
 pub fn name(key: &ResourceKey) -> String {
     match key {
         ResourceKey::Workload(uid) => uid.to_string(),
@@ -50,6 +59,8 @@ pub fn name(key: &ResourceKey) -> String {
         ResourceKey::EndpointSlice(key) => format!("{}/{}", key.namespace, key.name),
         ResourceKey::Rule(key) => format!("{}/{}", key.route, key.index),
         ResourceKey::Authorization(key) | ResourceKey::MeshPolicy(key) => key.to_string(),
+        ResourceKey::Listener(key) => key.to_string(),
+        ResourceKey::Certificate(key) => key.to_string(),
         ResourceKey::Mesh => MESH_NAME.to_owned(),
     }
 }
@@ -72,10 +83,18 @@ pub fn parse_name(type_url: &str, name: &str) -> Result<ResourceKey, InvalidName
         RULE => parse_rule(name).map(ResourceKey::Rule),
         AUTHORIZATION => object().map(|(ns, name)| ResourceKey::Authorization(crate::ids::PolicyKey::new(ns, name))),
         MESH_POLICY => object().map(|(ns, name)| ResourceKey::MeshPolicy(crate::ids::PolicyKey::new(ns, name))),
+        LISTENER => parse_listener(name).map(ResourceKey::Listener),
+        CERTIFICATE => object().map(|(ns, name)| ResourceKey::Certificate(CertificateKey::new(ns, name))),
         MESH => (name == MESH_NAME).then_some(ResourceKey::Mesh),
         _ => return Err(InvalidName::UnknownType(type_url.to_owned())),
     };
     key.ok_or_else(|| InvalidName::Form(name.to_owned()))
+}
+
+fn parse_listener(name: &str) -> Option<ListenerKey> {
+    let [namespace, gateway, listener] = name.split('/').collect::<Vec<_>>()[..] else { return None };
+    let whole = !namespace.is_empty() && !gateway.is_empty() && !listener.is_empty();
+    whole.then(|| ListenerKey { gateway: GatewayKey::new(namespace, gateway), name: listener.into() })
 }
 
 fn parse_rule(name: &str) -> Option<RuleKey> {

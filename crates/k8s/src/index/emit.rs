@@ -30,7 +30,8 @@ impl Emitted {
     }
 
     /// The differences, in an order that is safe to apply one by one: who may call is known before the workloads
-    /// that list it, workloads before endpoints, Services before rules; removals come last, in reverse.
+    /// that list it, workloads before endpoints, Services before rules, all that a listener needs before it; removals
+    /// come last, in reverse.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
         let (mut upserts, mut removals) = (Vec::new(), Vec::new());
         for (key, before) in self.before.drain() {
@@ -56,6 +57,8 @@ fn class(key: &ResourceKey) -> u8 {
         ResourceKey::Workload(_) => 3,
         ResourceKey::EndpointSlice(_) => 4,
         ResourceKey::Service(_) => 5,
-        ResourceKey::Rule(_) => 6,
+        ResourceKey::Certificate(_) => 6,
+        ResourceKey::Rule(_) => 7,
+        ResourceKey::Listener(_) => 8,
     }
 }

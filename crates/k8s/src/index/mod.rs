@@ -13,6 +13,7 @@
 //! - Nothing is reported that is equal to what was reported before.
 
 mod emit;
+mod gateways;
 mod lookup;
 mod network;
 mod pods;
@@ -23,14 +24,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_core::change::{Change, MeshConfig, Resource, ResourceKey};
-use weft_core::ids::{Name, Namespace, NodeName, RouteKey, ServiceKey};
+use weft_core::ids::{GatewayKey, Name, Namespace, NodeName, RouteKey, ServiceKey};
 use weft_core::service::{Service, SliceKey};
 
 use crate::object::{Kind, Object, ObjectRef, ObjectStatus, StatusUpdate};
+use crate::translate::gateway::GatewaySettings;
 use crate::translate::route::RouteView;
 use crate::translate::{Problem, endpoints, service, workload};
 
 use emit::Emitted;
+use gateways::GatewayTable;
 use lookup::Grants;
 use pods::pod_key;
 use policies::PolicyTable;
@@ -45,12 +48,14 @@ pub struct IndexConfig {
     pub mesh_namespace: Namespace,
     /// The namespace whose policies may apply to the whole mesh.
     pub root_namespace: Namespace,
+    /// How Gateways are served; `None`: they are not, and nothing is said of them.
+    pub gateways: Option<GatewaySettings>,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
         let own = || Namespace::new("weft-system");
-        Self { mesh: MeshConfig::default(), mesh_namespace: own(), root_namespace: own() }
+        Self { mesh: MeshConfig::default(), mesh_namespace: own(), root_namespace: own(), gateways: None }
     }
 }
 
@@ -80,6 +85,7 @@ struct Dirty {
     routes: BTreeSet<RouteKey>,
     policies: BTreeSet<ObjectRef>,
     mesh_policies: bool,
+    gateways: bool,
 }
 
 /// Keeps objects and what they mean.
@@ -95,6 +101,7 @@ pub struct Index {
     enforced: BTreeSet<Namespace>,
     routes: RouteTable,
     policies: PolicyTable,
+    gateways: GatewayTable,
     emitted: Emitted,
     problems: HashMap<ObjectRef, Vec<Problem>>,
     statuses: HashMap<ObjectRef, (i64, ObjectStatus)>,
@@ -114,6 +121,7 @@ impl Index {
             enforced: BTreeSet::new(),
             routes: RouteTable::default(),
             policies: PolicyTable::default(),
+            gateways: GatewayTable::default(),
             emitted: Emitted::default(),
             problems: HashMap::new(),
             statuses: HashMap::new(),
@@ -252,6 +260,15 @@ impl Index {
             Kind::ReferenceGrant => {
                 self.grants.set(reference, new);
                 self.dirty.routes.extend(self.routes.crossing_into(&reference.namespace));
+                self.dirty.gateways = true;
+            }
+            Kind::Gateway | Kind::GatewayClass | Kind::Secret => {
+                self.dirty.gateways = true;
+                if reference.kind == Kind::Gateway {
+                    let key = GatewayKey::new(reference.namespace.clone(), reference.name.clone());
+                    // Routes are told whether it is there at all, whoever serves it.
+                    self.dirty.routes.extend(self.routes.attaching_to(&key));
+                }
             }
             Kind::NetworkPolicy => {
                 for policy in [old, new].into_iter().flatten() {
@@ -273,6 +290,7 @@ impl Index {
         if labels(old) != labels(new) {
             let pods: Vec<_> = self.in_namespace(Kind::Pod, &namespace).map(|(r, _)| pod_key(r)).collect();
             self.dirty.pods.extend(pods);
+            self.dirty.routes.extend(self.gateway_routes_in(&namespace));
         }
         if old.is_none() || new.is_none() {
             let root = self.config.root_namespace.clone();
@@ -326,7 +344,7 @@ impl Index {
         if dirty.config {
             self.emitted.set(ResourceKey::Mesh, Some(Resource::Mesh(Arc::new(self.config.mesh.clone()))));
         }
-        let mut pods = dirty.pods;
+        let (mut pods, mut routes) = (dirty.pods, dirty.routes);
         self.commit_policies(&dirty.policies, dirty.mesh_policies, &mut pods, &mut out);
         for key in &pods {
             self.commit_pod(key);
@@ -343,7 +361,11 @@ impl Index {
             };
             self.emitted.set(ResourceKey::EndpointSlice(key), made.map(|m| Resource::EndpointSlice(Arc::new(m))));
         }
-        self.commit_routes(dirty.routes, &mut out);
+        if dirty.gateways {
+            self.commit_gateways(&mut routes);
+        }
+        self.commit_routes(routes, &mut out);
+        self.report_gateways(&mut out);
         out.changes = self.emitted.take_changes();
         out.statuses.sort_by(|a, b| a.object.cmp(&b.object));
         out

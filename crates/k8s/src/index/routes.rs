@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_core::change::{Resource, ResourceKey};
-use weft_core::ids::{Namespace, RouteKey, RouteKind, RuleKey, ServiceKey};
+use weft_core::ids::{GatewayKey, Namespace, RouteKey, RouteKind, RuleKey, ServiceKey};
 
 use super::{Index, Output};
 use crate::object::{CONTROLLER_NAME, Kind, Object, ObjectRef, ObjectStatus};
@@ -18,6 +18,8 @@ pub(super) struct RouteTable {
     references: HashMap<ServiceKey, BTreeSet<RouteKey>>,
     /// Routes by the namespaces, not their own, that they name Services of; with the number of such references.
     crossing: HashMap<Namespace, BTreeMap<RouteKey, usize>>,
+    /// Routes by the Gateways they name as parents.
+    attaching: HashMap<GatewayKey, BTreeSet<RouteKey>>,
     /// Who asks for a port, by kind; the first kind has it.
     claims: HashMap<Claim, BTreeMap<RouteKind, BTreeSet<RouteKey>>>,
     bindings: HashMap<RouteKey, Vec<Binding>>,
@@ -30,6 +32,9 @@ fn services_of(view: &RouteView<'_>) -> BTreeSet<ServiceKey> {
 
 impl RouteTable {
     pub(super) fn note_references(&mut self, view: &RouteView<'_>) {
+        for gateway in view.parent_gateways() {
+            self.attaching.entry(gateway).or_default().insert(view.key.clone());
+        }
         for service in services_of(view) {
             if service.namespace != view.key.namespace {
                 let of_namespace = self.crossing.entry(service.namespace.clone()).or_default();
@@ -40,6 +45,14 @@ impl RouteTable {
     }
 
     pub(super) fn forget_references(&mut self, view: &RouteView<'_>) {
+        for gateway in view.parent_gateways() {
+            if let Some(routes) = self.attaching.get_mut(&gateway) {
+                routes.remove(&view.key);
+                if routes.is_empty() {
+                    self.attaching.remove(&gateway);
+                }
+            }
+        }
         for service in services_of(view) {
             if let Some(routes) = self.references.get_mut(&service) {
                 routes.remove(&view.key);
@@ -60,6 +73,14 @@ impl RouteTable {
 
     pub(super) fn referring_to(&self, service: &ServiceKey) -> Vec<RouteKey> {
         self.references.get(service).into_iter().flatten().cloned().collect()
+    }
+
+    pub(super) fn attaching_to(&self, gateway: &GatewayKey) -> Vec<RouteKey> {
+        self.attaching.get(gateway).into_iter().flatten().cloned().collect()
+    }
+
+    pub(super) fn attaching(&self) -> impl Iterator<Item = &RouteKey> {
+        self.attaching.values().flatten()
     }
 
     pub(super) fn crossing_into(&self, namespace: &Namespace) -> Vec<RouteKey> {
@@ -142,6 +163,7 @@ impl Index {
         let reference = reference(key);
         let Some(object) = self.objects.get(&reference).cloned() else {
             self.set_rules(key, Vec::new());
+            self.gateways.set_attached(key, Vec::new());
             self.set_problems(&reference, Vec::new());
             self.statuses.remove(&reference);
             return;
@@ -151,7 +173,8 @@ impl Index {
         let made = translate(&view, &bindings, self);
         let rules = made.rules.into_iter().map(|r| (r.key().clone(), Resource::Rule(Arc::new(r)))).collect();
         self.set_rules(key, rules);
-        // A route that never had a Service parent is not ours; one that lost its last has entries to be removed.
+        self.gateways.set_attached(key, made.listeners);
+        // A route that never had a parent of ours is not ours; one that lost its last has entries to be removed.
         if !made.parents.is_empty() || self.statuses.contains_key(&reference) || has_service_entry(&object) {
             self.set_problems(&reference, made.problems);
             self.report(reference, object.generation(), ObjectStatus::Parents(made.parents), out);

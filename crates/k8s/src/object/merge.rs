@@ -31,17 +31,19 @@ impl ObjectStatus {
                 });
                 json!({ "ancestors": entries.collect::<Vec<_>>() })
             }
+            Self::Gateway(status) => status.to_json(generation, before, now),
         }
     }
 
-    /// The field of `status` that is ours with our entries put in place, or `None` if nothing is to be changed:
-    /// `{"parents": [...]}` or `{"ancestors": [...]}`. Entries of other controllers, and ours for parents that are no
+    /// The fields of `status` that are ours with our entries put in place, or `None` if nothing is to be changed:
+    /// `{"parents": [...]}`, `{"ancestors": [...]}`, or all of a Gateway's. Entries of other controllers, and ours for parents that are no
     /// Services, stay where and what they are; ours that no longer apply are gone. Where the list would get longer
     /// than the API allows, ours are left out, the last first.
     pub fn merge(&self, generation: i64, current: Option<&Value>, now: &str) -> Option<Value> {
         let (list, reference, most) = match self {
             Self::Parents(_) => ("parents", "parentRef", MAX_PARENTS),
             Self::Ancestors(_) => ("ancestors", "ancestorRef", MAX_ANCESTORS),
+            Self::Gateway(status) => return status.merge(generation, current, now),
         };
         let before = find(current, list);
         let mut wanted = self.to_json(generation, current, now);
@@ -69,6 +71,7 @@ impl ObjectStatus {
         match self {
             Self::Parents(_) => of_us && entry.pointer("/parentRef/kind").and_then(Value::as_str) == Some("Service"),
             Self::Ancestors(_) => of_us,
+            Self::Gateway(_) => false,
         }
     }
 }

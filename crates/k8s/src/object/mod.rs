@@ -4,6 +4,7 @@
 //! own serde types: one set of parent, backend and filter types for all five kinds, lenient where a wrong value
 //! must cost one rule and not the object (enumerations and numbers are checked by the translation).
 
+mod gateway;
 mod merge;
 pub mod policy;
 pub mod route;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use weft_core::ids::{Name, Namespace};
 
+pub use gateway::{GatewayStatus, ListenerStatus};
+pub use gateway_api::experimental::gateways::Gateway;
 pub use policy::{AuthorizationPolicy, MeshPolicy};
 pub use route::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
 pub use status::{
@@ -139,7 +142,7 @@ kinds! {
     Secret "" "v1" "Secret" Namespaced core::Secret;
     ConfigMap "" "v1" "ConfigMap" Namespaced core::ConfigMap;
     GatewayClass "gateway.networking.k8s.io" "v1" "GatewayClass" Cluster gateway_api::gatewayclasses::GatewayClass;
-    Gateway "gateway.networking.k8s.io" "v1" "Gateway" Namespaced gateway_api::experimental::gateways::Gateway;
+    Gateway "gateway.networking.k8s.io" "v1" "Gateway" Namespaced Gateway;
     ListenerSet "gateway.networking.k8s.io" "v1" "ListenerSet" Namespaced gateway_api::experimental::listenersets::ListenerSet;
     HttpRoute "gateway.networking.k8s.io" "v1" "HTTPRoute" Namespaced HttpRoute;
     GrpcRoute "gateway.networking.k8s.io" "v1" "GRPCRoute" Namespaced GrpcRoute;

@@ -34,6 +34,12 @@ impl ParentReference {
     pub fn is_service(&self) -> bool {
         self.kind.as_deref() == Some("Service") && matches!(self.group.as_deref(), Some("" | "core"))
     }
+
+    /// Whether it names a Gateway.
+    pub fn is_gateway(&self) -> bool {
+        let group = self.group.as_deref().unwrap_or(super::GATEWAY_GROUP);
+        self.kind.as_deref().unwrap_or("Gateway") == "Gateway" && group == super::GATEWAY_GROUP
+    }
 }
 
 /// `backendRef` of a mirror, and the part of `backendRefs[]` that names the object.

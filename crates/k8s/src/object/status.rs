@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ObjectRef;
+use super::gateway::GatewayStatus;
 use super::policy::TargetRef;
 use super::route::ParentReference;
 
@@ -24,6 +25,11 @@ pub enum ConditionType {
     /// Every node does what the object says; present only when false: nodes refuse what was made of it.
     #[serde(rename = "weftmesh.io/Programmed")]
     Programmed,
+    /// The listener can't be told from another one.
+    Conflicted,
+    /// The Gateway or the listener is served.
+    #[serde(rename = "Programmed")]
+    GatewayProgrammed,
 }
 
 /// A condition; its `observedGeneration` is that of the [`StatusUpdate`] around it.
@@ -91,6 +97,8 @@ pub enum ObjectStatus {
     Parents(Vec<RouteParentStatus>),
     /// All `ancestors` entries of our controller name.
     Ancestors(Vec<PolicyAncestorStatus>),
+    /// All of it, of a Gateway.
+    Gateway(GatewayStatus),
 }
 
 /// A status that differs from the one reported before.

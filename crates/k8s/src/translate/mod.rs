@@ -6,6 +6,7 @@
 pub mod authz;
 pub mod endpoints;
 pub mod enrolment;
+pub mod gateway;
 pub mod labels;
 pub mod mesh_policy;
 mod policy_target;
@@ -41,6 +42,24 @@ pub enum Reason {
     Invalid,
     /// No such target of a policy.
     TargetNotFound,
+    /// The Gateway's listeners take no such route, or none of the route's namespace.
+    NotAllowedByListeners,
+    /// No listener has a hostname in common with the route.
+    NoMatchingListenerHostname,
+    /// No such certificate, or none that can be used.
+    InvalidCertificateRef,
+    /// A kind of route that the listener's protocol can't carry.
+    InvalidRouteKinds,
+    /// Another listener of the port has the same hostname.
+    HostnameConflict,
+    /// Another listener of the port speaks another protocol.
+    ProtocolConflict,
+    /// The port is another Gateway's.
+    PortUnavailable,
+    /// An address that can't be given.
+    UnsupportedAddress,
+    /// Parameters of a kind that is not known.
+    InvalidParameters,
     /// Understood but without effect, or weaker than it looks: never a failure.
     Note,
 }
@@ -59,6 +78,15 @@ impl Reason {
             Self::UnsupportedProtocol => "UnsupportedProtocol",
             Self::Invalid => "Invalid",
             Self::TargetNotFound => "TargetNotFound",
+            Self::NotAllowedByListeners => "NotAllowedByListeners",
+            Self::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::InvalidRouteKinds => "InvalidRouteKinds",
+            Self::HostnameConflict => "HostnameConflict",
+            Self::ProtocolConflict => "ProtocolConflict",
+            Self::PortUnavailable => "PortUnavailable",
+            Self::UnsupportedAddress => "UnsupportedAddress",
+            Self::InvalidParameters => "InvalidParameters",
             Self::Note => "Note",
         }
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use weft_core::gateway::Bind;
 use weft_core::identity::SpiffeId;
-use weft_core::ids::{RuleKey, ServicePortKey};
+use weft_core::ids::{ListenerKey, RuleKey, ServicePortKey};
 use weft_core::reason::Reason;
 use weft_core::workload::Workload;
 
@@ -42,7 +43,7 @@ pub(super) struct Downstream {
 
 /// Which way the connection goes.
 pub(super) enum Side {
-    /// A local pod dialled a Service.
+    /// A local pod dialled a Service, or a client from outside a Gateway.
     Outbound(Caller),
     /// A local pod was dialled.
     Inbound(Called),
@@ -54,12 +55,34 @@ pub(super) struct Called {
     pub(super) app: Rc<AppConnections>,
 }
 
-/// A local pod that dialled a Service.
+/// A local pod that dialled a Service, or a Gateway on behalf of a client from outside.
 pub(super) struct Caller {
     pub(super) source: Rc<LocalWorkload>,
     pub(super) workload: Arc<Workload>,
     pub(super) client: SocketAddr,
-    pub(super) service: ServicePortKey,
+    pub(super) front: Front,
+}
+
+/// What the requests of a connection are routed by.
+pub(super) enum Front {
+    /// The routes of the Service that was dialled.
+    Service(ServicePortKey),
+    /// The listener of a Gateway that has the request's host.
+    Gateway {
+        /// The place that was dialled.
+        bind: Bind,
+        /// The listener that TLS was ended for, if it was.
+        listener: Option<ListenerKey>,
+    },
+}
+
+impl Front {
+    fn service(&self) -> Option<&ServicePortKey> {
+        match self {
+            Self::Service(key) => Some(key),
+            Self::Gateway { .. } => None,
+        }
+    }
 }
 
 /// What tells two series of one connection apart. What it points to is kept alive by it.
@@ -178,7 +201,7 @@ impl Downstream {
                 reporter: "source",
                 source: WorkloadLabel::of(&caller.workload),
                 destination: workload(target.and_then(|target| target.workload.as_ref())),
-                service: Some(caller.service.clone()),
+                service: caller.front.service().cloned(),
                 rule: rule.cloned(),
                 security: target.map_or(Security::None, security),
                 protocol,

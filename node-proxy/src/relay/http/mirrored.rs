@@ -33,16 +33,18 @@ pub(super) struct Order {
     workload: WorkloadLabel,
     client: std::net::IpAddr,
     backend: Arc<Frontend>,
+    protocol: Protocol,
 }
 
 impl Order {
-    pub(super) fn new(conn: &Downstream, caller: &Caller, backend: &Arc<Frontend>) -> Self {
+    pub(super) fn new(conn: &Downstream, caller: &Caller, backend: &Arc<Frontend>, parts: &Parts) -> Self {
         Self {
             engine: Rc::clone(&conn.engine),
             source: Rc::clone(&caller.source),
             workload: WorkloadLabel::of(&caller.workload),
             client: caller.client.ip(),
             backend: Arc::clone(backend),
+            protocol: caller.front.upstream_protocol(backend.protocol, parts),
         }
     }
 
@@ -63,9 +65,11 @@ pub(super) fn start(order: Order, plan: &ForwardPlan<'_>, parts: &Parts, body: &
     head.headers = parts.headers.clone();
     head.version = parts.version;
     plan.apply_mirror_request(&mut head.headers);
-    let protocol = super::outbound::upstream_protocol(order.backend.protocol, parts.version);
-    if protocol == Protocol::H2 && parts.version != Version::HTTP_2 {
-        super::outbound::h2_form(&mut head, None, None).ok()?;
+    let protocol = order.protocol;
+    match protocol {
+        Protocol::H2 if parts.version != Version::HTTP_2 => super::outbound::h2_form(&mut head, None, None).ok()?,
+        Protocol::H1 => super::outbound::h1_form(&mut head, None, None).ok()?,
+        Protocol::H2 => {}
     }
     let (tee, body) = if body.is_end_stream() {
         (None, RequestBody::Empty)

@@ -19,6 +19,7 @@ mod factory;
 mod finish;
 mod forward;
 mod framing;
+mod gateway;
 mod hop;
 mod inbound;
 mod interim;
@@ -48,8 +49,8 @@ use crate::authorize::HttpPermit;
 use crate::connect::http_pool::AppConnections;
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
-use crate::relay::front::{ByteStream, HttpRelay, OutboundConnection};
-use downstream::{Called, Caller, Downstream, Side};
+use crate::relay::front::{ByteStream, GatewayConnection, HttpRelay, OutboundConnection};
+use downstream::{Called, Caller, Downstream, Front, Side};
 
 /// Runs the codec's tasks on this worker.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +92,28 @@ impl HttpFront {
             transport: "none",
             http: true,
         };
-        let caller = Caller { source, workload, client, service: frontend.key.clone() };
+        let caller = Caller { source, workload, client, front: Front::Service(frontend.key.clone()) };
         drop(frontend);
+        self.serve(io, Side::Outbound(caller), told).await
+    }
+
+    async fn serve_gateway(&self, io: Box<dyn ByteStream>, connection: GatewayConnection) -> Ended {
+        let GatewayConnection { source, client, local, bind, listener } = connection;
+        let workload = source.workload(&self.0.view());
+        let told = Connection {
+            direction: Direction::Outbound,
+            workload: Arc::clone(&workload),
+            remote: None,
+            identity: None,
+            service: None,
+            client,
+            destination: local,
+            endpoint: None,
+            // As the first request went, which is not known yet.
+            transport: "none",
+            http: true,
+        };
+        let caller = Caller { source, workload, client, front: Front::Gateway { bind, listener } };
         self.serve(io, Side::Outbound(caller), told).await
     }
 
@@ -133,6 +154,13 @@ impl HttpRelay for HttpFront {
         let front = self.clone();
         Box::pin(async move {
             let _reported: Ended = front.serve_inbound(io, permit).await;
+        })
+    }
+
+    fn gateway(&self, io: Box<dyn ByteStream>, connection: GatewayConnection) -> LocalBoxFuture<'static, ()> {
+        let front = self.clone();
+        Box::pin(async move {
+            let _reported: Ended = front.serve_gateway(io, connection).await;
         })
     }
 

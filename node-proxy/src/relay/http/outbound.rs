@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use weft_core::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http};
 use weft_core::ids::RuleKey;
-use weft_core::matching::RequestFacts;
+use weft_core::matching::{RequestFacts, is_grpc};
 use weft_core::normalize;
 use weft_core::reason::Reason;
 use weft_core::route::{RedirectScheme, Timeouts};
@@ -21,7 +21,7 @@ use weft_core::snapshot::{Frontend, RouteSet, Snapshot};
 
 use super::begin::{Begun, begin};
 use super::body::{RequestBody, ResponseBody};
-use super::downstream::{Caller, Downstream};
+use super::downstream::{Caller, Downstream, Front};
 use super::engine::View;
 use super::extended::Extended;
 use super::finish::{Answered, Asked, Finish, grpc_status};
@@ -29,7 +29,7 @@ use super::forward::{Answer, Failed, Forward, Message, deadline};
 use super::mirror;
 use super::mirrored;
 use super::replay::{Replays, Source};
-use super::{check, hop, interim, reply};
+use super::{check, gateway, hop, interim, reply};
 use crate::balance::{Balancer, hash_bytes, hash_ip};
 use crate::connect::http_pool::Protocol;
 
@@ -83,13 +83,25 @@ enum Routed<'a> {
 }
 
 fn route<'a>(snapshot: &'a Snapshot, caller: &Caller, parts: &Parts) -> Routed<'a> {
-    let Some(frontend) = snapshot.frontend(&caller.service) else {
-        return Routed::Reply(reply::failure(Reason::NoEndpoint, "the Service is gone"), None);
-    };
-    let RouteSet::Http(table) = frontend.routes_for(&caller.workload.namespace) else {
-        return Routed::Forward { backend: frontend, plan: None };
-    };
     let host = normalize::host(check::authority(parts)).unwrap_or_default();
+    let (table, front) = match &caller.front {
+        Front::Service(key) => {
+            let Some(frontend) = snapshot.frontend(key) else {
+                return Routed::Reply(reply::failure(Reason::NoEndpoint, "the Service is gone"), None);
+            };
+            let RouteSet::Http(table) = frontend.routes_for(&caller.workload.namespace) else {
+                return Routed::Forward { backend: frontend, plan: None };
+            };
+            (&**table, FrontFacts { scheme: RedirectScheme::Http, port: key.port })
+        }
+        Front::Gateway { bind, listener } => {
+            let scheme = if listener.is_some() { RedirectScheme::Https } else { RedirectScheme::Http };
+            match gateway::table(snapshot, bind, listener.as_ref(), &host) {
+                Ok(table) => (table, FrontFacts { scheme, port: bind.port }),
+                Err((reason, why)) => return Routed::Reply(reply::failure(reason, why), None),
+            }
+        }
+    };
     let facts = RequestFacts {
         method: &parts.method,
         host: &host,
@@ -97,7 +109,6 @@ fn route<'a>(snapshot: &'a Snapshot, caller: &Caller, parts: &Parts) -> Routed<'
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    let front = FrontFacts { scheme: RedirectScheme::Http, port: caller.service.port };
     let matched = table.find(&facts);
     let rule = matched.map(|matched| &matched.rule.key);
     match plan_http(matched, &facts, &front, fastrand::u64(..)) {
@@ -129,9 +140,12 @@ impl Exchange<'_> {
         plan: Option<ForwardPlan<'_>>,
     ) -> Response<ResponseBody> {
         let rule = plan.as_ref().map(|plan| &plan.rule.key);
+        if let Front::Gateway { listener, .. } = &self.caller.front {
+            gateway::tell(&mut parts.headers, self.caller.client.ip(), listener.is_some());
+        }
         let mirrored = plan.as_ref().filter(|plan| !plan.mirrors.is_empty());
         let tees = mirrored.map(|plan| self.mirror(plan, &parts, &body)).unwrap_or_default();
-        let upstream = upstream_protocol(backend.protocol, parts.version);
+        let upstream = self.caller.front.upstream_protocol(backend.protocol, &parts);
         if let Err(Unwritable) = prepare(&mut parts, plan.as_ref(), upstream, self.upgrade.as_ref()) {
             let failed = reply::failure(Reason::BadRequest, "the target cannot be written");
             return reply::respond(failed, asked, self.conn.labelled(rule, None, self.protocol), 0);
@@ -166,7 +180,7 @@ impl Exchange<'_> {
         let mut tees = Vec::new();
         for key in &plan.mirrors {
             let Some(backend) = self.view.frontend(key) else { continue };
-            let order = mirrored::Order::new(self.conn, self.caller, backend);
+            let order = mirrored::Order::new(self.conn, self.caller, backend, parts);
             tees.extend(mirrored::start(order, plan, parts, body));
         }
         tees
@@ -234,12 +248,18 @@ impl Exchange<'_> {
     }
 }
 
-/// The client's version is kept, unless the backend speaks only HTTP/2.
-pub(super) fn upstream_protocol(declared: AppProtocol, version: Version) -> Protocol {
-    match declared {
-        AppProtocol::H2c | AppProtocol::Grpc => Protocol::H2,
-        _ if version == Version::HTTP_2 => Protocol::H2,
-        _ => Protocol::H1,
+impl Front {
+    /// A pod's version is kept, because without a mesh it would reach its endpoint as well, unless the backend speaks only
+    /// HTTP/2. A client from outside knows nothing of the backend, which says by itself what it speaks; gRPC is HTTP/2
+    /// always.
+    pub(super) fn upstream_protocol(&self, declared: AppProtocol, parts: &Parts) -> Protocol {
+        let is_h2 = parts.version == Version::HTTP_2;
+        match (declared, self) {
+            (AppProtocol::H2c | AppProtocol::Grpc, _) => Protocol::H2,
+            (_, Self::Service(_)) if is_h2 => Protocol::H2,
+            (_, Self::Gateway { .. }) if is_h2 && is_grpc(&parts.headers) => Protocol::H2,
+            _ => Protocol::H1,
+        }
     }
 }
 
@@ -275,7 +295,12 @@ fn prepare(
     }
 }
 
-fn h1_form(parts: &mut Parts, authority: Option<&HeaderValue>, path: Option<PathAndQuery>) -> Result<(), http::Error> {
+pub(super) fn h1_form(
+    parts: &mut Parts,
+    authority: Option<&HeaderValue>,
+    path: Option<PathAndQuery>,
+) -> Result<(), http::Error> {
+    gateway::downgrade(parts)?;
     if let Some(authority) = authority {
         parts.headers.insert(header::HOST, authority.clone());
     } else if parts.version == Version::HTTP_10 && !parts.headers.contains_key(header::HOST) {

@@ -12,7 +12,8 @@ use super::finish::{Answered, Asked, Finish, grpc_status};
 /// The status of a failure of the proxy or the endpoint.
 pub(super) fn status_of(reason: Reason) -> StatusCode {
     match reason {
-        Reason::NoRoute => StatusCode::NOT_FOUND,
+        Reason::NoRoute | Reason::NoListener => StatusCode::NOT_FOUND,
+        Reason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::BodyTimeout | Reason::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
         Reason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -7,6 +7,7 @@
 mod grpc;
 mod http_route;
 mod l4;
+mod listener;
 mod property;
 
 use std::sync::Arc;

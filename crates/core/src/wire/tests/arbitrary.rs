@@ -1,5 +1,7 @@
 //! Any resource that the controller could make.
 
+mod gateway;
+
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -278,9 +280,12 @@ fn common() -> impl Strategy<Value = Common> {
             .prop_map(|(port, consumer)| Parent::Service { port, consumer: consumer.map(Namespace::from) }),
         (gateway, section()).prop_map(|(gateway, listener)| Parent::Listener { gateway, listener }),
     ];
-    let hostname = "([*][.])?[a-z]{1,4}([.][a-z]{1,4}){0,2}".prop_map(|it| HostnameMatch::new(&it));
     let names = (text(), text(), any::<u16>(), of(section()), any::<i64>());
-    (names, vec(parent, FEW), vec(hostname, FEW))
+    (names, vec(parent, FEW), vec(hostname(), FEW))
+}
+
+fn hostname() -> impl Strategy<Value = HostnameMatch> {
+    "([*][.])?[a-z]{1,4}([.][a-z]{1,4}){0,2}".prop_map(|it| HostnameMatch::new(&it))
 }
 
 fn key(kind: RouteKind, namespace: String, name: String, index: u16) -> RuleKey {
@@ -405,6 +410,8 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         1 => l4_rule().prop_map(|it| Resource::Rule(Arc::new(it))),
         2 => authorization().prop_map(|it| Resource::Authorization(Arc::new(it))),
         1 => mesh_policy().prop_map(|it| Resource::MeshPolicy(Arc::new(it))),
+        2 => gateway::listener().prop_map(|it| Resource::Listener(Arc::new(it))),
+        1 => gateway::certificate().prop_map(|it| Resource::Certificate(Arc::new(it))),
         1 => mesh().prop_map(|it| Resource::Mesh(Arc::new(it))),
     ]
 }

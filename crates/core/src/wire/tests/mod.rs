@@ -5,7 +5,7 @@ use prost::Message;
 use weft_api::weft::config::v1 as proto;
 
 use super::*;
-use crate::ids::{PolicyKey, RouteKey, RouteKind, RuleKey, ServiceKey};
+use crate::ids::{CertificateKey, GatewayKey, ListenerKey, PolicyKey, RouteKey, RouteKind, RuleKey, ServiceKey};
 use crate::service::SliceKey;
 
 proptest! {
@@ -36,6 +36,10 @@ proptest! {
     }
 }
 
+fn listener_key(name: &str) -> ListenerKey {
+    ListenerKey { gateway: GatewayKey::new("ns", "gw"), name: name.into() }
+}
+
 fn rule_key(name: &str) -> RuleKey {
     RuleKey { route: RouteKey { kind: RouteKind::Http, namespace: "ns".into(), name: name.into() }, index: 12 }
 }
@@ -49,19 +53,23 @@ fn a_name_reads_back_to_its_key() {
         (ResourceKey::Rule(rule_key("r")), "HTTPRoute/ns/r/12"),
         (ResourceKey::Authorization(PolicyKey::new("ns", "p")), "ns/p"),
         (ResourceKey::MeshPolicy(PolicyKey::new("ns", "p")), "ns/p"),
+        (ResourceKey::Listener(listener_key("http")), "ns/gw/http"),
+        (ResourceKey::Certificate(CertificateKey::new("ns", "c")), "ns/c"),
         (ResourceKey::Mesh, "mesh"),
     ] {
         assert_eq!(name(&key), text);
         assert_eq!(parse_name(type_url(&key), text), Ok(key));
     }
     let types: std::collections::HashSet<_> = TYPE_URLS.into_iter().collect();
-    assert_eq!(types.len(), 7);
+    assert_eq!(types.len(), 9);
+    assert!(GATEWAY_TYPE_URLS.iter().all(|of_gateways| types.contains(of_gateways)));
 }
 
 #[test]
 fn other_names_are_refused() {
     let service = type_url(&ResourceKey::Service(ServiceKey::new("a", "b")));
     let rule = type_url(&ResourceKey::Rule(rule_key("r")));
+    let listener = type_url(&ResourceKey::Listener(listener_key("http")));
     for (type_url, name) in [
         (service, ""),
         (service, "a"),
@@ -74,6 +82,9 @@ fn other_names_are_refused() {
         (rule, "HTTPRoute/ns/r/+1"),
         (rule, "HTTPRoute/ns/r/65536"),
         (rule, "HTTPRoute/ns//0"),
+        (listener, "ns/gw"),
+        (listener, "ns/gw/"),
+        (listener, "ns/gw/http/0"),
         (type_url(&ResourceKey::Mesh), "other"),
         (type_url(&ResourceKey::Workload("x".into())), ""),
     ] {
@@ -191,4 +202,30 @@ fn a_resource_under_the_name_of_another_is_refused() {
     assert_eq!(refused, Err(InvalidResource::OtherName { actual: "u".into() }));
     assert!(decode(url, "u", &wire_workload().encode_to_vec()).is_ok());
     assert!(matches!(decode(url, "u", &[0xff]), Err(InvalidResource::Protobuf(_))));
+}
+
+#[test]
+fn an_error_in_a_listener_names_the_field() {
+    use proto::listener::Protocol;
+    let wrong = |edit: &dyn Fn(&mut proto::Listener)| {
+        let mut listener = proto::Listener {
+            gateway: Some(proto::ObjectKey { namespace: "ns".into(), name: "gw".into() }),
+            name: "http".into(),
+            port: 80,
+            protocol: Some(Protocol::Http(proto::Empty {})),
+            ..Default::default()
+        };
+        edit(&mut listener);
+        let key = ResourceKey::Listener(listener_key("http"));
+        match decode(type_url(&key), &name(&key), &listener.encode_to_vec()) {
+            Err(InvalidResource::Field(it)) => it.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(wrong(&|it| it.name = "a/b".into()), "name: expected the name of a listener");
+    assert_eq!(wrong(&|it| it.port = 0), "port: expected a port from 1 to 65535");
+    assert_eq!(wrong(&|it| it.protocol = None), "protocol: missing");
+    assert!(wrong(&|it| it.hostname = Some("A.b".into())).starts_with("hostname: expected a hostname in lower case"));
+    let no_keys = |it: &mut proto::Listener| it.protocol = Some(Protocol::Https(proto::Certificates::default()));
+    assert_eq!(wrong(&no_keys), "protocol.https.keys: missing");
 }

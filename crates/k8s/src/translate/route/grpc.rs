@@ -3,7 +3,7 @@
 use weft_core::route::{HttpMatch, HttpRule, PathMatch, RouteRule, Timeouts};
 
 use super::filter::{Place, filters};
-use super::{RuleContext, RuleOutcome, http, matches};
+use super::{RuleContext, RuleOutcome, http, matches, text};
 use crate::object::route::GrpcRouteRule;
 use crate::translate::Problem;
 
@@ -31,7 +31,7 @@ pub(super) fn rule(ctx: &RuleContext<'_>, spec: &GrpcRouteRule) -> RuleOutcome {
         name: ctx.name(spec.name.as_ref()),
         created: ctx.view.created,
         parents: ctx.parents.to_vec(),
-        hostnames: Vec::new(),
+        hostnames: text::hostnames(ctx),
         matches: conditions,
         filters: made.list,
         action,

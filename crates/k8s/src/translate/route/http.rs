@@ -46,7 +46,7 @@ pub(super) fn rule(ctx: &RuleContext<'_>, spec: &HttpRouteRule) -> RuleOutcome {
         name: ctx.name(spec.name.as_ref()),
         created: ctx.view.created,
         parents: ctx.parents.to_vec(),
-        hostnames: Vec::new(),
+        hostnames: text::hostnames(ctx),
         matches: conditions,
         filters: made.list,
         action,

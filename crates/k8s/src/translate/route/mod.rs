@@ -1,10 +1,12 @@
-//! Routes with Service parents (GAMMA, GEP-1426) -> [`RouteRule`]s and status.
+//! Routes with Service parents (GAMMA, GEP-1426) and Gateway parents -> [`RouteRule`]s and status.
 //!
 //! A route passes two steps. [`parents::bind`] says which Service ports it asks for. Then, when the index knows
-//! which kind of route has each port, [`translate`] makes rules and conditions.
+//! which kind of route has each port, [`translate`] makes rules and conditions. Which listeners of a Gateway take it
+//! depends on no other route: [`attach`] says so.
 //!
-//! Gateway parents are not looked at and not claimed.
+//! Gateways that are not served here are not claimed.
 
+mod attach;
 mod backend;
 mod filter;
 mod grpc;
@@ -14,15 +16,20 @@ mod matches;
 pub mod parents;
 mod text;
 
-use weft_core::ids::{Namespace, RouteKey, RouteKind, RuleKey, SectionName, ServiceKey, ServicePortKey};
+use weft_core::ids::{
+    GatewayKey, ListenerKey, Namespace, RouteKey, RouteKind, RuleKey, SectionName, ServiceKey, ServicePortKey,
+};
 use weft_core::route::{Created, Parent, RouteRule};
 use weft_core::service::Service;
 
 use crate::object::route::{BackendReference, ParentReference};
 use crate::object::{Condition, ConditionType, Object, RouteParentStatus, created_seconds};
 
+use super::labels::Labels;
 use super::{Problem, Reason, summary};
-use parents::Binding;
+pub use attach::GatewayParent;
+use parents::{Binding, Decided};
+pub(crate) use text::hostname;
 
 /// What a route needs to know of other objects.
 pub trait Lookup {
@@ -32,6 +39,10 @@ pub trait Lookup {
     fn permitted(&self, from: RouteKind, namespace: &Namespace, to: &ServiceKey) -> bool;
     /// The kind of route that has a Service port, among the routes of one audience (see [`parents::Claim`]).
     fn holder(&self, port: &ServicePortKey, consumer: Option<&Namespace>) -> Option<RouteKind>;
+    /// What a Gateway is to its routes.
+    fn gateway(&self, key: &GatewayKey) -> GatewayParent<'_>;
+    /// The labels of a namespace, if it is known.
+    fn namespace_labels(&self, namespace: &Namespace) -> Option<&Labels>;
 }
 
 /// What all kinds of routes have in common.
@@ -72,6 +83,11 @@ impl<'a> RouteView<'a> {
     /// The Services it attaches to.
     pub fn parent_services(&self) -> impl Iterator<Item = ServiceKey> {
         self.parent_refs.iter().filter(|p| p.is_service()).map(|p| parents::service_key(&self.key, p))
+    }
+
+    /// The Gateways it attaches to.
+    pub fn parent_gateways(&self) -> impl Iterator<Item = GatewayKey> {
+        self.parent_refs.iter().filter(|p| p.is_gateway()).map(|p| attach::gateway_key(&self.key, p))
     }
 
     /// The Services it sends or mirrors to.
@@ -150,15 +166,17 @@ impl RuleContext<'_> {
 pub struct Translated {
     /// Its rules; none if no parent took it.
     pub rules: Vec<RouteRule>,
-    /// One entry for each Service parent.
+    /// One entry for each parent that is a Service, or a Gateway that is served here.
     pub parents: Vec<RouteParentStatus>,
+    /// The listeners that it is attached to and accepted by.
+    pub listeners: Vec<ListenerKey>,
     /// All that is wrong with it.
     pub problems: Vec<Problem>,
 }
 
 /// Makes rules and conditions of a route, given the ports it asked for.
 pub fn translate(view: &RouteView<'_>, bindings: &[Binding], lookup: &dyn Lookup) -> Translated {
-    let decided: Vec<_> = bindings.iter().map(|b| b.decide(view.key.kind, lookup)).collect();
+    let decided = decide(view, bindings, lookup);
     let mut attached: Vec<Parent> = Vec::new();
     for parent in decided.iter().flat_map(|d| d.parents.iter()) {
         if !attached.contains(parent) {
@@ -175,8 +193,31 @@ pub fn translate(view: &RouteView<'_>, bindings: &[Binding], lookup: &dyn Lookup
     let mut problems: Vec<Problem> = decided.iter().flat_map(|d| d.problems.iter().cloned()).collect();
     problems.extend(general);
     problems.extend(outcomes.iter().flat_map(|o| o.problems.iter().cloned()));
+    let listeners = if conditions.refused.is_some() { Vec::new() } else { listeners(&attached) };
     let rules = if attached.is_empty() { Vec::new() } else { outcomes.into_iter().filter_map(|o| o.rule).collect() };
-    Translated { rules, parents, problems }
+    Translated { rules, parents, listeners, problems }
+}
+
+/// What became of each parent, in the order in which the route has them.
+fn decide(view: &RouteView<'_>, bindings: &[Binding], lookup: &dyn Lookup) -> Vec<Decided> {
+    let mut bindings = bindings.iter();
+    let each = view.parent_refs.iter().enumerate();
+    each.filter_map(|(i, reference)| match reference.is_service() {
+        true => bindings.next().map(|binding| binding.decide(view.key.kind, lookup)),
+        false if reference.is_gateway() => attach::decide(view, i, reference, lookup),
+        false => None,
+    })
+    .collect()
+}
+
+fn listeners(attached: &[Parent]) -> Vec<ListenerKey> {
+    let of = |parent: &Parent| match parent {
+        Parent::Listener { gateway, listener } => {
+            Some(ListenerKey { gateway: gateway.clone(), name: listener.clone() })
+        }
+        Parent::Service { .. } => None,
+    };
+    attached.iter().filter_map(of).collect()
 }
 
 fn rules(view: &RouteView<'_>, parents: &[Parent], lookup: &dyn Lookup) -> Vec<RuleOutcome> {
@@ -234,7 +275,7 @@ impl RouteConditions {
         Self { refused, partially, resolved }
     }
 
-    fn of_parent(&self, parent: &parents::Decided, view: &RouteView<'_>) -> Vec<Condition> {
+    fn of_parent(&self, parent: &Decided, view: &RouteView<'_>) -> Vec<Condition> {
         let mut conditions = Vec::with_capacity(3);
         match (&parent.refused, &self.refused) {
             (Some((reason, message)), _) | (None, Some((reason, message))) => {
@@ -242,7 +283,11 @@ impl RouteConditions {
             }
             (None, None) => {
                 let mut text = String::from("The route is in force");
-                if !view.hostnames.is_empty() && matches!(view.key.kind, RouteKind::Http | RouteKind::Grpc) {
+                let of_service = parent.reference.is_service();
+                if of_service
+                    && !view.hostnames.is_empty()
+                    && matches!(view.key.kind, RouteKind::Http | RouteKind::Grpc)
+                {
                     text.push_str("; hostnames have no meaning for a Service parent and are ignored");
                 }
                 for problem in &parent.problems {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use weft_core::ids::RouteKind;
-use weft_core::route::HostnameMatch;
+use weft_core::route::{HostnameMatch, Parent};
 
-use super::RouteView;
+use super::{RouteView, RuleContext};
 use crate::translate::Problem;
 
 /// Headers that frame a message or a connection: changing them would let one request be read as two.
@@ -25,7 +25,7 @@ pub(super) fn is_dns_name(text: &str) -> bool {
 }
 
 /// `Hostname`: a name, or one after `*.`.
-pub(super) fn hostname(text: &str) -> Option<HostnameMatch> {
+pub(crate) fn hostname(text: &str) -> Option<HostnameMatch> {
     match text.strip_prefix("*.") {
         Some(suffix) => is_dns_name(suffix).then(|| HostnameMatch::Suffix(suffix.to_owned())),
         None => is_dns_name(text).then(|| HostnameMatch::Exact(text.to_owned())),
@@ -40,14 +40,22 @@ fn hostname_problem(i: usize, text: &str) -> Problem {
     )
 }
 
-/// What is wrong with the hostnames of an HTTPRoute or GRPCRoute. They have no meaning at a Service, so nothing
-/// else comes of it; those of a TLSRoute count and are handled with its rules.
+/// What is wrong with the hostnames of an HTTPRoute or GRPCRoute: such a name counts for nothing. Those of a TLSRoute are
+/// handled with its rules.
 pub(super) fn hostname_problems(view: &RouteView<'_>) -> Vec<Problem> {
     if view.key.kind == RouteKind::Tls {
         return Vec::new();
     }
     let wrong = view.hostnames.iter().enumerate().filter(|(_, text)| hostname(text).is_none());
     wrong.map(|(i, text)| hostname_problem(i, text)).collect()
+}
+
+/// The hostnames of an HTTPRoute or GRPCRoute, for its rules: those that can be read; none without a listener, because at
+/// a Service they have no meaning.
+pub(super) fn hostnames(ctx: &RuleContext<'_>) -> Vec<HostnameMatch> {
+    let at_listener = ctx.parents.iter().any(|parent| matches!(parent, Parent::Listener { .. }));
+    let texts = if at_listener { ctx.view.hostnames } else { &[] };
+    texts.iter().filter_map(|text| hostname(text)).collect()
 }
 
 /// The SNI names of a TLSRoute.

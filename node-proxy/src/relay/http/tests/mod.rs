@@ -4,6 +4,7 @@ mod churn;
 mod edge;
 mod extended;
 mod flow;
+mod gateway;
 mod inbound;
 mod interim;
 mod policy;

@@ -18,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::task::spawn_local;
 use weft_core::change::{Change, Resource};
-use weft_core::ids::{Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
+use weft_core::gateway::Bind;
+use weft_core::ids::{ListenerKey, Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
 use weft_core::route::*;
 use weft_core::service::*;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
@@ -26,7 +27,7 @@ use weft_core::snapshot::{EndpointEntry, Snapshot};
 use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{ConnectError, Dial, Standing, Target, UpstreamStream, resolve};
 use crate::identify::LocalWorkload;
-use crate::relay::front::OutboundConnection;
+use crate::relay::front::{GatewayConnection, HttpRelay, OutboundConnection};
 use crate::relay::http::{Engine, EngineParts, HttpFront, HttpSettings, LocalExec};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, LogFormat, LogPolicy, LogQueue, Registry, WorkerTelemetry};
@@ -219,6 +220,21 @@ impl World {
         ours
     }
 
+    /// A client from outside at port 80 of a Gateway; `listener`: the one that TLS was ended for.
+    pub(super) async fn connect_gateway(&self, version: Version, listener: Option<ListenerKey>) -> Client {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let front = HttpFront(Rc::clone(&self.engine));
+        let connection = GatewayConnection {
+            source: Rc::clone(&self.source),
+            client: "192.0.2.7:4000".parse().unwrap(),
+            local: "192.0.2.1:80".parse().unwrap(),
+            bind: Bind { address: None, port: Port::new(80).unwrap() },
+            listener,
+        };
+        spawn_local(async move { front.gateway(Box::new(theirs), connection).await });
+        Client::new(ours, version).await
+    }
+
     pub(super) async fn connect(&self, version: Version) -> Client {
         Client::new(self.connect_raw(), version).await
     }
@@ -280,12 +296,13 @@ impl Client {
     pub(super) async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
         match self {
             Self::H1(sender) => {
-                request.headers_mut().insert("host", "web.shop".parse().unwrap());
+                request.headers_mut().entry("host").or_insert_with(|| "web.shop".parse().unwrap());
                 sender.ready().await?;
                 sender.send_request(request).await
             }
             Self::H2(sender) => {
-                let uri = format!("http://web.shop{}", request.uri());
+                let host = request.headers_mut().remove("host").unwrap_or_else(|| "web.shop".parse().unwrap());
+                let uri = format!("http://{}{}", host.to_str().unwrap(), request.uri());
                 *request.uri_mut() = uri.parse().unwrap();
                 sender.ready().await?;
                 sender.send_request(request).await

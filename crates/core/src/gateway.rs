@@ -1,0 +1,160 @@
+//! Listeners of Gateways as the data plane knows them, and the certificates that they present.
+//!
+//! The controller has validated them: listeners that conflict, or whose certificates can't be had, are not here.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::ids::{CertificateKey, ListenerKey, Port, RouteKind};
+use crate::route::HostnameMatch;
+
+/// One listener of a Gateway (Gateway API, `Listener`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its key.
+    pub key: ListenerKey,
+    /// The addresses that it listens on (`spec.addresses` of its Gateway); empty: all that the machine has.
+    pub addresses: Vec<IpAddr>,
+    /// The port that it listens on.
+    pub port: Port,
+    /// The host that its requests or TLS connections are for; `None`: any.
+    pub hostname: Option<HostnameMatch>,
+    /// What is spoken on it.
+    pub protocol: ListenerProtocol,
+    /// The kinds of route that it takes (`status.listeners[].supportedKinds`); rules of others are passed over.
+    pub kinds: Vec<RouteKind>,
+}
+
+/// What is spoken on a listener, with what it takes to do so (`protocol` and `tls`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    /// `HTTP`: HTTP/1.1, or HTTP/2 with prior knowledge.
+    Http,
+    /// `HTTPS`: the same inside of TLS, which ends here.
+    Https {
+        /// Presented by the name that a client asks for; never empty.
+        certificates: Vec<CertificateKey>,
+    },
+    /// `TLS`, mode `Terminate`: TLS ends here, what is in it is relayed as bytes.
+    TlsTerminate {
+        /// Presented by the name that a client asks for; never empty.
+        certificates: Vec<CertificateKey>,
+    },
+    /// `TLS`, mode `Passthrough`: the connection is relayed as it is, by the name in its ClientHello.
+    TlsPassthrough,
+    /// `TCP`: bytes.
+    Tcp,
+}
+
+/// What has to be known of a connection to a port before its listener is: listeners of one port have this in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PortLayer {
+    /// Listeners are told apart by the host of each request.
+    Http,
+    /// Listeners are told apart by the name in the ClientHello.
+    Tls,
+    /// There is one listener.
+    Tcp,
+}
+
+impl ListenerProtocol {
+    /// How listeners of its port are told apart.
+    pub const fn layer(&self) -> PortLayer {
+        match self {
+            Self::Http => PortLayer::Http,
+            Self::Https { .. } | Self::TlsTerminate { .. } | Self::TlsPassthrough => PortLayer::Tls,
+            Self::Tcp => PortLayer::Tcp,
+        }
+    }
+
+    /// The certificates that it presents; none if TLS doesn't end here.
+    pub fn certificates(&self) -> &[CertificateKey] {
+        match self {
+            Self::Https { certificates } | Self::TlsTerminate { certificates } => certificates,
+            Self::Http | Self::TlsPassthrough | Self::Tcp => &[],
+        }
+    }
+}
+
+/// A place that is listened on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bind {
+    /// The address; `None`: all that the machine has.
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: Port,
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
+            Some(IpAddr::V4(address)) => write!(f, "{address}:{}", self.port),
+            None => write!(f, "*:{}", self.port),
+        }
+    }
+}
+
+impl fmt::Debug for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Listener {
+    /// Where it listens.
+    pub fn binds(&self) -> impl Iterator<Item = Bind> + '_ {
+        let any = self.addresses.is_empty().then_some(None);
+        let each = self.addresses.iter().copied().map(Some);
+        any.into_iter().chain(each).map(|address| Bind { address, port: self.port })
+    }
+}
+
+/// A certificate chain with its private key. It goes only to who presents it, and to no disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its key.
+    pub key: CertificateKey,
+    /// The chain, leaf first, as PEM (`tls.crt`).
+    pub chain: Vec<u8>,
+    /// The private key, as PEM (`tls.key`).
+    pub private_key: PrivateKey,
+}
+
+/// The PEM text of a private key. It shows itself to nobody who only prints what holds it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateKey(Vec<u8>);
+
+impl PrivateKey {
+    /// Takes the text as it is.
+    pub fn new(pem: impl Into<Vec<u8>>) -> Self {
+        Self(pem.into())
+    }
+
+    /// The text, for whoever signs with it.
+    pub fn pem(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_is_not_printed_with_what_holds_it() {
+        let certificate = Certificate {
+            key: CertificateKey::new("ns", "c"),
+            chain: b"chain".to_vec(),
+            private_key: PrivateKey::new(*b"very secret"),
+        };
+        let text = format!("{certificate:?}");
+        assert!(text.contains("hidden") && !text.contains(&format!("{:?}", b"very")[..12]), "{text}");
+    }
+}

@@ -1,0 +1,45 @@
+//! The gateway front: what Gateways listen on, on this machine.
+//!
+//! ```text
+//!  snapshot --places--> listening (a socket each, on every worker) --> accept --(TLS: hello, listener)--> relay::http
+//! ```
+//!
+//! The same pipeline as outbound, with a client from outside: the Gateway is the source, and each request is routed by the
+//! listener that has its host. Every worker listens with sockets of its own, which share their port (`SO_REUSEPORT`), so
+//! that no connection changes workers, and a proxy that takes over may listen before the one that runs stops.
+//!
+//! Invariants: a place that stays in the configuration keeps its sockets, whatever happens to others; an edit never
+//! touches a connection that is open.
+
+mod listening;
+mod serve;
+mod source;
+mod terminate;
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::worker::Worker;
+use listening::Listening;
+
+/// When a place that could not be listened on is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Listens for Gateways, as the configuration says, until the worker drains.
+pub(crate) async fn follow(worker: Rc<Worker>) {
+    let mut versions = worker.node.store.subscribe();
+    let mut listening = Listening::new(Rc::clone(&worker));
+    loop {
+        versions.borrow_and_update();
+        let failed = listening.bring_up_to_date(&worker.node.store.load_full());
+        tokio::select! {
+            () = worker.drain.cancelled() => return,
+            changed = versions.changed() => if changed.is_err() { return },
+            () = sleep(AGAIN), if failed => {}
+        }
+    }
+}

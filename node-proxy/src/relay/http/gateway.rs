@@ -1,0 +1,115 @@
+//! What is different where the client is from outside: its request is routed by a listener of a Gateway, its address and
+//! scheme are told to the endpoint, and its version of HTTP says nothing about the endpoint's.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
+use weft_core::gateway::Bind;
+use weft_core::ids::ListenerKey;
+use weft_core::matching::{HttpTable, ListenerChoice};
+use weft_core::reason::Reason;
+use weft_core::snapshot::{RouteSet, Snapshot};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The routes of the listener that has a host, of those at a place. `connection` is the listener that TLS was ended for.
+///
+/// # Errors
+/// Why there are none, in a code and in words: no listener has the host, another one has it, or it has no routes.
+pub(super) fn table<'a>(
+    snapshot: &'a Snapshot,
+    bind: &Bind,
+    connection: Option<&ListenerKey>,
+    host: &str,
+) -> Result<&'a HttpTable, (Reason, &'static str)> {
+    let Some(port) = snapshot.gateway_port(bind) else {
+        return Err((Reason::NoListener, "the listener is gone"));
+    };
+    let listener = match port.listeners.of_request(host, connection) {
+        ListenerChoice::Listener(listener) => listener,
+        ListenerChoice::Misdirected => return Err((Reason::Misdirected, "the host is another listener's")),
+        ListenerChoice::None => return Err((Reason::NoListener, "no listener has the host")),
+    };
+    match &listener.routes {
+        RouteSet::Http(table) => Ok(&**table),
+        RouteSet::None | RouteSet::Tls(_) | RouteSet::Tcp(_) => Err((Reason::NoRoute, "the listener has no routes")),
+    }
+}
+
+/// Tells the endpoint who asked, and how: the client's address after those that are there, which only the client itself
+/// vouches for; the scheme of this connection, whatever the client said.
+pub(super) fn tell(headers: &mut HeaderMap, client: IpAddr, tls: bool) {
+    let mut chain: Vec<u8> = Vec::new();
+    for value in headers.get_all(&FORWARDED_FOR) {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(client.to_string().as_bytes());
+    if let Ok(chain) = HeaderValue::from_bytes(&chain) {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
+}
+
+/// Brings a request of HTTP/2 into the form of HTTP/1: the authority becomes `Host`, and what was split of `Cookie` becomes
+/// one (RFC 9113, section 8.2.3). What comes as HTTP/1 stays as it is.
+pub(super) fn downgrade(parts: &mut Parts) -> Result<(), http::Error> {
+    let Some(authority) = parts.uri.authority() else { return Ok(()) };
+    let host = HeaderValue::from_str(authority.as_str())?;
+    parts.headers.insert(header::HOST, host);
+    let path = parts.uri.path_and_query().cloned();
+    parts.uri = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")).into();
+    let mut cookies = parts.headers.get_all(header::COOKIE).iter();
+    if let (Some(_), Some(_)) = (cookies.next(), cookies.next()) {
+        let all: Vec<_> = parts.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let one = HeaderValue::from_bytes(&all.join(&b"; "[..]))?;
+        parts.headers.insert(header::COOKIE, one);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_told_after_what_it_says_itself_and_the_scheme_is_ours() {
+        let client: IpAddr = "192.0.2.7".parse().unwrap();
+        for (before, want) in [
+            (&[][..], "192.0.2.7"),
+            (&[("x-forwarded-for", "10.0.0.1")], "10.0.0.1, 192.0.2.7"),
+            (&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")], "10.0.0.1, 10.0.0.2, 192.0.2.7"),
+            (&[("x-forwarded-proto", "https")], "192.0.2.7"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in before {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            tell(&mut headers, client, false);
+            assert_eq!(headers.get_all(&FORWARDED_FOR).iter().collect::<Vec<_>>(), [want], "{before:?}");
+            assert_eq!(headers.get_all(&FORWARDED_PROTO).iter().collect::<Vec<_>>(), ["http"]);
+        }
+        let mut headers = HeaderMap::new();
+        tell(&mut headers, "2001:db8::1".parse().unwrap(), true);
+        assert_eq!(
+            (&headers[FORWARDED_FOR], &headers[FORWARDED_PROTO]),
+            (&"2001:db8::1".parse().unwrap(), &"https".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_request_of_http_2_becomes_one_of_http_1() {
+        let request = http::Request::get("http://a.com:81/x?y=1").header("cookie", "a=1").header("cookie", "b=2");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        downgrade(&mut parts).unwrap();
+        assert_eq!((parts.uri.to_string().as_str(), &parts.headers["host"]), ("/x?y=1", &"a.com:81".parse().unwrap()));
+        assert_eq!(parts.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        let (before, ()) = http::Request::get("/x").header("host", "b.com").body(()).unwrap().into_parts();
+        let mut after = before.clone();
+        downgrade(&mut after).unwrap();
+        assert_eq!((after.uri, after.headers), (before.uri, before.headers));
+    }
+}
