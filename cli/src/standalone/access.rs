@@ -13,6 +13,8 @@ use weft_ca::{Authenticator, Caller, IssueRule, Refusal, Unauthenticated};
 use weft_controller::standalone::{PrimaryHandle, Tokens, bearer};
 use weft_core::identity::SpiffeId;
 use weft_core::ids::NodeName;
+use weft_core::wire::GATEWAY_TYPE_URLS;
+use weft_xds::TypeUrl;
 use weft_xds::server::{Access, Event, Publisher, Sequence};
 
 /// How far a node's proxy follows the configuration.
@@ -32,6 +34,8 @@ pub struct NodeView {
 #[derive(Debug)]
 pub struct NodeAccess {
     tokens: Arc<Tokens>,
+    /// The primary's own node, which is the Gateways' as well.
+    own: NodeName,
     publisher: Publisher,
     nodes: Mutex<BTreeMap<NodeName, Seen>>,
 }
@@ -44,9 +48,9 @@ struct Seen {
 }
 
 impl NodeAccess {
-    /// Lets nodes in by these tokens.
-    pub fn new(tokens: Arc<Tokens>, publisher: Publisher) -> Self {
-        Self { tokens, publisher, nodes: Mutex::default() }
+    /// Lets nodes in by these tokens; Gateways and their private keys are for the node `own` alone.
+    pub fn new(tokens: Arc<Tokens>, own: NodeName, publisher: Publisher) -> Self {
+        Self { tokens, own, publisher, nodes: Mutex::default() }
     }
 
     /// The nodes seen so far.
@@ -63,6 +67,14 @@ impl Access for NodeAccess {
     async fn admit(&self, metadata: &MetadataMap, _extensions: &tonic::Extensions) -> Result<NodeName, Status> {
         let token = bearer(metadata).ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
         self.tokens.node_of(token).ok_or_else(|| Status::unauthenticated("the token is not valid"))
+    }
+
+    fn is_restricted(&self, node: &NodeName) -> bool {
+        *node != self.own
+    }
+
+    fn may_see(&self, node: &NodeName, type_url: &TypeUrl, _name: &str) -> bool {
+        !self.is_restricted(node) || !GATEWAY_TYPE_URLS.contains(&type_url.as_str())
     }
 
     fn on_event(&self, node: &NodeName, event: Event) {

@@ -17,7 +17,8 @@ use weft_k8s::index::IndexConfig;
 use weft_k8s::object::StatusUpdate;
 use weft_k8s::parse::{Finding, Severity};
 use weft_k8s::source::dir::{DirOptions, DirSource, Scan};
-use weft_tls::{CertManager, CertStore, Clock, ControlServer, ManagerSettings, RootHash, TlsSettings};
+use weft_k8s::translate::gateway::{GatewaySettings, KeyPairCheck};
+use weft_tls::{CertManager, CertStore, Clock, ControlServer, ManagerSettings, RootHash, TlsSettings, check_key_pair};
 use weft_xds::server::Server;
 
 use super::access::{BoundPods, NodeAccess, NodeTokens};
@@ -40,7 +41,8 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
 
     let listener = listen(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
-    let access = Arc::new(NodeAccess::new(Arc::clone(&tokens), handle.publisher.clone()));
+    let node = args.node_name()?;
+    let access = Arc::new(NodeAccess::new(Arc::clone(&tokens), node.clone(), handle.publisher.clone()));
     let source = ServerSource { authority: Arc::clone(&authority), dns_names: args.ca_dns_names.clone() };
     let services = Services { authority: &authority, tokens: &tokens, handle: &handle, access: &access };
     serve(listener, source, services).await?;
@@ -49,7 +51,6 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
         async move { authority.run().await }
     });
 
-    let node = args.node_name()?;
     let credentials = Credentials::below(&args.state);
     let pem = authority.trust().current().bundle.to_pem(&args.trust_domain);
     credentials.write(&tokens.issue(&node)?, &pem, args.trust_domain.as_str()).context("this node's credentials")?;
@@ -129,6 +130,29 @@ async fn serve(listener: TcpListener, source: ServerSource, services: Services<'
     Ok(())
 }
 
+/// How Gateways of the manifests are served: by this machine's proxy.
+fn gateways(args: &Args) -> GatewaySettings {
+    let addresses = if args.gateway_addresses.is_empty() {
+        own_address().into_iter().collect()
+    } else {
+        args.gateway_addresses.clone()
+    };
+    GatewaySettings { addresses, check: KeyPairCheck(check_key_pair) }
+}
+
+/// The address that this machine has towards others, if it has one. Nothing is sent: the socket is only asked which
+/// address it would have.
+fn own_address() -> Option<IpAddr> {
+    let towards = |from: IpAddr, to: IpAddr| {
+        let socket = std::net::UdpSocket::bind((from, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    // Addresses for documentation (RFC 5737, RFC 3849): whatever way they have is the default one.
+    towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
+        .or_else(|| towards(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()))
+}
+
 /// Starts the primary's task on the manifests; returns when they have been read and published.
 async fn manifests(args: &Args, dir: &Path, status: &Arc<Shared>) -> anyhow::Result<PrimaryHandle> {
     let mesh = MeshConfig {
@@ -138,7 +162,7 @@ async fn manifests(args: &Args, dir: &Path, status: &Arc<Shared>) -> anyhow::Res
         ..MeshConfig::default()
     };
     let settings = PrimarySettings {
-        index: IndexConfig { mesh, ..IndexConfig::default() },
+        index: IndexConfig { mesh, gateways: Some(gateways(args)), ..IndexConfig::default() },
         service_ranges: args.service_ranges.clone(),
         state: args.state.clone(),
     };

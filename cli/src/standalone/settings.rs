@@ -1,7 +1,7 @@
 //! Settings of `weft standalone`.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
@@ -58,6 +58,9 @@ pub struct Args {
     /// The DNS suffix of Services
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Address that clients reach this machine at, for the status of Gateways that ask for none; may be repeated
+    #[arg(long = "gateway-address")]
+    pub gateway_addresses: Vec<IpAddr>,
     /// Answer pods' DNS queries at this address; may be repeated
     #[arg(long = "dns")]
     pub dns: Vec<SocketAddr>,

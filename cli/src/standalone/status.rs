@@ -26,7 +26,7 @@ use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
 use weft_tls::{RootHash, TrustStore};
 
-use self::view::{AuthorityView, PodView, ServiceView, Status};
+use self::view::{AuthorityView, ListenerView, PodView, ServiceView, Status};
 use super::access::NodeAccess;
 use super::supervisor::Proxies;
 use crate::Output;
@@ -98,6 +98,7 @@ impl Shared {
             nodes: nodes.into_iter().map(|(name, view)| (name.to_string(), view)).collect(),
             pods,
             services: ServiceView::all(&snapshot),
+            listeners: ListenerView::all(&snapshot),
             findings: self.findings.lock().clone(),
         })
     }

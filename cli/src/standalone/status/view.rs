@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use weft_ca::Authority;
 use weft_cni::agent::{LocalPod, Protection};
+use weft_core::gateway::{Listener, ListenerProtocol};
 use weft_core::ids::ServicePortKey;
 use weft_core::service::EndpointHealth;
 use weft_core::snapshot::Snapshot;
@@ -31,6 +32,8 @@ pub struct Status {
     /// Pods of this node.
     pub pods: Vec<PodView>,
     pub services: Vec<ServiceView>,
+    /// What this machine listens on for Gateways; the primary only.
+    pub listeners: Vec<ListenerView>,
     /// What is wrong with the manifests.
     pub findings: Vec<String>,
 }
@@ -66,6 +69,35 @@ pub struct PortView {
     pub protocol: String,
     pub endpoints: usize,
     pub ready: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// `namespace/gateway/listener`
+    pub name: String,
+    pub binds: Vec<String>,
+    pub protocol: String,
+    pub hostname: Option<String>,
+}
+
+impl ListenerView {
+    pub fn all(snapshot: &Snapshot) -> Vec<Self> {
+        let protocol = |protocol: &ListenerProtocol| match protocol {
+            ListenerProtocol::Http => "HTTP",
+            ListenerProtocol::Https { .. } => "HTTPS",
+            ListenerProtocol::TlsTerminate { .. } | ListenerProtocol::TlsPassthrough => "TLS",
+            ListenerProtocol::Tcp => "TCP",
+        };
+        let view = |listener: &std::sync::Arc<Listener>| Self {
+            name: listener.key.to_string(),
+            binds: listener.binds().map(|bind| bind.to_string()).collect(),
+            protocol: protocol(&listener.protocol).to_owned(),
+            hostname: listener.hostname.as_ref().map(ToString::to_string),
+        };
+        let mut all: Vec<_> = snapshot.listeners().map(view).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
 }
 
 impl AuthorityView {
@@ -180,6 +212,13 @@ impl fmt::Display for Status {
             vec![service.name.clone(), service.addresses.join(" "), ports.join(", ")]
         });
         write!(f, "\nservices\n{}", table(&["NAME", "ADDRESSES", "PORTS (READY/ALL)"], rows))?;
+        if !self.listeners.is_empty() {
+            let rows = self.listeners.iter().map(|it| {
+                let hostname = it.hostname.clone().unwrap_or_else(|| "*".into());
+                vec![it.name.clone(), it.binds.join(" "), it.protocol.clone(), hostname]
+            });
+            write!(f, "\nlisteners\n{}", table(&["NAME", "LISTENS ON", "PROTOCOL", "HOSTNAME"], rows))?;
+        }
         let trouble = self.trouble();
         if !trouble.is_empty() {
             writeln!(f, "\nneeds attention")?;

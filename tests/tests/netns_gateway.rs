@@ -1,0 +1,337 @@
+//! A Gateway in the manifests of a primary: requests from outside come in by its listeners, on that machine alone.
+
+#![allow(clippy::indexing_slicing, reason = "test code: a panic is how a test fails")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use http::{Method, StatusCode, Version};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+use weft_testkit::clients::{Connection, Echo, Reply, connect, request};
+use weft_testkit::netns_tests;
+use weft_testkit::servers::{Server, any, http};
+use weft_tests::{Mesh, NODES, Setup, eventually};
+
+netns_tests! {
+    hosts_and_paths_choose_backends_and_other_nodes_do_not_listen,
+    https_presents_the_certificate_of_the_name_and_speaks_both_versions,
+    an_edit_of_one_listener_breaks_no_connection_of_another,
+    what_is_in_the_mesh_is_never_reached_in_the_clear,
+    a_port_that_another_program_has_is_taken_when_it_is_free,
+}
+
+const OBJECTS: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: { name: edge }
+---
+apiVersion: v1
+kind: Namespace
+metadata: { name: shop, labels: { weftmesh.io/mesh: enabled } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: edge }
+spec: { ports: [{ name: http, port: 80, appProtocol: http }] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: web-1, namespace: edge, labels: { kubernetes.io/service-name: web } }
+addressType: IPv4
+ports: [{ name: http, port: 7001 }]
+endpoints: [{ addresses: [172.31.0.254], conditions: { ready: true } }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: api, namespace: edge }
+spec: { ports: [{ name: http, port: 80, appProtocol: http }] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: api-1, namespace: edge, labels: { kubernetes.io/service-name: api } }
+addressType: IPv4
+ports: [{ name: http, port: 7002 }]
+endpoints: [{ addresses: [172.31.0.254], conditions: { ready: true } }]
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: ledger, namespace: shop, labels: { app: ledger } }
+spec: { nodeName: node-a, containers: [{ name: app, image: x, args: [http], ports: [{ name: http, containerPort: 8080 }] }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: ledger, namespace: shop }
+spec: { selector: { app: ledger }, ports: [{ name: http, port: 80, targetPort: http, appProtocol: http }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: { name: edge, namespace: shop }
+spec:
+  from: [{ group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: edge }]
+  to: [{ group: '', kind: Service }]
+";
+
+const GATEWAY: &str = r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: gw, namespace: edge }
+spec:
+  gatewayClassName: weft
+  listeners:
+  - { name: http, port: 80, protocol: HTTP }
+  - { name: shop, port: 80, protocol: HTTP, hostname: '*.shop.example' }
+  - { name: alt, port: 8080, protocol: HTTP }
+  - { name: a, port: 443, protocol: HTTPS, hostname: a.example.com, tls: { certificateRefs: [{ name: a }] } }
+  - { name: b, port: 443, protocol: HTTPS, hostname: b.example.com, tls: { certificateRefs: [{ name: b }] } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: web, namespace: edge }
+spec:
+  parentRefs: [{ name: gw }]
+  hostnames: [www.example.com, a.example.com, b.example.com, www.shop.example]
+  rules:
+  - { matches: [{ path: { value: /api } }], backendRefs: [{ name: api, port: 80 }] }
+  - { backendRefs: [{ name: web, port: 80 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: meshed, namespace: edge }
+spec:
+  parentRefs: [{ name: gw, sectionName: alt }]
+  hostnames: [meshed.example.com]
+  rules: [{ backendRefs: [{ name: ledger, namespace: shop, port: 80 }] }]
+";
+
+/// A mesh with the Gateway, and its backends on the wire.
+struct Edge {
+    mesh: Mesh,
+    /// The certificates of `a` and `b`, for clients to trust.
+    roots: std::path::PathBuf,
+    _servers: [Server; 2],
+    _manifests: tempfile::TempDir,
+}
+
+fn secret(name: &str, host: &str, roots: &mut String) -> Result<String> {
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec![host.to_owned()])?.self_signed(&key)?;
+    *roots += &certificate.pem();
+    let lines = |pem: &str| pem.lines().map(|line| format!("\n    {line}")).collect::<String>();
+    Ok(format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{ name: {name}, namespace: edge }}\ntype: kubernetes.io/tls\nstringData:\n  \
+         tls.crt: |{}\n  tls.key: |{}\n",
+        lines(&certificate.pem()),
+        lines(&key.serialize_pem())
+    ))
+}
+
+impl Edge {
+    fn start() -> Result<Self> {
+        let manifests = tempfile::tempdir()?;
+        let mut roots = String::new();
+        let secrets = secret("a", "a.example.com", &mut roots)? + &secret("b", "b.example.com", &mut roots)?;
+        for (file, text) in [("objects.yaml", OBJECTS), ("gateway.yaml", GATEWAY), ("secrets.yaml", &secrets)] {
+            std::fs::write(manifests.path().join(file), text)?;
+        }
+        let trusted = manifests.path().join("roots.pem");
+        std::fs::write(&trusted, roots)?;
+        let usual = ["--workers", "2", "--drain-deadline", "1s", "--replaced-deadline", "30s"];
+        let mut mesh = Mesh::start(manifests.path(), Setup { proxy: &usual, ..Setup::default() })?;
+        mesh.wire_address()?;
+        let servers = [http(mesh.world.wire(), "web", any(7001))?, http(mesh.world.wire(), "api", any(7002))?];
+        mesh.start_pods()?;
+        mesh.wait_endpoints()?;
+        let edge = Self { mesh, roots: trusted, _servers: servers, _manifests: manifests };
+        let wire = edge.mesh.world.wire();
+        for port in [80, 443, 8080] {
+            let at = edge.at(port);
+            eventually("the Gateway listens", || Ok(wire.block_on(connect(at)).is_ok()))?;
+        }
+        Ok(edge)
+    }
+
+    /// A port of the primary's node.
+    fn at(&self, port: u16) -> SocketAddr {
+        (IpAddr::from(self.mesh.world.node(NODES[0]).ipv4()), port).into()
+    }
+
+    /// A request from the wire.
+    fn ask(&self, port: u16, version: Version, host: &str, path: &str) -> Result<Reply> {
+        let at = self.at(port);
+        let asked = async move { ask(&mut Connection::open(at, version).await?, host, path).await };
+        self.mesh.world.wire().block_on(asked)
+    }
+
+    /// A request by curl, which speaks TLS; status and body, or its complaint.
+    fn curl(&self, host: &str, path: &str, options: &[&str]) -> Result<Result<(u16, String), String>> {
+        let at = self.at(443).ip();
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "10", "--write-out", "\n%{http_code} %{http_version}"]);
+        command.arg("--cacert").arg(&self.roots).args(["--connect-to", &format!("::{at}:443")]).args(options);
+        let output = self.mesh.world.wire().output(command.arg(format!("https://{host}{path}")))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            return Ok(Err(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        let (body, last) = text.rsplit_once('\n').context("no status")?;
+        let (code, version) = last.split_once(' ').context("no version")?;
+        Ok(Ok((code.parse()?, format!("{version} {body}"))))
+    }
+
+    fn status(&self) -> Result<Value> {
+        let text = std::fs::read_to_string(self.mesh.manifests().join(".weft/status/gateway.edge.gw.yaml"))?;
+        Ok(serde_norway::from_str(&text)?)
+    }
+}
+
+async fn ask(connection: &mut Connection, host: &str, path: &str) -> Result<Reply> {
+    connection.send(request(Method::GET, path, &[("host", host)], "")).await
+}
+
+fn condition<'a>(of: &'a Value, kind: &str) -> Option<&'a str> {
+    of["conditions"].as_array()?.iter().find(|it| it["type"] == kind)?["status"].as_str()
+}
+
+fn hosts_and_paths_choose_backends_and_other_nodes_do_not_listen() -> Result<()> {
+    let edge = Edge::start()?;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        for (port, host, path, want) in [
+            (80, "www.example.com", "/", "web"),
+            (80, "www.example.com", "/api/v1", "api"),
+            (8080, "www.example.com", "/apis", "web"),
+            (80, "www.shop.example", "/api", "api"),
+            (80, "other.example.com", "/", "404"),
+            (80, "other.shop.example", "/", "404"),
+        ] {
+            let reply = edge.ask(port, version, host, path)?;
+            if want == "404" {
+                ensure!(reply.status == StatusCode::NOT_FOUND, "{version:?} {host}{path}: {reply:?}");
+                continue;
+            }
+            let echo: Echo = reply.echo().with_context(|| format!("{version:?} {host}{path}"))?;
+            ensure!(
+                (echo.pod.as_str(), echo.path.as_str(), echo.host.as_deref()) == (want, path, Some(host)),
+                "{echo:?}"
+            );
+            ensure!(echo.version == "HTTP/1.1", "the backend says that it speaks this: {echo:?}");
+            let for_ = echo.header("x-forwarded-for").context("no x-forwarded-for")?;
+            ensure!(for_.parse::<IpAddr>().is_ok() && echo.header("x-forwarded-proto") == Some("http"), "{echo:?}");
+        }
+    }
+    let elsewhere: SocketAddr = (IpAddr::from(edge.mesh.world.node(NODES[1]).ipv4()), 80).into();
+    ensure!(edge.mesh.world.wire().block_on(connect(elsewhere)).is_err(), "another node listens for the Gateway");
+
+    let status = edge.status()?;
+    let listeners = status["status"]["listeners"].as_array().context("no listeners")?;
+    let counts: Vec<_> = listeners.iter().map(|it| it["attachedRoutes"].as_u64().unwrap_or_default()).collect();
+    ensure!(counts == [1, 1, 2, 1, 1], "{status:#}");
+    for of in listeners.iter().chain([&status["status"]]) {
+        ensure!(condition(of, "Programmed") == Some("True") && condition(of, "Accepted") == Some("True"), "{of:#}");
+    }
+    let shown = edge.mesh.status(NODES[0])?;
+    ensure!(shown["listeners"].as_array().is_some_and(|all| all.len() == 5), "{shown:#}");
+    let on_disk = std::process::Command::new("grep")
+        .args(["-rl", "PRIVATE KEY"])
+        .arg(edge.mesh.node(NODES[0]).state.join("config"))
+        .output()?;
+    ensure!(on_disk.stdout.is_empty(), "a private key is in the saved configuration");
+    Ok(())
+}
+
+fn https_presents_the_certificate_of_the_name_and_speaks_both_versions() -> Result<()> {
+    let edge = Edge::start()?;
+    for host in ["a.example.com", "b.example.com"] {
+        for (option, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+            // curl has looked at the certificate: each is good for one of the two names only.
+            let (code, text) = edge.curl(host, "/api", &[option])?.map_err(anyhow::Error::msg)?;
+            let (spoken, body) = text.split_once(' ').context("no version")?;
+            let echo: Echo = serde_json::from_str(body).with_context(|| text.clone())?;
+            ensure!((code, spoken, echo.pod.as_str()) == (200, version, "api"), "{host} {option}: {code} {text}");
+            ensure!(
+                echo.header("x-forwarded-proto") == Some("https") && echo.host.as_deref() == Some(host),
+                "{echo:?}"
+            );
+        }
+    }
+    let unknown = edge.curl("c.example.com", "/", &["--insecure"])?;
+    ensure!(unknown.as_ref().is_err_and(|why| why.contains("unrecognized name")), "{unknown:?}");
+    // A request for the host of one listener on the connection of another.
+    let (code, text) =
+        edge.curl("a.example.com", "/", &["--header", "host: b.example.com"])?.map_err(anyhow::Error::msg)?;
+    ensure!(code == 421, "{code} {text}");
+    let (code, text) =
+        edge.curl("a.example.com", "/", &["--header", "host: c.example.com"])?.map_err(anyhow::Error::msg)?;
+    ensure!(code == 404, "{code} {text}");
+
+    // Another certificate for the same listener is presented to whoever comes next; nothing restarts.
+    let mut roots = std::fs::read_to_string(&edge.roots)?;
+    let renewed = secret("a", "a.example.com", &mut roots)? + &secret("b", "b.example.com", &mut roots)?;
+    std::fs::write(edge.mesh.manifests().join("secrets.yaml"), renewed)?;
+    eventually("the old certificate is gone", || Ok(edge.curl("a.example.com", "/", &[])?.is_err()))?;
+    std::fs::write(&edge.roots, roots)?;
+    ensure!(edge.curl("a.example.com", "/", &[])?.is_ok_and(|(code, _)| code == 200));
+    Ok(())
+}
+
+fn an_edit_of_one_listener_breaks_no_connection_of_another() -> Result<()> {
+    let edge = Edge::start()?;
+    let (kept, edited, now) = (edge.at(80), edge.at(8080), edge.at(8081));
+    let (text, file) = (GATEWAY.replace("port: 8080,", "port: 8081,"), edge.mesh.manifests().join("gateway.yaml"));
+    edge.mesh.world.wire().block_on(async move {
+        let mut open = Connection::open(kept, Version::HTTP_11).await?;
+        let mut also = Connection::open(edited, Version::HTTP_11).await?;
+        for connection in [&mut open, &mut also] {
+            ensure!(ask(connection, "www.example.com", "/").await?.status == StatusCode::OK);
+        }
+        std::fs::write(&file, text)?;
+        eventually_async("the new port answers", || async move { connect(now).await.is_ok() }).await?;
+        eventually_async("the old port is closed", || async move { connect(edited).await.is_err() }).await?;
+        ensure!(ask(&mut open, "www.example.com", "/api").await?.echo()?.pod == "api", "the connection is the same");
+        // Its listener is gone: there is nothing to route by, and nothing breaks.
+        ensure!(ask(&mut also, "www.example.com", "/").await?.status == StatusCode::NOT_FOUND);
+        anyhow::Ok(())
+    })?;
+    // A mistake in one costs that one.
+    edge.mesh.edit("gateway.yaml", "name: alt, port: 8081, protocol: HTTP", "name: alt, port: 8081, protocol: SMTP")?;
+    eventually("the status says so", || {
+        let status = edge.status()?;
+        Ok(condition(&status["status"]["listeners"][2], "Accepted") == Some("False"))
+    })?;
+    ensure!(edge.ask(80, Version::HTTP_2, "www.example.com", "/")?.status == StatusCode::OK);
+    Ok(())
+}
+
+async fn eventually_async<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) -> Result<()> {
+    for _ in 0..1500 {
+        if holds().await {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("not within half a minute: {what}")
+}
+
+fn what_is_in_the_mesh_is_never_reached_in_the_clear() -> Result<()> {
+    let edge = Edge::start()?;
+    let reply = edge.ask(8080, Version::HTTP_11, "meshed.example.com", "/")?;
+    let text = String::from_utf8_lossy(&reply.body);
+    ensure!(reply.status == StatusCode::SERVICE_UNAVAILABLE && text == "no_certificate", "{reply:?}");
+    Ok(())
+}
+
+fn a_port_that_another_program_has_is_taken_when_it_is_free() -> Result<()> {
+    let edge = Edge::start()?;
+    let node = edge.mesh.world.node(NODES[0]);
+    let squatter = http(node, "squatter", any(9090))?;
+    edge.mesh.edit("gateway.yaml", "port: 8080,", "port: 9090,")?;
+    let log = || edge.mesh.node(NODES[0]).process.log();
+    eventually("the log says so", || Ok(log()?.contains("can't listen")))?;
+    ensure!(edge.ask(80, Version::HTTP_11, "www.example.com", "/")?.status == StatusCode::OK, "the others go on");
+    drop(squatter);
+    eventually("it is listened on", || {
+        let reply = edge.ask(9090, Version::HTTP_11, "www.example.com", "/");
+        Ok(reply.and_then(|reply| reply.echo()).is_ok_and(|echo| echo.pod == "web"))
+    })
+}
