@@ -23,6 +23,7 @@ use weft_testkit::clients::{Connection, Reply, banner, connect, request};
 use weft_testkit::servers::{self, Behaviour, Server};
 use weft_tls::{CertStore, Clock, TlsSettings, TrustBundle, TrustStore};
 
+use crate::balance::NodeZone;
 use crate::budget::{Defaults, NodeBudget};
 use crate::relay::http::{HttpSettings, Telemetered};
 use crate::store::Store;
@@ -51,7 +52,13 @@ impl Front {
         });
         let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
         let settings = HttpSettings::default();
-        let engine = Telemetered { registry: Arc::default(), log, affinity: Arc::default(), zone: None, settings };
+        let engine = Telemetered {
+            registry: Arc::default(),
+            log,
+            affinity: Arc::default(),
+            zone: NodeZone::default(),
+            settings,
+        };
         let engine: Arc<dyn Engine> = Arc::new(engine);
         Self { store, workers: Some(Workers::start(&node, &engine, 2).unwrap()) }
     }
