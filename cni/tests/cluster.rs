@@ -493,21 +493,26 @@ fn an_agent_that_starts_while_the_mesh_leaves_installs_nothing() -> Result<()> {
     })
 }
 
+/// A pod is enrolled; then its agent ends, and the API server answers nobody any more.
+async fn enrolled_and_then_alone(bench: &Bench, pod: &Pod) -> Result<()> {
+    bench.namespace("shop", "enabled");
+    bench.object(pod, UID);
+    let running = bench.start(&[]);
+    let proxy = bench.proxy().await?;
+    bench.plugin("ADD", "first", pod, UID).await?;
+    running.says("/readyz", "200 OK").await?;
+    running.stop(bench).await?;
+    drop(proxy);
+    bench.api.answer(|_| Some(Reply::error(500, "InternalError")));
+    bench.api.disconnect(true);
+    Ok(())
+}
+
 fn without_an_api_server_what_is_known_stays() -> Result<()> {
     let bench = Bench::new()?;
     let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
     block_on(async {
-        bench.namespace("shop", "enabled");
-        bench.object(&a, UID);
-        let running = bench.start(&[]);
-        let proxy = bench.proxy().await?;
-        bench.plugin("ADD", "first", &a, UID).await?;
-        running.says("/readyz", "200 OK").await?;
-        running.stop(&bench).await?;
-        drop(proxy);
-
-        bench.api.answer(|_| Some(Reply::error(500, "InternalError")));
-        bench.api.disconnect(true);
+        enrolled_and_then_alone(&bench, &a).await?;
         let file = bench.path("run/enrolment.json");
         let before = std::fs::read_to_string(&file)?;
         let running = bench.start(&[]);
@@ -526,17 +531,7 @@ fn what_is_remembered_takes_no_running_pod_out() -> Result<()> {
     let bench = Bench::new()?;
     let (a, b) = (bench.world.pod("a"), bench.world.pod("b"));
     block_on(async {
-        bench.namespace("shop", "enabled");
-        bench.object(&a, UID);
-        let running = bench.start(&[]);
-        let proxy = bench.proxy().await?;
-        bench.plugin("ADD", "first", &a, UID).await?;
-        running.says("/readyz", "200 OK").await?;
-        running.stop(&bench).await?;
-        drop(proxy);
-
-        bench.api.answer(|_| Some(Reply::error(500, "InternalError")));
-        bench.api.disconnect(true);
+        enrolled_and_then_alone(&bench, &a).await?;
         // As it was before the namespace got its label: a node's disk that was full, or put back.
         std::fs::write(bench.path("run/enrolment.json"), r#"{"version":1,"namespacesOutside":["shop"]}"#)?;
         let _running = bench.start(&[]);

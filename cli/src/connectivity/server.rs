@@ -1,7 +1,7 @@
 //! The server: every request is answered with a name.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,15 +46,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Listens; on a machine without IPv6, `[::]` means every IPv4 address.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = match TcpListener::bind(address).await {
-        Err(error) if address.is_ipv6() && address.ip().is_unspecified() => {
-            let everywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            // Why IPv6 didn't work is only of interest when IPv4 doesn't either.
-            TcpListener::bind(everywhere).await.map_err(|_| error)
-        }
-        result => result,
-    };
-    listener.with_context(|| format!("--listen {address}"))
+    weft_control::bind(address).await.with_context(|| format!("--listen {address}"))
 }
 
 /// Serves connections of one listener; never ends.

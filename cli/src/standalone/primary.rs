@@ -39,7 +39,7 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
     let tokens = Arc::new(Tokens::open(&args.state).context("tokens")?);
     let handle = manifests(args, dir, status).await?;
 
-    let listener = listen(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let listener = weft_control::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
     let node = args.node_name()?;
     let access = Arc::new(NodeAccess::new(Arc::clone(&tokens), node.clone(), handle.publisher.clone()));
@@ -69,16 +69,6 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
         snapshot,
         trust_domain: args.trust_domain.clone(),
     })
-}
-
-/// Listens; where there is no IPv6, all of IPv4 stands for all of IPv6.
-async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        bound => bound,
-    }
 }
 
 /// The address that this machine reaches its own listener at.
