@@ -5,6 +5,7 @@
 //! and the predecessor, if there is one, goes on.
 
 mod logging;
+mod memory;
 mod settings;
 mod trust;
 
@@ -71,6 +72,7 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     let store = Arc::new(Store::new(saved.unwrap_or_default()));
     let trust = trust::open(&settings.control)?;
     let control = Control::start(&settings.proxy.node, &settings.control, trust, &store)?;
+    tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));
     let (registry, engine) = engine(&settings)?;
     let quit = CancellationToken::new();
     let live = Arc::<OnceLock<Live>>::default();
