@@ -72,10 +72,19 @@ impl Agent {
         };
         match verb {
             Verb::Add(attachment) => self.add(attachment, netns()?).await,
-            Verb::Check(attachment) => self.check(&attachment, netns()?).await,
+            Verb::Check(attachment) => {
+                let checked = self.check(&attachment, netns()?).await;
+                // A round that met the pod while this call had it to itself has passed it over.
+                self.again.notify_one();
+                checked
+            }
             Verb::Del(detachment) => Ok(self.del(&detachment).await),
             Verb::Status(_) => Ok(done(false, format!("{} proxies are connected", self.proxies.connected()))),
-            Verb::Gc(valid) => Ok(self.gc(&valid.valid_attachments).await),
+            Verb::Gc(valid) => {
+                let collected = self.gc(&valid.valid_attachments).await;
+                self.again.notify_one();
+                Ok(collected)
+            }
         }
     }
 
@@ -176,7 +185,6 @@ impl Agent {
         }
         let drift: Vec<_> = drift.iter().map(ToString::to_string).collect();
         state.trouble = Some(drift.join("; "));
-        self.again.notify_one();
         Err(Failed::new(Code::Rules, drift.join("; ")).into())
     }
 
