@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use weft_k8s::index::IndexConfig;
 use weft_k8s::parse::{Finding, Severity, validate};
-use weft_k8s::translate::gateway::{GatewaySettings, KeyPairCheck};
+use weft_k8s::translate::gateway::{GatewaySettings, KeyPairCheck, Place};
 
 use crate::Output;
 
@@ -29,7 +29,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for path in &args.paths {
         read(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
     }
-    let gateways = GatewaySettings { addresses: Vec::new(), check: KeyPairCheck(weft_tls::check_key_pair) };
+    let place = Place::Machine { addresses: Vec::new() };
+    let gateways = GatewaySettings { place, check: KeyPairCheck(weft_tls::check_key_pair) };
     let findings = validate(&files, IndexConfig { gateways: Some(gateways), ..IndexConfig::default() });
     match args.output {
         Output::Text => print(&findings, files.len()),

@@ -18,7 +18,7 @@ pub mod balance;
 pub mod budget;
 pub mod connect;
 pub mod control;
-mod gateway;
+pub mod gateway;
 pub mod handover;
 pub mod identify;
 pub mod inpod;

@@ -113,10 +113,11 @@ images() {
     suite=$(cd "$out/mod/conformance" && go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api/conformance)
     certs=$(cd "$out/mod/echo-server" && go list -m -f '{{.Dir}}' istio.io/istio)/tests/testdata/certs
     # By the names that the suite's manifests have for them.
-    grep -rhoE 'image: *[^ ]*/echo-(basic|advanced):[^ ]+' "$suite" | sed 's/image: *//' | sort -u | while read -r name; do
+    grep -rhoE 'image: *[^ ]*/(echo-basic|echo-advanced|coredns):[^ ]+' "$suite" | sed 's/image: *//' | sort -u | while read -r name; do
         file=${name##*/} file=${file//:/-}
         case $name in
         */echo-basic:*) image "$file" "$name" /echo-basic "$bin/echo-basic:/echo-basic" ;;
+        */coredns:*) image "$file" "$name" /coredns "$bin/coredns:/coredns" ;;
         */echo-advanced:*)
             # The other name is for our own tests.
             image "$file" "$name,localhost/echo:1" /usr/local/bin/server \

@@ -102,6 +102,10 @@ network() {
         ip -n "$node" link set eth0 up
         ip -n "$node" route add default via "$node4.1"
         ip -n "$node" -6 route add default via "${node6}1"
+        # An address of a load balancer that nothing is known of yet: said at once, or the packet would go round in circles, and
+        # its connection with it even when the address is known.
+        ip -n "$node" rule add iif eth0 to "$lb4.0/24" unreachable
+        ip -n "$node" -6 rule add iif eth0 to "${lb6}/112" unreachable
         ip -n "$cp" route add "$pod4.$i.0/24" via "$node4.1$i"
         ip -n "$cp" -6 route add "$pod6:$i::/64" via "${node6}1$i"
     done

@@ -217,6 +217,8 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("commonLabels.a=1", "commonLabels"),
         ("gatewayAPI.mesh=maybe", "mesh"),
         ("podRanges[0]=10.0.0.0", "podRanges"),
+        ("gateways.parametersRef.name=x", "namespace"),
+        ("gateways.extraArgs[0]=a b", "extraArgs"),
     ] {
         let output = helm(&["template", "weft", "charts/weft", "--kube-version=1.34.0", "--set", wrong]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -261,7 +263,7 @@ fn the_chart_of_crds_has_the_same_ones() {
     for crd in &apart {
         assert_eq!(text(crd, "/metadata/annotations/helm.sh~1resource-policy"), "keep");
     }
-    assert_eq!(names(&apart).len(), 2);
+    assert_eq!(names(&apart).len(), 3);
 }
 
 /// What each container may add to the capabilities that it drops, by the object that makes it.

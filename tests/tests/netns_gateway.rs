@@ -18,7 +18,7 @@ netns_tests! {
     hosts_and_paths_choose_backends_and_other_nodes_do_not_listen,
     https_presents_the_certificate_of_the_name_and_speaks_both_versions,
     an_edit_of_one_listener_breaks_no_connection_of_another,
-    what_is_in_the_mesh_is_never_reached_in_the_clear,
+    what_is_in_the_mesh_is_reached_as_the_gateway_and_never_in_the_clear,
     a_port_that_another_program_has_is_taken_when_it_is_free,
 }
 
@@ -64,6 +64,22 @@ apiVersion: v1
 kind: Service
 metadata: { name: ledger, namespace: shop }
 spec: { selector: { app: ledger }, ports: [{ name: http, port: 80, targetPort: http, appProtocol: http }] }
+---
+apiVersion: weftmesh.io/v1alpha1
+kind: MeshPolicy
+metadata: { name: ledger, namespace: shop }
+spec:
+  targetRefs: [{ kind: Pod, selector: { matchLabels: { app: ledger } } }]
+  mode: Strict
+---
+apiVersion: weftmesh.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: { name: ledger, namespace: shop }
+spec:
+  targetRefs: [{ kind: Pod, selector: { matchLabels: { app: ledger } } }]
+  action: ALLOW
+  rules:
+  - from: [{ identities: ['spiffe://cluster.local/ns/edge/sa/gw-weft'] }]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
@@ -313,11 +329,18 @@ async fn eventually_async<F: Future<Output = bool>>(what: &str, mut holds: impl 
     anyhow::bail!("not within half a minute: {what}")
 }
 
-fn what_is_in_the_mesh_is_never_reached_in_the_clear() -> Result<()> {
+/// The ledger takes no plaintext, and nobody's connection but the Gateway's.
+fn what_is_in_the_mesh_is_reached_as_the_gateway_and_never_in_the_clear() -> Result<()> {
     let edge = Edge::start()?;
-    let reply = edge.ask(8080, Version::HTTP_11, "meshed.example.com", "/")?;
-    let text = String::from_utf8_lossy(&reply.body);
-    ensure!(reply.status == StatusCode::SERVICE_UNAVAILABLE && text == "no_certificate", "{reply:?}");
+    let ask = |version| edge.ask(8080, version, "meshed.example.com", "/");
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        eventually("the ledger answers", || Ok(ask(version)?.echo().is_ok_and(|echo| echo.pod == "ledger")))?;
+    }
+    edge.mesh.edit("objects.yaml", "sa/gw-weft", "sa/other")?;
+    eventually("the Gateway is refused", || {
+        let reply = ask(Version::HTTP_11)?;
+        Ok(reply.status == StatusCode::FORBIDDEN && reply.body.as_ref() == b"policy_denied")
+    })?;
     Ok(())
 }
 

@@ -70,9 +70,14 @@ annotations:
   {{- mergeOverwrite $annotations (deepCopy .root.Values.commonAnnotations) (deepCopy .component.podAnnotations) | toYaml | nindent 2 }}
 {{- end -}}
 
+{{/* The name of an image: (dict "root" $ "image" "weft-ca"). */}}
+{{- define "weft.imageName" -}}
+{{- printf "%s/%s:%s" .root.Values.image.registry .image (.root.Values.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
+
 {{/* Image and pull policy of a container: (dict "root" $ "image" "weft-ca"). */}}
 {{- define "weft.image" -}}
-image: {{ printf "%s/%s:%s" .root.Values.image.registry .image (.root.Values.image.tag | default .root.Chart.AppVersion) | quote }}
+image: {{ include "weft.imageName" . | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 {{- end -}}
 
@@ -201,4 +206,15 @@ labels:
   {{- include "weft.labels" (dict "root" .root "name" (print "weft-test-" .name)) | nindent 2 }}
 annotations:
   {{- include "weft.testHook" (list .weight .root) | nindent 2 }}
+{{- end -}}
+
+{{/* The pods of Gateways, in any namespace, as a NetworkPolicyPeer. */}}
+{{- define "weft.gatewayPeer" -}}
+- namespaceSelector: {}
+  podSelector:
+    matchExpressions:
+      - key: gateway.networking.k8s.io/gateway-name
+        operator: Exists
+    matchLabels:
+      app.kubernetes.io/managed-by: weft-controller
 {{- end -}}

@@ -246,7 +246,7 @@ impl Case<'_> {
             Parent::Service { port, consumer } => {
                 *port == frontend.key && consumer.as_ref().is_none_or(|ns| *ns == self.client.namespace)
             }
-            Parent::Listener { .. } => false,
+            Parent::Listener(_) => false,
         };
         let mut lines: Vec<_> = self
             .snapshot

@@ -14,6 +14,7 @@ use weft_controller::standalone::{PrimaryHandle, Tokens, bearer};
 use weft_core::identity::SpiffeId;
 use weft_core::ids::NodeName;
 use weft_core::wire::GATEWAY_TYPE_URLS;
+use weft_node_proxy::gateway::identity_of;
 use weft_xds::TypeUrl;
 use weft_xds::server::{Access, Event, Publisher, Sequence};
 
@@ -53,6 +54,11 @@ impl NodeAccess {
         Self { tokens, own, publisher, nodes: Mutex::default() }
     }
 
+    /// The primary's own node.
+    pub const fn own(&self) -> &NodeName {
+        &self.own
+    }
+
     /// The nodes seen so far.
     pub fn nodes(&self) -> BTreeMap<NodeName, NodeView> {
         let newest = self.publisher.sequence();
@@ -69,12 +75,12 @@ impl Access for NodeAccess {
         self.tokens.node_of(token).ok_or_else(|| Status::unauthenticated("the token is not valid"))
     }
 
-    fn is_restricted(&self, node: &NodeName) -> bool {
-        *node != self.own
+    fn is_restricted(&self, node: &NodeName, type_url: &TypeUrl) -> bool {
+        *node != self.own && GATEWAY_TYPE_URLS.contains(&type_url.as_str())
     }
 
     fn may_see(&self, node: &NodeName, type_url: &TypeUrl, _name: &str) -> bool {
-        !self.is_restricted(node) || !GATEWAY_TYPE_URLS.contains(&type_url.as_str())
+        !self.is_restricted(node, type_url)
     }
 
     fn on_event(&self, node: &NodeName, event: Event) {
@@ -110,14 +116,30 @@ impl Authenticator for NodeTokens {
     }
 }
 
-/// A node may have an identity while a pod that uses it is there.
+/// A node may have an identity while a pod that uses it is there; the primary's own node also those of the Gateways that it
+/// listens for.
 #[derive(Debug)]
-pub struct BoundPods(pub PrimaryHandle);
+pub struct BoundPods {
+    /// The primary.
+    pub primary: PrimaryHandle,
+    /// Its own node.
+    pub own: NodeName,
+}
+
+impl BoundPods {
+    /// Whether a node listens for a Gateway with an identity.
+    fn is_of_gateway(&self, node: &NodeName, identity: &SpiffeId) -> bool {
+        let snapshot = self.primary.snapshot.load();
+        let domain = &snapshot.mesh().trust_domain;
+        *node == self.own && snapshot.listeners().any(|it| identity_of(domain, &it.key.gateway) == *identity)
+    }
+}
 
 impl IssueRule for BoundPods {
     fn may_issue(&self, caller: &Caller, identity: &SpiffeId) -> Result<(), Refusal> {
         match caller {
-            Caller::Node(node) if self.0.is_bound(node, identity) => Ok(()),
+            Caller::Node(node) if self.primary.is_bound(node, identity) => Ok(()),
+            Caller::Node(node) if self.is_of_gateway(node, identity) => Ok(()),
             Caller::Node(node) => Err(Refusal::NotOnNode { node: node.clone(), identity: identity.clone() }),
             Caller::Workload(own) => Err(Refusal::NotOwn { caller: own.clone(), identity: identity.clone() }),
         }

@@ -136,6 +136,8 @@ fn proxy_command(args: &Args, home: &Home) -> anyhow::Result<ProxyCommand> {
     if let Some(zone) = &args.zone {
         option("--zone", zone.into());
     }
+    // The primary gives them only to its own node.
+    arguments.push("--gateways".into());
     arguments.extend(args.proxy.iter().cloned());
     // The file that this process runs, even if another has taken its name: replacing the proxy must take that one.
     let program = std::env::current_exe().context("this program's file")?;

@@ -17,7 +17,7 @@ use weft_k8s::index::IndexConfig;
 use weft_k8s::object::StatusUpdate;
 use weft_k8s::parse::{Finding, Severity};
 use weft_k8s::source::dir::{DirOptions, DirSource, Scan};
-use weft_k8s::translate::gateway::{GatewaySettings, KeyPairCheck};
+use weft_k8s::translate::gateway::{GatewaySettings, KeyPairCheck, Place};
 use weft_tls::{CertManager, CertStore, Clock, ControlServer, ManagerSettings, RootHash, TlsSettings, check_key_pair};
 use weft_xds::server::Server;
 
@@ -99,7 +99,7 @@ async fn serve(listener: TcpListener, source: ServerSource, services: Services<'
     let incoming = control_incoming(listener, ControlServer::for_identity(&store, &own)?);
 
     let authenticator = Arc::new(NodeTokens(Arc::clone(tokens)));
-    let rule = Arc::new(BoundPods(handle.clone()));
+    let rule = Arc::new(BoundPods { primary: handle.clone(), own: access.own().clone() });
     let ca = CaService::new(Arc::clone(authority), authenticator, rule, ServiceSettings::default());
     let roots = {
         let authority = Arc::clone(authority);
@@ -127,7 +127,7 @@ fn gateways(args: &Args) -> GatewaySettings {
     } else {
         args.gateway_addresses.clone()
     };
-    GatewaySettings { addresses, check: KeyPairCheck(check_key_pair) }
+    GatewaySettings { place: Place::Machine { addresses }, check: KeyPairCheck(check_key_pair) }
 }
 
 /// The address that this machine has towards others, if it has one. Nothing is sent: the socket is only asked which

@@ -1,7 +1,8 @@
-//! The ConfigMap in which replicas tell each other what their nodes refuse: each under its own name. One object, written
-//! only when a refusal comes or goes.
+//! ConfigMaps in which replicas tell each other what they hear of their clients: each under its own name. One object for
+//! each topic, written only when something comes or goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::ConfigMap;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -17,58 +19,182 @@ use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Error};
 use weft_kube::{Watched, watch};
 
+use super::bound::{self, Bound};
 use super::intake::Fact;
-use super::refusals::{Refusals, Report};
+use super::refusals::{self, Refusals};
 
-/// The name of the ConfigMap.
+/// The name of the ConfigMap with what nodes refuse.
 pub const NAME: &str = "weft-refusals";
-/// Refusals come in bursts: all nodes look at the same edit.
-const GATHER: Duration = Duration::from_secs(1);
 /// How often what is remembered for a while is looked at, and what failed tried again.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The refusals of this replica, and a signal that they changed. A cheap handle.
-#[derive(Clone, Debug, Default)]
-pub struct Own {
-    refusals: Arc<Mutex<Refusals>>,
+/// What a replica tells the others of one topic.
+pub trait Topic: Send + 'static {
+    /// What is told, as it is read by the others.
+    type Report: DeserializeOwned + Send;
+    /// The name of its ConfigMap.
+    const MAP: &'static str;
+    /// For logs and metrics.
+    const WHAT: &'static str;
+    /// How long more is waited for before it is written.
+    const GATHER: Duration;
+    /// How long the word of a replica that is gone stays.
+    const AFTERWARDS: Duration;
+
+    /// What is to be told now; `None` for nothing.
+    fn entry(&mut self, now: Instant) -> Option<String>;
+
+    /// What all replicas told.
+    fn fact(reports: BTreeMap<String, Self::Report>) -> Fact;
+}
+
+impl Topic for Refusals {
+    type Report = refusals::Report;
+    const MAP: &'static str = NAME;
+    const WHAT: &'static str = "refusals";
+    /// Refusals come in bursts: all nodes look at the same edit.
+    const GATHER: Duration = Duration::from_secs(1);
+    /// Its nodes follow another by now, with the same opinions.
+    const AFTERWARDS: Duration = Duration::ZERO;
+
+    fn entry(&mut self, now: Instant) -> Option<String> {
+        self.tidy(now);
+        let report = self.report();
+        (!report.is_empty()).then(|| json!(report).to_string())
+    }
+
+    fn fact(reports: BTreeMap<String, Self::Report>) -> Fact {
+        Fact::Refused(reports)
+    }
+}
+
+impl Topic for Bound {
+    type Report = bound::Report;
+    const MAP: &'static str = "weft-gateways";
+    const WHAT: &'static str = "gateways";
+    /// All pods of a Gateway bind the same edit. A leader that hears its own pods doesn't wait for it.
+    const GATHER: Duration = Duration::from_millis(100);
+    /// What its pods had bound is bound as long as they are on their way to another.
+    const AFTERWARDS: Duration = bound::REMEMBERED;
+
+    fn entry(&mut self, now: Instant) -> Option<String> {
+        self.tidy(now);
+        let report = self.report();
+        (!report.is_empty()).then(|| json!(report).to_string())
+    }
+
+    fn fact(reports: BTreeMap<String, Self::Report>) -> Fact {
+        Fact::Bound(reports)
+    }
+}
+
+/// What this replica has to tell, and a signal that it changed. A cheap handle.
+pub struct Own<S = Refusals> {
+    topic: Arc<Mutex<S>>,
     changed: watch::Sender<u64>,
 }
 
-impl Own {
-    /// Changes them; `edit` says whether it did.
-    pub fn edit(&self, edit: impl FnOnce(&mut Refusals) -> bool) {
-        let edited = edit(&mut self.refusals.lock());
+impl<S: Default> Default for Own<S> {
+    fn default() -> Self {
+        Self { topic: Arc::default(), changed: watch::Sender::default() }
+    }
+}
+
+impl<S> Clone for Own<S> {
+    fn clone(&self) -> Self {
+        Self { topic: Arc::clone(&self.topic), changed: self.changed.clone() }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Own<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Own").field(&self.topic).finish()
+    }
+}
+
+impl<S: Topic> Own<S> {
+    /// Changes it; `edit` says whether it did.
+    pub fn edit(&self, edit: impl FnOnce(&mut S) -> bool) {
+        let edited = edit(&mut self.topic.lock());
         if edited {
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
 
-    /// What they are now.
-    pub fn look(&self) -> Report {
-        let mut refusals = self.refusals.lock();
-        refusals.tidy(Instant::now());
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        metrics::gauge!("weft_controller_refused_resources").set(refusals.resources() as f64);
-        refusals.report()
+    fn entry(&self) -> Option<String> {
+        self.topic.lock().entry(Instant::now())
     }
 }
 
-/// Tells what all replicas refuse, as [`Fact::Refused`], for ever.
-pub async fn follow(client: Client, namespace: String, facts: mpsc::Sender<Fact>) {
-    let mut watched = maps(Api::namespaced(client, &namespace));
+impl Own<Refusals> {
+    /// What they are now.
+    pub fn look(&self) -> refusals::Report {
+        let mut refusals = self.topic.lock();
+        refusals.tidy(Instant::now());
+        refusals.report()
+    }
+
+    /// How many resources are refused by somebody.
+    fn resources(&self) -> usize {
+        self.topic.lock().resources()
+    }
+
+    /// Keeps the gauge of what is refused, for ever.
+    pub async fn measure(self) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+            metrics::gauge!("weft_controller_refused_resources").set(self.resources() as f64);
+            tokio::select! {
+                changed = changed.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+}
+
+impl Own<Bound> {
+    /// Tells what the pods that follow this replica have bound, each time that it is something else, for ever. Nothing goes
+    /// by the API server: whoever leads hears its own pods at once.
+    pub async fn hear(self, facts: mpsc::Sender<Fact>) {
+        let mut changed = self.changed.subscribe();
+        let mut told = bound::Report::new();
+        loop {
+            let now = {
+                let mut bound = self.topic.lock();
+                bound.tidy(Instant::now());
+                bound.report()
+            };
+            if now != told {
+                told.clone_from(&now);
+                if facts.send(Fact::BoundHere(now)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = changed.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+}
+
+/// Tells what all replicas say of a topic, as a fact, for ever.
+pub async fn follow<S: Topic>(client: Client, namespace: String, facts: mpsc::Sender<Fact>) {
+    let mut watched = maps(Api::namespaced(client, &namespace), S::MAP);
     while let Some(map) = watched.next().await {
-        let reports = map.as_ref().map(read).unwrap_or_default();
-        if facts.send(Fact::Refused(reports)).await.is_err() {
+        let reports = map.as_ref().map(entries).unwrap_or_default();
+        if facts.send(S::fact(reports)).await.is_err() {
             return;
         }
     }
 }
 
 /// The ConfigMap, and each time that it has changed; `None` while there is none.
-fn maps(api: Api<ConfigMap>) -> BoxStream<'static, Option<ConfigMap>> {
-    let watched = watch(api, Config::default().fields(&format!("metadata.name={NAME}")));
+fn maps(api: Api<ConfigMap>, name: &str) -> BoxStream<'static, Option<ConfigMap>> {
+    let watched = watch(api, Config::default().fields(&format!("metadata.name={name}")));
     let map = watched.map(|change| match change {
         Watched::Restarted(all) => all.into_iter().next(),
         Watched::Applied(one) => Some(one),
@@ -77,42 +203,47 @@ fn maps(api: Api<ConfigMap>) -> BoxStream<'static, Option<ConfigMap>> {
     map.boxed()
 }
 
+/// What the nodes of all replicas refuse; a report that can't be read, of another version say, is left out.
+pub fn read(map: &ConfigMap) -> BTreeMap<String, refusals::Report> {
+    entries(map)
+}
+
 /// The reports of all replicas; one that can't be read, of another version say, is left out.
-pub fn read(map: &ConfigMap) -> BTreeMap<String, Report> {
+fn entries<R: DeserializeOwned>(map: &ConfigMap) -> BTreeMap<String, R> {
     let data = map.data.iter().flatten();
     data.filter_map(|(replica, text)| Some((replica.clone(), serde_json::from_str(text).ok()?))).collect()
 }
 
 /// Keeps the entry of this replica as it is here, whoever changes or removes it, for ever, and removes those of replicas that
 /// are `gone`.
-pub async fn tell(
+pub async fn tell<S: Topic>(
     client: Client,
     namespace: String,
     instance: String,
-    own: Own,
+    own: Own<S>,
     gone: mpsc::UnboundedReceiver<String>,
 ) {
     let api = Api::<ConfigMap>::namespaced(client, &namespace);
-    Teller { api, instance, own, gone, to_remove: BTreeSet::new(), there: None }.run().await;
+    Teller { api, instance, own, gone, to_remove: BTreeMap::new(), there: None }.run().await;
 }
 
-struct Teller {
+struct Teller<S> {
     api: Api<ConfigMap>,
     instance: String,
-    own: Own,
+    own: Own<S>,
     gone: mpsc::UnboundedReceiver<String>,
-    /// Replicas that are gone and whose entries are still to be removed.
-    to_remove: BTreeSet<String>,
+    /// Replicas that are gone and whose entries are still to be removed, and when.
+    to_remove: BTreeMap<String, Instant>,
     /// The entry of this replica, if it has one, as it was written or seen last; `None` before either. What an earlier
     /// process of this name left isn't known then, so that the first write removes it.
     there: Option<Option<String>>,
 }
 
-impl Teller {
+impl<S: Topic> Teller<S> {
     async fn run(mut self) {
         let mut changed = self.own.changed.subscribe();
         let mut look = tokio::time::interval(LOOK);
-        let mut watched = maps(self.api.clone());
+        let mut watched = maps(self.api.clone(), S::MAP);
         loop {
             tokio::select! {
                 _ = look.tick() => {}
@@ -124,40 +255,46 @@ impl Teller {
                     continue;
                 }
                 seen = changed.changed() => match seen {
-                    Ok(()) => tokio::time::sleep(GATHER).await,
+                    Ok(()) => tokio::time::sleep(S::GATHER).await,
                     Err(_) => return,
                 },
                 Some(name) = self.gone.recv() => {
-                    self.to_remove.insert(name);
+                    self.to_remove.entry(name).or_insert_with(|| Instant::now() + S::AFTERWARDS);
                 }
             }
-            let report = self.own.look();
-            let entry = (!report.is_empty()).then(|| json!(report).to_string());
-            if self.to_remove.is_empty() && self.there.as_ref() == Some(&entry) {
+            let entry = self.own.entry();
+            let due = self.due();
+            if due.is_empty() && self.there.as_ref() == Some(&entry) {
                 continue;
             }
-            match timeout(PATIENCE, self.write(entry.as_deref())).await {
+            match timeout(PATIENCE, self.write(entry.as_deref(), &due)).await {
                 Ok(Ok(())) => {
                     self.there = Some(entry);
-                    self.to_remove.clear();
+                    self.to_remove.retain(|name, _| !due.contains(name));
                 }
                 // What is still to be done is done at the next look.
-                Ok(Err(error)) => failed(&error),
-                Err(elapsed) => failed(&elapsed),
+                Ok(Err(error)) => failed(S::WHAT, &error),
+                Err(elapsed) => failed(S::WHAT, &elapsed),
             }
         }
     }
 
-    async fn write(&self, entry: Option<&str>) -> Result<(), Error> {
+    /// Replicas whose entries are to be removed now.
+    fn due(&self) -> Vec<String> {
+        let now = Instant::now();
+        self.to_remove.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone()).collect()
+    }
+
+    async fn write(&self, entry: Option<&str>, gone: &[String]) -> Result<(), Error> {
         let own = json!(entry);
-        let mut data: serde_json::Map<_, _> = self.to_remove.iter().map(|name| (name.clone(), Value::Null)).collect();
+        let mut data: serde_json::Map<_, _> = gone.iter().map(|name| (name.clone(), Value::Null)).collect();
         data.insert(self.instance.clone(), own.clone());
         // A merge patch changes the keys it names: replicas don't get into each other's way.
         let patch = Patch::Merge(json!({ "data": data }));
-        match self.api.patch(NAME, &PatchParams::default(), &patch).await {
+        match self.api.patch(S::MAP, &PatchParams::default(), &patch).await {
             Err(Error::Api(status)) if status.code == 404 && own.is_null() => Ok(()),
             Err(Error::Api(status)) if status.code == 404 => {
-                let map = json!({ "metadata": { "name": NAME }, "data": { self.instance.as_str(): own } });
+                let map = json!({ "metadata": { "name": S::MAP }, "data": { self.instance.as_str(): own } });
                 let map: ConfigMap = serde_json::from_value(map).map_err(Error::SerdeError)?;
                 // If another replica is first, the next look finds it.
                 self.api.create(&PostParams::default(), &map).await.map(drop)
@@ -167,139 +304,11 @@ impl Teller {
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) {
-    metrics::counter!("weft_controller_api_errors_total", "what" => "refusals").increment(1);
-    tracing::warn!(%error, "what nodes refuse can't be told to the other replicas now");
+fn failed(what: &'static str, error: &dyn fmt::Display) {
+    metrics::counter!("weft_controller_api_errors_total", "what" => what).increment(1);
+    tracing::warn!(%error, what, "what this replica hears can't be told to the others now");
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use weft_kube_fake::{FakeApi, Reply};
-    use weft_xds::TypeUrl;
-    use weft_xds::server::Refusal;
-
-    const MAPS: &str = "/api/v1/namespaces/mesh/configmaps";
-
-    fn refuse(own: &Own, node: &str) {
-        let url = TypeUrl::new("type.googleapis.com/weft.config.v1.Service");
-        own.edit(|refusals| {
-            let refusal = Refusal { name: "shop/cart".into(), reason: "ports".into() };
-            refusals.refuse(1, &node.into(), &url, &[refusal]);
-            true
-        });
-    }
-
-    fn mend(own: &Own) {
-        let url = TypeUrl::new("type.googleapis.com/weft.config.v1.Service");
-        own.edit(|refusals| {
-            refusals.mend(1, &url, "shop/cart");
-            true
-        });
-    }
-
-    async fn settle() {
-        tokio::time::sleep(LOOK * 3).await;
-    }
-
-    fn keys(api: &FakeApi) -> Vec<String> {
-        let map = api.get(&format!("{MAPS}/{NAME}"));
-        let data = map.and_then(|map| map["data"].as_object().cloned()).unwrap_or_default();
-        data.keys().cloned().collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_replica_has_its_own_key_and_hears_of_all() {
-        let api = FakeApi::new();
-        let (a, b) = (Own::default(), Own::default());
-        let (say_gone, gone) = mpsc::unbounded_channel();
-        tokio::spawn(tell(api.client(), "mesh".into(), "a".into(), a.clone(), gone));
-        let (_keep, never) = mpsc::unbounded_channel();
-        tokio::spawn(tell(api.client(), "mesh".into(), "b".into(), b.clone(), never));
-        let (facts, mut told) = mpsc::channel(16);
-        tokio::spawn(follow(api.client(), "mesh".into(), facts));
-        settle().await;
-        assert!(keys(&api).is_empty(), "nothing is made before there is something to tell");
-
-        refuse(&a, "n1");
-        settle().await;
-        refuse(&b, "n2");
-        settle().await;
-        assert_eq!(keys(&api), ["a", "b"]);
-        let mut last = BTreeMap::new();
-        while let Ok(Fact::Refused(reports)) = told.try_recv() {
-            last = reports;
-        }
-        let message = |replica: &str| last[replica][0].message();
-        assert!(message("a").ends_with("n1 (ports)") && message("b").ends_with("n2 (ports)"), "{last:?}");
-
-        mend(&b);
-        settle().await;
-        assert_eq!(keys(&api), ["a"]);
-        api.put(MAPS, json!({ "metadata": { "name": NAME }, "data": { "a": "[]", "old": "[]" } }));
-        say_gone.send("old".to_owned()).unwrap();
-        settle().await;
-        assert_eq!(keys(&api), ["a"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_process_removes_what_one_of_its_name_left() {
-        let api = FakeApi::new();
-        api.put(MAPS, json!({ "metadata": { "name": NAME }, "data": { "a": "[]" } }));
-        let (_keep, gone) = mpsc::unbounded_channel();
-        tokio::spawn(tell(api.client(), "mesh".into(), "a".into(), Own::default(), gone));
-        settle().await;
-        assert!(keys(&api).is_empty());
-        let writes = api.requests().iter().filter(|r| r.method == "PATCH").count();
-        assert_eq!(writes, 1, "nothing new, nothing to write");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_removes_or_changes_an_entry_it_comes_back() {
-        let api = FakeApi::new();
-        let (own, (_keep, gone)) = (Own::default(), mpsc::unbounded_channel());
-        tokio::spawn(tell(api.client(), "mesh".into(), "a".into(), own.clone(), gone));
-        refuse(&own, "n1");
-        settle().await;
-        let entry = || api.get(&format!("{MAPS}/{NAME}")).map(|map| map["data"]["a"].clone());
-        let told = entry();
-        assert!(told.as_ref().is_some_and(Value::is_string), "{told:?}");
-        let writes = || api.requests().iter().filter(|r| ["PATCH", "POST"].contains(&r.method.as_str())).count();
-        let before = writes();
-        settle().await;
-        assert_eq!(writes(), before, "it is there: nothing to write");
-
-        api.remove(&format!("{MAPS}/{NAME}"));
-        settle().await;
-        assert_eq!(entry(), told, "the map was removed");
-        for data in [json!({}), json!({ "a": "[]" }), json!({ "a": "odd", "b": "[]" })] {
-            api.put(MAPS, json!({ "metadata": { "name": NAME }, "data": data }));
-            settle().await;
-            assert_eq!(entry(), told, "{data}");
-        }
-        api.put(MAPS, json!({ "metadata": { "name": NAME } }));
-        settle().await;
-        assert_eq!(entry(), told);
-        mend(&own);
-        settle().await;
-        assert!(keys(&api).is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_gone_is_remembered_until_it_is_removed() {
-        let api = FakeApi::new();
-        api.put(MAPS, json!({ "metadata": { "name": NAME }, "data": { "old": "[]", "older": "[]" } }));
-        let (say_gone, gone) = mpsc::unbounded_channel();
-        tokio::spawn(tell(api.client(), "mesh".into(), "a".into(), Own::default(), gone));
-        settle().await;
-        api.answer(|request| (request.method == "PATCH").then(|| Reply::error(500, "InternalError")));
-        for name in ["old", "older"] {
-            say_gone.send(name.to_owned()).unwrap();
-            settle().await;
-        }
-        assert_eq!(keys(&api), ["old", "older"]);
-        api.answer(|_| None);
-        settle().await;
-        assert!(keys(&api).is_empty());
-    }
-}
+#[path = "tests/board.rs"]
+mod tests;

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 use weft_k8s::object::{CONTROLLER_NAME, Condition, ConditionType, Object, ObjectStatus};
+use weft_k8s::translate::Problem;
+use weft_k8s::translate::gateway::GATEWAY_FEATURES;
 
 /// The controller name of the `XMesh` that is ours.
 pub const MESH_CONTROLLER_NAME: &str = "weftmesh.io/mesh-controller";
@@ -38,39 +40,49 @@ pub enum Desired {
 }
 
 impl Desired {
-    /// For a GatewayClass or an XMesh; `None` if it is another controller's.
-    pub fn of_class(spec: &Value, is_mesh: bool) -> Option<Self> {
-        let (name, features): (_, &'static [_]) =
-            if is_mesh { (MESH_CONTROLLER_NAME, &MESH_FEATURES) } else { (CONTROLLER_NAME, &[]) };
-        if spec.get("controllerName").and_then(Value::as_str) != Some(name) {
+    /// For a GatewayClass, with what is wrong with its parameters and whether Gateways are served; `None` if it is another
+    /// controller's.
+    pub fn of_class(spec: &Value, wrong: Option<&Problem>, serves: bool) -> Option<Self> {
+        if spec.get("controllerName").and_then(Value::as_str) != Some(CONTROLLER_NAME) {
             return None;
         }
-        let accepted = |status, reason, message: &str| Condition::new(ConditionType::Accepted, status, reason, message);
-        let condition = match (spec.get("parametersRef").is_some_and(|p| !p.is_null()), is_mesh) {
-            (true, _) => accepted(
-                false,
-                "InvalidParameters",
-                "spec.parametersRef: no kind of parameters is supported; remove it",
-            ),
-            (false, true) => accepted(true, "Accepted", "Served by Weft"),
-            (false, false) => accepted(
-                true,
-                "Accepted",
-                "Known to Weft. This version serves routes of Services; it does not serve Gateways yet",
-            ),
+        let condition = match (wrong, serves) {
+            (Some(problem), _) => accepted(false, problem.reason.as_str(), &problem.to_string()),
+            (None, true) => accepted(true, "Accepted", "Served by Weft"),
+            (None, false) => {
+                let message = "Known to Weft. This installation serves routes of Services; it was not given an image for Gateways";
+                accepted(true, "Accepted", message)
+            }
         };
+        let features: &'static [_] = if serves { &GATEWAY_FEATURES } else { &[] };
         Some(Self::Condition(condition, features))
+    }
+
+    /// For an XMesh; `None` if it is another controller's.
+    pub fn of_mesh(spec: &Value) -> Option<Self> {
+        if spec.get("controllerName").and_then(Value::as_str) != Some(MESH_CONTROLLER_NAME) {
+            return None;
+        }
+        let condition = if spec.get("parametersRef").is_some_and(|p| !p.is_null()) {
+            let message = "spec.parametersRef: no kind of parameters is supported; remove it";
+            accepted(false, "InvalidParameters", message)
+        } else {
+            accepted(true, "Accepted", "Served by Weft")
+        };
+        Some(Self::Condition(condition, &MESH_FEATURES))
     }
 
     /// For a route or a policy. What is odd about a route is told by the condition that says whether it is in force; a
     /// policy's own conditions tell it, because it denies then.
     pub fn entries(mut status: ObjectStatus, odd: Option<&str>) -> Self {
-        if let (ObjectStatus::Parents(parents), Some(odd)) = (&mut status, odd) {
-            let conditions = parents.iter_mut().flat_map(|parent| &mut parent.conditions);
-            for condition in conditions.filter(|condition| condition.kind == ConditionType::Accepted) {
-                condition.message.push_str("; ");
-                condition.message.push_str(odd);
-            }
+        let conditions: Vec<&mut Condition> = match &mut status {
+            ObjectStatus::Parents(parents) => parents.iter_mut().flat_map(|parent| &mut parent.conditions).collect(),
+            ObjectStatus::Gateway(gateway) => gateway.conditions.iter_mut().collect(),
+            ObjectStatus::ListenerSet(set) => set.conditions.iter_mut().collect(),
+            ObjectStatus::Ancestors(_) | ObjectStatus::GatewayAncestors(_) => Vec::new(),
+        };
+        for condition in conditions.into_iter().filter(|condition| condition.kind == ConditionType::Accepted) {
+            odd.into_iter().for_each(|odd| condition.message.extend(["; ", odd]));
         }
         Self::Entries(status)
     }
@@ -88,6 +100,11 @@ impl Desired {
         let conditions: Vec<&Condition> = match self {
             Self::Entries(ObjectStatus::Parents(parents)) => parents.iter().flat_map(|p| &p.conditions).collect(),
             Self::Entries(ObjectStatus::Ancestors(all)) => all.iter().flat_map(|a| &a.conditions).collect(),
+            Self::Entries(ObjectStatus::GatewayAncestors(all)) => all.iter().flat_map(|a| &a.conditions).collect(),
+            Self::Entries(ObjectStatus::ListenerSet(set)) => {
+                let of_listeners = set.listeners.iter().flat_map(|listener| &listener.conditions);
+                set.conditions.iter().chain(of_listeners).collect()
+            }
             Self::Entries(ObjectStatus::Gateway(gateway)) => {
                 let of_listeners = gateway.listeners.iter().flat_map(|listener| &listener.conditions);
                 gateway.conditions.iter().chain(of_listeners).collect()
@@ -99,12 +116,18 @@ impl Desired {
             ConditionType::PartiallyInvalid | ConditionType::PartiallyEnforced | ConditionType::Conflicted => c.status,
             // Said by the replica that the node told.
             ConditionType::Programmed | ConditionType::GatewayProgrammed => false,
+            // Served all the same.
+            ConditionType::OverlappingTlsConfig | ConditionType::InsecureFrontendValidationMode => false,
         };
         let mut found: Vec<_> = conditions.iter().filter(bad).map(|c| (c.reason.clone(), c.message.clone())).collect();
         found.sort();
         found.dedup();
         found
     }
+}
+
+fn accepted(status: bool, reason: &str, message: &str) -> Condition {
+    Condition::new(ConditionType::Accepted, status, reason, message)
 }
 
 fn merge_condition(
@@ -133,7 +156,7 @@ fn merge_condition(
     Some(status)
 }
 
-/// The list of a status that others write to as well, as it is in the cluster.
+/// The parts of a status that others write to as well, as they are in the cluster.
 pub fn entries(object: &Object) -> Option<Value> {
     let routes = |status: Option<&weft_k8s::object::route::RouteStatus>| json!({ "parents": status.map(|s| s.parents.as_slice()).unwrap_or_default() });
     let policies = |status: Option<&weft_k8s::object::policy::PolicyStatus>| json!({ "ancestors": status.map(|s| s.ancestors.as_slice()).unwrap_or_default() });
@@ -145,6 +168,9 @@ pub fn entries(object: &Object) -> Option<Value> {
         Object::UdpRoute(it) => routes(it.status.as_ref()),
         Object::MeshPolicy(it) => policies(it.status.as_ref()),
         Object::AuthorizationPolicy(it) => policies(it.status.as_ref()),
+        Object::Gateway(_) | Object::ListenerSet(_) | Object::BackendTlsPolicy(_) => {
+            object.to_json().get("status").cloned().unwrap_or_default()
+        }
         _ => return None,
     })
 }
@@ -156,9 +182,9 @@ mod tests {
     const NOW: &str = "2026-11-21T12:00:00Z";
 
     #[test]
-    fn a_class_of_ours_is_accepted_and_claims_nothing() {
-        assert_eq!(Desired::of_class(&json!({ "controllerName": "example.com/other" }), false), None);
-        let class = Desired::of_class(&json!({ "controllerName": CONTROLLER_NAME }), false).unwrap();
+    fn a_class_of_ours_is_accepted_and_claims_nothing_where_gateways_are_not_served() {
+        assert_eq!(Desired::of_class(&json!({ "controllerName": "example.com/other" }), None, false), None);
+        let class = Desired::of_class(&json!({ "controllerName": CONTROLLER_NAME }), None, false).unwrap();
         let pending = json!({ "conditions": [
             { "type": "Accepted", "status": "Unknown", "reason": "Pending", "lastTransitionTime": "1970-01-01T00:00:00Z" },
             { "type": "SupportedVersion", "status": "True" },
@@ -175,15 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn a_class_tells_what_gateways_can_do_and_which_parameters_are_missing() {
+        let spec = json!({ "controllerName": CONTROLLER_NAME });
+        let class = Desired::of_class(&spec, None, true).unwrap();
+        let status = class.merge(1, None, NOW).unwrap();
+        assert_eq!(status["supportedFeatures"].as_array().unwrap().len(), GATEWAY_FEATURES.len());
+        assert_eq!(class.merge(1, Some(&status), "later"), None);
+        let reason = weft_k8s::translate::Reason::InvalidParameters;
+        let wrong = Problem::new("spec.parametersRef.name", reason, "does not exist", "create it");
+        let refused = Desired::of_class(&spec, Some(&wrong), true).unwrap().merge(1, Some(&status), NOW).unwrap();
+        let condition = &refused["conditions"][0];
+        assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("InvalidParameters")));
+    }
+
+    #[test]
     fn a_mesh_of_ours_tells_its_features_and_parameters_are_refused() {
         assert!(MESH_FEATURES.is_sorted());
         let spec = json!({ "controllerName": MESH_CONTROLLER_NAME });
-        let mesh = Desired::of_class(&spec, true).unwrap();
+        let mesh = Desired::of_mesh(&spec).unwrap();
         let status = mesh.merge(1, None, NOW).unwrap();
         assert_eq!(status["supportedFeatures"].as_array().unwrap().len(), MESH_FEATURES.len());
         assert_eq!(mesh.merge(1, Some(&status), "later"), None);
         let spec = json!({ "controllerName": MESH_CONTROLLER_NAME, "parametersRef": { "name": "x" } });
-        let refused = Desired::of_class(&spec, true).unwrap();
+        let refused = Desired::of_mesh(&spec).unwrap();
         assert_eq!(refused.refusals()[0].0, "InvalidParameters");
         let before = status["conditions"][0]["lastTransitionTime"].clone();
         let after = refused.merge(1, Some(&status), "2027-01-01T00:00:00Z").unwrap();

@@ -8,11 +8,14 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use weft_core::ids::GatewayKey;
+use weft_k8s::object::Kind;
 use weft_kube::kube::core::{ApiResource, ClusterResourceScope, DynamicObject};
 use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Resource};
 use weft_kube::{Watched, watch, watch_as};
 
+use super::bound;
 use super::refusals::Report;
 use super::seen::Seen;
 use super::subject::{Origin, Subject};
@@ -37,14 +40,26 @@ pub enum Fact {
     Deleted(Subject, Seen),
     /// What nodes refuse at the moment, as each replica has it.
     Refused(BTreeMap<String, Report>),
+    /// What pods of Gateways have bound, as each replica has it.
+    Bound(BTreeMap<String, bound::Report>),
+    /// The same of those that follow this replica, which is newer.
+    BoundHere(bound::Report),
+    /// Gateways whose objects can't be made, and why; while this replica leads.
+    Unprovisioned(BTreeMap<GatewayKey, String>),
 }
 
-/// Watches all subjects; the receiver's end is the watches' end.
-pub fn start(client: &Client, sender: &mpsc::Sender<Fact>) {
+/// Watches all subjects; the receiver's end is the watches' end. What only Gateways refer to is looked at only if there may be
+/// `gateways`: without, nobody need grant the right to.
+pub fn start(client: &Client, sender: &mpsc::Sender<Fact>, gateways: bool) {
     for subject in Subject::ALL {
         let (client, sender) = (client.clone(), sender.clone());
+        let is_unused = !gateways && matches!(subject, Subject::Object(Kind::Secret | Kind::ConfigMap));
         tokio::spawn(async move {
             match subject.origin() {
+                _ if is_unused => {
+                    // The receiver goes only with the process.
+                    let _ = sender.send(Fact::Absent(subject)).await;
+                }
                 Origin::BuiltIn => forward(facts(&client, subject, "v1"), &sender).await,
                 Origin::Newer => follow_newer(&client, subject, &sender).await,
                 Origin::Custom => follow_custom(&client, subject, &sender).await,
@@ -63,7 +78,15 @@ fn facts(client: &Client, subject: Subject, version: &str) -> BoxStream<'static,
         Watched::Deleted(one) => Fact::Deleted(subject, one),
     };
     // As JSON the pods of a large cluster take gigabytes.
-    watch_as(api, Config::default(), move |object| Seen::of(subject, object)).map(fact).boxed()
+    watch_as(api, config(subject), move |object| Seen::of(subject, object)).map(fact).boxed()
+}
+
+/// Which objects of a kind are looked at. Of Secrets only those with a certificate for TLS: others never leave the API server.
+fn config(subject: Subject) -> Config {
+    match subject {
+        Subject::Object(Kind::Secret) => Config::default().fields("type=kubernetes.io/tls"),
+        _ => Config::default(),
+    }
 }
 
 async fn forward(mut facts: impl Stream<Item = Fact> + Unpin, sender: &mpsc::Sender<Fact>) {

@@ -9,14 +9,17 @@
 //!   as it is kept. [`foreign`]: policies that the network enforces.
 //! - `world`: facts in, effects out, without I/O. `task`: batches of facts. `statuses`: read, merge, write.
 //! - `access`: who may follow the configuration. `serve`: the process.
-//! - [`refusals`]: what nodes refuse. [`board`]: how replicas tell each other.
+//! - [`gateways`]: the objects that serve Gateways.
+//! - [`refusals`]: what nodes refuse. [`bound`]: what the pods of Gateways have bound. [`board`]: how replicas tell each other.
 //!
 //! Every replica watches and serves; one leads and writes. Nothing depends on the wall clock.
 
 mod access;
 pub mod board;
+pub mod bound;
 mod desired;
 pub mod foreign;
+pub mod gateways;
 mod intake;
 mod ranges;
 pub mod refusals;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use weft_core::change::ResourceKey;
-use weft_core::ids::{NodeName, RouteKind};
+use weft_core::ids::{GatewayRuleKey, NodeName, RouteKind};
 use weft_core::wire;
 use weft_k8s::object::{Condition, ConditionType, Kind, ObjectRef, ObjectStatus};
 use weft_xds::TypeUrl;
@@ -60,7 +60,12 @@ impl Refused {
         let said: Vec<_> = reasons.iter().map(|(reason, nodes)| format!("{} ({reason})", nodes.join(", "))).collect();
         let more = self.count.saturating_sub(self.nodes.len().min(NAMED));
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        format!("refused by {} of the node proxies, which keep what they had: {}{more}", self.count, said.join("; "))
+        let said = said.join("; ");
+        // Of a listener nothing was there before: it is tried again.
+        if [Kind::Gateway, Kind::ListenerSet].iter().any(|kind| kind.as_str() == self.kind) {
+            return format!("refused by {} of the Gateway's pods, which try again: {said}{more}", self.count);
+        }
+        format!("refused by {} of the node proxies, which keep what they had: {said}{more}", self.count)
     }
 }
 
@@ -160,14 +165,16 @@ pub fn mark(status: &mut ObjectStatus, refused: &Refused) {
     match status {
         ObjectStatus::Parents(parents) => parents.iter_mut().for_each(|p| p.conditions.push(condition.clone())),
         ObjectStatus::Ancestors(all) => all.iter_mut().for_each(|a| a.conditions.push(condition.clone())),
+        ObjectStatus::GatewayAncestors(all) => all.iter_mut().for_each(|a| a.conditions.push(condition.clone())),
         ObjectStatus::Gateway(gateway) => gateway.conditions.push(condition.clone()),
+        ObjectStatus::ListenerSet(set) => set.conditions.push(condition.clone()),
     }
 }
 
 /// The object that a resource is made of.
 pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
     let (kind, namespace, name) = match wire::parse_name(type_url.as_str(), name).ok()? {
-        ResourceKey::Rule(rule) => {
+        ResourceKey::Rule(rule) | ResourceKey::GatewayRule(GatewayRuleKey { rule, .. }) => {
             let kind = match rule.route.kind {
                 RouteKind::Grpc => Kind::GrpcRoute,
                 RouteKind::Http => Kind::HttpRoute,
@@ -188,8 +195,13 @@ pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
             let (namespace, name) = uid.as_str().strip_prefix("Kubernetes//Pod/")?.split_once('/')?;
             (Kind::Pod, namespace.into(), name.into())
         }
-        ResourceKey::Listener(key) => (Kind::Gateway, key.gateway.namespace, key.gateway.name),
-        ResourceKey::Certificate(key) => (Kind::Secret, key.namespace, key.name),
+        ResourceKey::Listener(key) => match key.set {
+            Some(set) => (Kind::ListenerSet, set.namespace, set.name),
+            None => (Kind::Gateway, key.gateway.namespace, key.gateway.name),
+        },
+        ResourceKey::Certificate(key) => (Kind::Secret, key.secret.namespace, key.secret.name),
+        ResourceKey::GatewayConfig(key) => (Kind::Gateway, key.namespace, key.name),
+        ResourceKey::BackendTls(key) => (Kind::Service, key.service.namespace, key.service.name),
         ResourceKey::Mesh => return None,
     };
     Some(ObjectRef::new(kind, namespace, name))

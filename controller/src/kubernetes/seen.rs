@@ -126,6 +126,15 @@ fn slim(kind: Kind, value: &mut Value) {
         }
         // Whom it selects; what it allows is the network's business.
         Kind::NetworkPolicy => keep(value.pointer_mut("/spec"), &["podSelector"]),
+        // Certificates of authorities; ConfigMaps with anything else are most of them.
+        Kind::ConfigMap => {
+            keep(Some(value), &["data"]);
+            keep(value.pointer_mut("/data"), &["ca.crt"]);
+        }
+        Kind::Secret => {
+            keep(Some(value), &["data", "type"]);
+            keep(value.pointer_mut("/data"), &["tls.crt", "tls.key", "ca.crt"]);
+        }
         Kind::Namespace => keep(Some(value), &[]),
         _ => {}
     }

@@ -16,8 +16,11 @@ use weft_tls::{
 };
 use weft_xds::server::{Publisher, Server};
 
-use super::access::NodeAccess;
+use super::access::ProxyAccess;
 use super::board::{self, Own};
+use super::bound::Bound;
+use super::gateways::{self, Provisioner};
+use super::refusals::Refusals;
 use super::settings::Settings;
 use super::task::{self, Outlets};
 use super::world::World;
@@ -75,7 +78,7 @@ pub struct Controller {
     /// What is served.
     pub publisher: Publisher,
     /// Who may follow it.
-    pub access: Arc<NodeAccess>,
+    pub access: Arc<ProxyAccess>,
     /// Kinds that weren't heard of yet.
     pub missing: watch::Receiver<Vec<&'static str>>,
     /// Whether this replica writes statuses.
@@ -102,11 +105,14 @@ impl Controller {
         let reviewer = Reviewer::new(client.clone(), settings.token_audience.as_str());
         let account = settings.proxy_account.clone();
         let refused = Own::default();
-        let access = Arc::new(NodeAccess::new(reviewer, account, publisher.clone(), (nack, refused.clone())));
+        let bound = Own::<Bound>::default();
+        let heard = (nack, refused.clone(), bound.clone());
+        let access = Arc::new(ProxyAccess::new(reviewer, account, publisher.clone(), heard));
         let (namespace, instance) = (settings.namespace.to_string(), settings.instance.clone());
         let world = World::new(settings.index.clone(), settings.ranges.clone()).of_replica(&namespace, &instance);
         let (missing, is_missing) = watch::channel(world.missing());
-        let (gone, are_gone) = mpsc::unbounded_channel();
+        let ((gone, are_gone), (gone_of_bound, of_bound)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let (plans, planned) = watch::channel(None);
         let outlets = Outlets {
             publisher: publisher.clone(),
             access: Arc::clone(&access),
@@ -114,12 +120,23 @@ impl Controller {
             events: events.clone(),
             missing,
             gone,
+            gone_of_bound,
+            plans,
         };
+        if let Some(settings) = settings.gateways.clone() {
+            let (client, events, leader) = (client.clone(), events.clone(), leadership.is_leader());
+            let provisioner = Provisioner { client, events, settings, leader, plans: planned, facts: sender.clone() };
+            tokio::spawn(gateways::run(provisioner));
+        }
         tokio::spawn(statuses::run(client.clone(), events, leadership.is_leader(), queue));
         tokio::spawn(task::run(world, outlets, leadership.is_leader(), facts, nacks));
-        intake::start(client, &sender);
-        tokio::spawn(board::follow(client.clone(), namespace.clone(), sender));
-        tokio::spawn(board::tell(client.clone(), namespace, instance, refused, are_gone));
+        intake::start(client, &sender, settings.gateways.is_some());
+        tokio::spawn(board::follow::<Refusals>(client.clone(), namespace.clone(), sender.clone()));
+        tokio::spawn(refused.clone().measure());
+        tokio::spawn(board::tell(client.clone(), namespace.clone(), instance.clone(), refused, are_gone));
+        tokio::spawn(board::follow::<Bound>(client.clone(), namespace.clone(), sender.clone()));
+        tokio::spawn(bound.clone().hear(sender));
+        tokio::spawn(board::tell(client.clone(), namespace, instance, bound, of_bound));
         Self { publisher, access, missing: is_missing, leadership }
     }
 }
@@ -211,7 +228,7 @@ async fn serve_xds(
     settings: &Settings,
     identity: Arc<Identity>,
     publisher: Publisher,
-    (access, listening): (Arc<NodeAccess>, watch::Sender<bool>),
+    (access, listening): (Arc<ProxyAccess>, watch::Sender<bool>),
 ) -> anyhow::Result<()> {
     let listener = bind(settings.listen).await.with_context(|| format!("--listen {}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, identity = %settings.identity, "serving node proxies");

@@ -11,7 +11,9 @@ use weft_core::change::MeshConfig;
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{Namespace, ServiceAccount};
 use weft_k8s::index::IndexConfig;
+use weft_k8s::translate::gateway::{GatewaySettings, KeyPairCheck, Place};
 
+use super::gateways::PodSettings;
 use super::ranges::GivenRanges;
 
 /// The settings as they were given. They are text, so that one mistake doesn't hide the next.
@@ -68,6 +70,21 @@ pub struct Args {
     /// Traffic between pods of one node goes through the tunnel, too
     #[arg(long, env = "WEFT_FORCE_WIRE")]
     pub force_wire: bool,
+    /// The image of the pods of Gateways, which is the node proxy's; left out, Gateways are not served
+    #[arg(long, env = "WEFT_GATEWAY_IMAGE", default_value = "")]
+    pub gateway_image: String,
+    /// How that is pulled: Always, IfNotPresent or Never; what the cluster does by itself if left out
+    #[arg(long, env = "WEFT_GATEWAY_PULL_POLICY", default_value = "")]
+    pub gateway_pull_policy: String,
+    /// A Secret for pulling it, which has to be in each Gateway's namespace, may be repeated
+    #[arg(long = "gateway-pull-secret", env = "WEFT_GATEWAY_PULL_SECRETS", value_delimiter = ',')]
+    pub gateway_pull_secrets: Vec<String>,
+    /// Where the pods of Gateways reach this process, HOST:PORT; weft-controller in the mesh's namespace if left out
+    #[arg(long, env = "WEFT_GATEWAY_CONTROL", default_value = "")]
+    pub gateway_control: String,
+    /// One more argument for the pods of Gateways, may be repeated
+    #[arg(long = "gateway-arg", env = "WEFT_GATEWAY_ARGS", value_delimiter = ' ', allow_hyphen_values = true)]
+    pub gateway_args: Vec<String>,
     /// How long a silent leader goes on to be one, in seconds
     #[arg(long, env = "WEFT_LEASE_SECONDS", default_value = "15")]
     pub lease_seconds: String,
@@ -108,6 +125,8 @@ pub struct Settings {
     pub index: IndexConfig,
     /// Ranges that aren't to be learnt from the cluster.
     pub ranges: GivenRanges,
+    /// Of the pods of Gateways; `None`: they are not served.
+    pub gateways: Option<PodSettings>,
     /// How long a silent leader goes on to be one.
     pub lease: Duration,
     /// Filter of the log.
@@ -165,13 +184,13 @@ impl Args {
                 mesh,
                 mesh_namespace: namespace.as_str().into(),
                 root_namespace: label(&root, "--root-namespace", wrong).into(),
-                // They are not served in a cluster yet, so they are not claimed either.
-                gateways: None,
+                gateways: (!given.gateway_image.is_empty()).then(gateway_settings),
             },
             ranges: GivenRanges {
                 pods: ranges(&given.pod_ranges, "--pod-range", wrong),
                 services: ranges(&given.service_ranges, "--service-range", wrong),
             },
+            gateways: self.pods(&ca, wrong),
             namespace: namespace.into(),
             instance,
             ca,
@@ -182,6 +201,41 @@ impl Args {
             log: given.log.clone(),
         };
         if wrong.is_empty() { Ok(settings) } else { Err(Mistakes(std::mem::take(wrong))) }
+    }
+}
+
+/// How Gateways are understood.
+fn gateway_settings() -> GatewaySettings {
+    GatewaySettings { place: Place::Cluster, check: KeyPairCheck(weft_tls::check_key_pair) }
+}
+
+impl Args {
+    /// Settings of the pods of Gateways; `None` if they are not to be served.
+    fn pods(&self, ca: &str, wrong: &mut Vec<String>) -> Option<PodSettings> {
+        if self.gateway_image.is_empty() {
+            return None;
+        }
+        let in_mesh = |name: &str| format!("{}/{name}", self.namespace);
+        let or = |text: &str, default: String| if text.is_empty() { default } else { text.to_owned() };
+        let policy = self.gateway_pull_policy.clone();
+        if !["", "Always", "IfNotPresent", "Never"].contains(&policy.as_str()) {
+            wrong.push(format!("--gateway-pull-policy must be Always, IfNotPresent or Never, not {policy:?}"));
+        }
+        let own = in_mesh(&self.service_account);
+        Some(PodSettings {
+            image: self.gateway_image.clone(),
+            pull_policy: policy,
+            pull_secrets: self.gateway_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
+            control: or(&self.gateway_control, format!("weft-controller.{}.svc:15010", self.namespace)),
+            control_account: pair(&own, "--service-account", wrong),
+            ca: ca.to_owned(),
+            ca_account: pair(&or(&self.ca_account, in_mesh("weft-ca")), "--ca-account", wrong),
+            trust_domain: self.trust_domain.clone(),
+            token_audience: self.token_audience.clone(),
+            log: self.log.clone(),
+            arguments: self.gateway_args.iter().filter(|argument| !argument.is_empty()).cloned().collect(),
+            roots: self.trust_bundle.clone(),
+        })
     }
 }
 

@@ -31,22 +31,28 @@ pub enum Origin {
 
 impl Subject {
     /// All that are watched.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 32] = [
         Self::Object(Kind::Namespace),
         Self::Object(Kind::Node),
         Self::Object(Kind::Service),
         Self::Object(Kind::EndpointSlice),
         Self::Object(Kind::Pod),
         Self::Object(Kind::NetworkPolicy),
+        Self::Object(Kind::Secret),
+        Self::Object(Kind::ConfigMap),
         Self::Object(Kind::GatewayClass),
+        Self::Object(Kind::Gateway),
+        Self::Object(Kind::ListenerSet),
         Self::Object(Kind::HttpRoute),
         Self::Object(Kind::GrpcRoute),
         Self::Object(Kind::TlsRoute),
         Self::Object(Kind::TcpRoute),
         Self::Object(Kind::UdpRoute),
         Self::Object(Kind::ReferenceGrant),
+        Self::Object(Kind::BackendTlsPolicy),
         Self::Object(Kind::MeshPolicy),
         Self::Object(Kind::AuthorizationPolicy),
+        Self::Object(Kind::GatewayParameters),
         Self::Mesh,
         Self::ServiceCidr,
         Self::ForeignPolicy(ForeignPolicy::Admin),
@@ -83,7 +89,11 @@ impl Subject {
     /// Its name in paths, as `httproutes`.
     pub fn plural(self) -> String {
         match self.kind() {
-            kind if kind.ends_with('y') => format!("{}ies", kind.trim_end_matches('y').to_lowercase()),
+            // It is a plural already.
+            kind @ "GatewayParameters" => kind.to_lowercase(),
+            kind if kind.ends_with('y') && !kind.ends_with("ay") => {
+                format!("{}ies", kind.trim_end_matches('y').to_lowercase())
+            }
             kind if kind.ends_with('s') || kind.ends_with("sh") => format!("{}es", kind.to_lowercase()),
             kind => format!("{}s", kind.to_lowercase()),
         }
@@ -92,10 +102,15 @@ impl Subject {
     /// The versions that can be read, the best first. Older ones have the same fields, or fewer.
     pub fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::Object(Kind::HttpRoute | Kind::ReferenceGrant | Kind::GatewayClass) => &["v1", "v1beta1"],
+            Self::Object(Kind::HttpRoute | Kind::ReferenceGrant | Kind::GatewayClass | Kind::Gateway) => {
+                &["v1", "v1beta1"]
+            }
             Self::Object(Kind::TlsRoute) => &["v1", "v1alpha3", "v1alpha2"],
+            Self::Object(Kind::BackendTlsPolicy) => &["v1", "v1alpha3"],
             Self::Object(Kind::GrpcRoute | Kind::TcpRoute | Kind::UdpRoute) => &["v1", "v1alpha2"],
-            Self::Object(Kind::MeshPolicy | Kind::AuthorizationPolicy) | Self::Mesh => &["v1alpha1"],
+            Self::Object(Kind::MeshPolicy | Kind::AuthorizationPolicy | Kind::GatewayParameters) | Self::Mesh => {
+                &["v1alpha1"]
+            }
             Self::Object(_) | Self::ServiceCidr => &["v1"],
             Self::ForeignPolicy(kind) => kind.versions(),
         }
@@ -128,8 +143,9 @@ mod tests {
     #[test]
     fn names_in_paths() {
         let plurals: Vec<_> = Subject::ALL.iter().map(|s| s.plural()).collect();
-        let expected = "namespaces nodes services endpointslices pods networkpolicies gatewayclasses httproutes grpcroutes tlsroutes \
-            tcproutes udproutes referencegrants meshpolicies authorizationpolicies xmeshes servicecidrs adminnetworkpolicies \
+        let expected = "namespaces nodes services endpointslices pods networkpolicies secrets configmaps gatewayclasses gateways \
+            listenersets httproutes grpcroutes tlsroutes tcproutes udproutes referencegrants backendtlspolicies meshpolicies \
+            authorizationpolicies gatewayparameters xmeshes servicecidrs adminnetworkpolicies \
             baselineadminnetworkpolicies clusternetworkpolicies ciliumnetworkpolicies ciliumclusterwidenetworkpolicies \
             networkpolicies globalnetworkpolicies networkpolicies clusternetworkpolicies";
         assert_eq!(plurals.join(" "), expected);
@@ -138,7 +154,7 @@ mod tests {
     #[test]
     fn what_can_be_missing() {
         let custom = |s: &&Subject| s.origin() == Origin::Custom;
-        assert_eq!(Subject::ALL.iter().filter(custom).count(), 10 + ForeignPolicy::ALL.len());
+        assert_eq!(Subject::ALL.iter().filter(custom).count(), 14 + ForeignPolicy::ALL.len());
         assert_eq!(Subject::Object(Kind::Pod).resource("v1").api_version, "v1");
         assert_eq!(Subject::Mesh.resource("v1alpha1").api_version, "gateway.networking.x-k8s.io/v1alpha1");
     }

@@ -8,7 +8,8 @@ use tokio::time::{Instant, timeout_at};
 use weft_kube::Events;
 use weft_xds::server::Publisher;
 
-use super::access::{Nack, NodeAccess};
+use super::access::{Nack, ProxyAccess};
+use super::gateways::Plans;
 use super::intake::Fact;
 use super::statuses::Wanted;
 use super::world::{Effects, Note, World};
@@ -24,8 +25,8 @@ const MOST: usize = 10_000;
 pub struct Outlets {
     /// The configuration.
     pub publisher: Publisher,
-    /// Told when something was published.
-    pub access: Arc<NodeAccess>,
+    /// Publishes it to those that it lets in.
+    pub access: Arc<ProxyAccess>,
     /// Statuses to be written.
     pub statuses: mpsc::UnboundedSender<Wanted>,
     /// What people should know.
@@ -34,6 +35,10 @@ pub struct Outlets {
     pub missing: watch::Sender<Vec<&'static str>>,
     /// Replicas that are no more, and left a word of what their nodes refuse.
     pub gone: mpsc::UnboundedSender<String>,
+    /// The same, of what pods of Gateways have bound.
+    pub gone_of_bound: mpsc::UnboundedSender<String>,
+    /// What Gateways need to be served.
+    pub plans: watch::Sender<Option<Arc<Plans>>>,
 }
 
 /// Runs until the facts end. Until every kind was heard of nothing is published: what is not known yet would look like
@@ -88,10 +93,22 @@ async fn collect(world: &mut World, first: Fact, facts: &mut mpsc::Receiver<Fact
 
 fn commit(world: &mut World, outlets: &Outlets) -> Effects {
     let began = Instant::now();
-    let effects = world.commit();
-    if !effects.changes.is_empty() {
-        let sequence = outlets.publisher.publish(effects.changes.iter().map(encode));
-        outlets.access.note_published(sequence);
+    let mut effects = world.commit();
+    if let Some(plans) = effects.plans.take() {
+        // Most changes of a Gateway, its status for one, change nothing about its objects.
+        outlets.plans.send_if_modified(|before| {
+            let differs = before.as_deref() != Some(&plans);
+            if differs {
+                *before = Some(Arc::new(plans));
+            }
+            differs
+        });
+    }
+    if let Some(accounts) = effects.audience.accounts.take() {
+        outlets.access.set_gateways(accounts);
+    }
+    if !effects.changes.is_empty() || !effects.audience.listeners.is_empty() {
+        outlets.access.publish(effects.changes.iter().map(encode).collect(), &effects.audience.listeners);
     }
     metrics::histogram!("weft_controller_commit_seconds").record(began.elapsed().as_secs_f64());
     metrics::gauge!("weft_controller_resources").set(as_f64(outlets.publisher.len()));
@@ -113,6 +130,10 @@ fn carry_out(effects: Effects, outlets: &Outlets, leads: bool) {
     for replica in effects.gone {
         // Whoever removes it goes only with the process.
         let _ = outlets.gone.send(replica);
+    }
+    for replica in effects.gone_of_bound {
+        // As above.
+        let _ = outlets.gone_of_bound.send(replica);
     }
     effects.notes.into_iter().for_each(|note| say(&outlets.events, note));
 }

@@ -7,13 +7,13 @@ use serde_json::Value;
 use weft_core::change::Change;
 use weft_k8s::index::{Index, IndexConfig};
 use weft_k8s::object::{Kind, Object, ObjectRef};
-use weft_k8s::translate::{Problem, Reason};
 use weft_kube::Severity;
 use weft_kube::kube::core::ApiResource;
 
 use super::access::Nack;
 use super::desired::{self, Desired};
 use super::foreign::ForeignPolicies;
+use super::gateways::Plans;
 use super::intake::Fact;
 use super::ranges::{GivenRanges, cluster_ranges};
 use super::refusals::{self, Refused, Report};
@@ -21,8 +21,11 @@ use super::seen::{Content, Seen};
 use super::statuses::{Target, Wanted};
 use super::subject::Subject;
 
-/// Most fields that a message names.
-const MOST_FIELDS: usize = 20;
+mod notes;
+mod replicas;
+
+use notes::listed;
+pub use replicas::Audience;
 
 /// What is to be done about new facts.
 #[derive(Debug, Default)]
@@ -35,6 +38,12 @@ pub struct Effects {
     pub notes: Vec<Note>,
     /// Replicas that are gone and left a word of what their nodes refuse, for the leader to remove.
     pub gone: Vec<String>,
+    /// Replicas that are gone and left a word of what pods of Gateways have bound, for the leader to remove.
+    pub gone_of_bound: Vec<String>,
+    /// Who may follow the configuration, and what Gateways are to bind.
+    pub audience: Audience,
+    /// What Gateways need to be served, if that may be something else than before.
+    pub plans: Option<Plans>,
 }
 
 /// Something to say about an object.
@@ -83,6 +92,9 @@ pub struct World {
     /// All of it, as of the last commit.
     refused: BTreeMap<ObjectRef, Refused>,
     gone: BTreeSet<String>,
+    fleet: replicas::Fleet,
+    /// The revision of the index's Gateways that was planned for last.
+    planned: Option<u64>,
 }
 
 impl World {
@@ -105,6 +117,8 @@ impl World {
             reports: BTreeMap::new(),
             refused: BTreeMap::new(),
             gone: BTreeSet::new(),
+            fleet: replicas::Fleet::default(),
+            planned: None,
         }
     }
 
@@ -116,7 +130,8 @@ impl World {
 
     /// Kinds that nothing has been heard of yet: until there are none, what is known is not the whole.
     pub fn missing(&self) -> Vec<&'static str> {
-        Subject::ALL.iter().filter(|s| !self.heard.contains_key(s)).map(|s| s.kind()).collect()
+        let kinds = Subject::ALL.iter().filter(|s| !self.heard.contains_key(s)).map(|s| s.kind());
+        kinds.chain(self.missing_of_replicas()).collect()
     }
 
     /// How many objects of each kind there are.
@@ -151,6 +166,9 @@ impl World {
                 self.foreign_changed = true;
             }
             Fact::Refused(reports) => self.reports = reports,
+            Fact::Bound(reports) => self.fleet.reports = Some(reports),
+            Fact::BoundHere(report) => self.fleet.own = report,
+            Fact::Unprovisioned(failures) => self.index.set_unprovisioned(failures),
         }
     }
 
@@ -228,14 +246,32 @@ impl World {
             }
             None => drop(self.odd.remove(&reference)),
         }
+        self.touch_classes(kind);
         self.touched.insert(reference);
     }
 
     fn delete(&mut self, reference: &ObjectRef) {
         self.ranges_changed |= reference.kind == Kind::Node;
         self.index.delete(reference);
+        self.touch_classes(reference.kind);
         self.odd.remove(reference);
         self.touched.remove(reference);
+    }
+
+    /// What a class refers to has come or gone: its status says so.
+    fn touch_classes(&mut self, kind: Kind) {
+        if kind == Kind::GatewayParameters {
+            self.touched.extend(self.index.of_kind(Kind::GatewayClass).map(|(reference, _)| reference.clone()));
+        }
+    }
+
+    /// What Gateways need to be served, if that may be something else than at the last time.
+    fn plans(&mut self) -> Option<Plans> {
+        let revision = Some(self.index.gateways_revision());
+        if std::mem::replace(&mut self.planned, revision) == revision {
+            return None;
+        }
+        Some(Plans { ours: self.index.gateway_plans().collect(), foreign: self.index.foreign_gateways().collect() })
     }
 
     /// Computes what follows from all facts since the last time.
@@ -246,37 +282,21 @@ impl World {
         if std::mem::take(&mut self.foreign_changed) {
             self.update_enforced();
         }
-        let out = self.index.commit();
-        let gone = self.take_refusals();
+        let mut out = self.index.commit();
+        let (audience, bound_changed) = self.follow_gateways(&out.changes);
+        if bound_changed {
+            let more = self.index.commit();
+            out.changes.extend(more.changes);
+            out.statuses.extend(more.statuses);
+        }
+        let (gone, gone_of_bound) = (self.take_refusals(), self.newly_gone_of_bound());
         let mut touched = std::mem::take(&mut self.touched);
         touched.extend(out.statuses.into_iter().map(|update| update.object));
         let meshes = std::mem::take(&mut self.touched_meshes);
         let statuses = touched.iter().filter_map(|reference| self.wanted(reference));
         let statuses = statuses.chain(meshes.iter().filter_map(|name| self.wanted_mesh(name))).collect();
         let notes = touched.iter().flat_map(|reference| self.notes_of(reference)).collect();
-        Effects { changes: out.changes, statuses, notes, gone }
-    }
-
-    /// Puts together what replicas say, without those whose pod is gone: their nodes follow another by now. Objects of
-    /// which something else is said than before are touched. Returns those that are gone since the last time.
-    fn take_refusals(&mut self) -> Vec<String> {
-        if self.reports.is_empty() && self.refused.is_empty() {
-            return Vec::new();
-        }
-        let lives = |name: &str| {
-            let pod = ObjectRef::new(Kind::Pod, self.replica.namespace.clone(), name);
-            pod == self.replica || self.index.get(&pod).is_some()
-        };
-        let gone: BTreeSet<_> = self.reports.keys().filter(|name| !lives(name)).cloned().collect();
-        let living = self.reports.iter().filter(|(name, _)| !gone.contains(*name));
-        let refused = refusals::merged(living.map(|(_, report)| report));
-        let keys: BTreeSet<&ObjectRef> = refused.keys().chain(self.refused.keys()).collect();
-        let differs = |key: &&&ObjectRef| refused.get(**key) != self.refused.get(**key);
-        self.touched.extend(keys.iter().filter(differs).map(|key| (*key).clone()));
-        self.refused = refused;
-        let new = gone.difference(&self.gone).cloned().collect();
-        self.gone = gone;
-        new
+        Effects { changes: out.changes, statuses, notes, gone, gone_of_bound, audience, plans: self.plans() }
     }
 
     /// All that a new leader has to write and say: whatever isn't as it should be.
@@ -287,7 +307,8 @@ impl World {
         let statuses = statuses.chain(self.meshes.keys().filter_map(|name| self.wanted_mesh(name))).collect();
         let noted: BTreeSet<_> = self.index.all_problems().map(|(r, _)| r).chain(self.odd.keys()).collect();
         let notes = noted.into_iter().flat_map(|reference| self.notes_of(reference)).collect();
-        Effects { changes: Vec::new(), statuses, notes, gone: self.gone.iter().cloned().collect() }
+        let (gone, gone_of_bound) = (self.gone.iter().cloned().collect(), self.gone_of_bound());
+        Effects { statuses, notes, gone, gone_of_bound, ..Effects::default() }
     }
 
     /// What is to be said about a refusal by a node.
@@ -296,7 +317,7 @@ impl World {
             regarding: self.reference(&nack.object),
             severity: Severity::Warning,
             reason: refusals::REASON.to_owned(),
-            message: format!("the proxy of node {} refuses it and keeps what it had: {}", nack.node, nack.reason),
+            message: format!("{} refuses it and keeps what it had: {}", nack.who, nack.reason),
         }
     }
 
@@ -328,7 +349,9 @@ impl World {
         let resource = self.heard.get(&Subject::Object(reference.kind))?.clone()?;
         let (generation, desired, current) = if reference.kind == Kind::GatewayClass {
             let value = object.to_json();
-            let desired = Desired::of_class(value.get("spec")?, false)?;
+            let wrong = self.index.class_parameters(reference.name.as_str()).err();
+            let serves = self.index.config().gateways.is_some();
+            let desired = Desired::of_class(value.get("spec")?, wrong.as_ref(), serves)?;
             (object.generation(), desired, value.get("status").cloned().unwrap_or_default())
         } else {
             let (generation, status) = self.index.status(reference)?;
@@ -347,51 +370,10 @@ impl World {
     fn wanted_mesh(&self, name: &str) -> Option<Wanted> {
         let Seen { uid, generation, content: Content::Other(value), .. } = self.meshes.get(name)? else { return None };
         let resource = self.heard.get(&Subject::Mesh)?.clone()?;
-        let desired = Desired::of_class(value.get("spec")?, true)?;
+        let desired = Desired::of_mesh(value.get("spec")?)?;
         desired.merge(*generation, value.get("status"), "")?;
         let target = Target { resource, namespace: String::new(), name: name.to_owned() };
         Some(Wanted { target, uid: uid.clone(), generation: *generation, desired })
-    }
-
-    /// What is wrong with an object and isn't told by its status.
-    fn notes_of(&self, reference: &ObjectRef) -> Vec<Note> {
-        let problems = if self.index.status(reference).is_some() { &[] } else { self.index.problems(reference) };
-        let odd = self.odd.get(reference);
-        if problems.is_empty() && odd.is_none() {
-            return Vec::new();
-        }
-        let regarding = self.reference(reference);
-        let note = |severity, reason: &str, message| {
-            let (regarding, reason) = (regarding.clone(), reason.to_owned());
-            Note { regarding, severity, reason, message }
-        };
-        let severity = |reason: Reason| if reason == Reason::Note { Severity::Normal } else { Severity::Warning };
-        let of_problem = |it: &Problem| note(severity(it.reason), it.reason.as_str(), it.to_string());
-        let of_odd = |odd: &Odd| note(Severity::Warning, odd.reason, odd.message.clone());
-        problems.iter().map(of_problem).chain(odd.map(of_odd)).collect()
-    }
-
-    /// An object as Events name it.
-    fn reference(&self, object: &ObjectRef) -> ObjectReference {
-        let uid = self.index.get(object).and_then(|o| o.meta().uid.clone());
-        let uid = uid.or_else(|| self.odd.get(object).map(|odd| odd.uid.clone())).filter(|uid| !uid.is_empty());
-        let served = self.heard.get(&Subject::Object(object.kind)).and_then(Option::as_ref);
-        ObjectReference {
-            api_version: Some(served.map_or_else(|| object.kind.api_version(), |r| r.api_version.clone())),
-            kind: Some(object.kind.as_str().to_owned()),
-            namespace: Some(object.namespace.to_string()).filter(|ns| !ns.is_empty()),
-            name: Some(object.name.to_string()),
-            uid,
-            ..ObjectReference::default()
-        }
-    }
-}
-
-/// Fields in a message, of which there may be more than a condition holds.
-fn listed(fields: &[String]) -> String {
-    match fields.split_at_checked(MOST_FIELDS) {
-        Some((first, rest)) if !rest.is_empty() => format!("{} and {} more", first.join(", "), rest.len()),
-        _ => fields.join(", "),
     }
 }
 

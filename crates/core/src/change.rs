@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::{Certificate, Listener};
+use crate::gateway::{BackendTls, Certificate, GatewayConfig, GatewayRule, Listener};
 use crate::identity::TrustDomain;
-use crate::ids::{CertificateKey, ListenerKey, PolicyKey, RuleKey, ServiceKey, WorkloadUid};
+use crate::ids::{
+    CertificateKey, GatewayKey, GatewayRuleKey, ListenerKey, PolicyKey, RuleKey, ServiceKey, ServicePortKey,
+    WorkloadUid,
+};
 use crate::policy::{AuthorizationPolicy, MeshPolicy};
 use crate::route::RouteRule;
 use crate::service::{EndpointSlice, Service, SliceKey};
@@ -23,7 +26,7 @@ pub enum Resource {
     Service(Arc<Service>),
     /// A part of a Service's endpoints.
     EndpointSlice(Arc<EndpointSlice>),
-    /// One rule of a route.
+    /// One rule of a route, attached to Services.
     Rule(Arc<RouteRule>),
     /// Who may call.
     Authorization(Arc<AuthorizationPolicy>),
@@ -31,8 +34,14 @@ pub enum Resource {
     MeshPolicy(Arc<MeshPolicy>),
     /// A listener of a Gateway.
     Listener(Arc<Listener>),
-    /// A certificate that listeners present.
+    /// A certificate that a Gateway presents.
     Certificate(Arc<Certificate>),
+    /// One rule of a route, attached to listeners of one Gateway.
+    GatewayRule(Arc<GatewayRule>),
+    /// What a Gateway has besides its listeners.
+    GatewayConfig(Arc<GatewayConfig>),
+    /// How Gateways speak TLS to a Service port.
+    BackendTls(Arc<BackendTls>),
     /// Mesh-wide settings; exactly one.
     Mesh(Arc<MeshConfig>),
 }
@@ -56,8 +65,34 @@ pub enum ResourceKey {
     Listener(ListenerKey),
     /// Of a certificate.
     Certificate(CertificateKey),
+    /// Of one rule of a route at one Gateway.
+    GatewayRule(GatewayRuleKey),
+    /// Of what a Gateway has besides its listeners.
+    GatewayConfig(GatewayKey),
+    /// Of how Gateways speak TLS to a Service port.
+    BackendTls(ServicePortKey),
     /// Of the mesh-wide settings.
     Mesh,
+}
+
+impl ResourceKey {
+    /// The Gateway whose resource this is alone; nobody else may see it.
+    pub fn gateway(&self) -> Option<&GatewayKey> {
+        match self {
+            Self::Listener(key) => Some(&key.gateway),
+            Self::Certificate(key) => Some(&key.gateway),
+            Self::GatewayRule(key) => Some(&key.gateway),
+            Self::GatewayConfig(key) => Some(key),
+            Self::Workload(_)
+            | Self::Service(_)
+            | Self::EndpointSlice(_)
+            | Self::Rule(_)
+            | Self::Authorization(_)
+            | Self::MeshPolicy(_)
+            | Self::BackendTls(_)
+            | Self::Mesh => None,
+        }
+    }
 }
 
 impl Resource {
@@ -72,6 +107,9 @@ impl Resource {
             Self::MeshPolicy(it) => ResourceKey::MeshPolicy(it.key.clone()),
             Self::Listener(it) => ResourceKey::Listener(it.key.clone()),
             Self::Certificate(it) => ResourceKey::Certificate(it.key.clone()),
+            Self::GatewayRule(it) => ResourceKey::GatewayRule(it.key()),
+            Self::GatewayConfig(it) => ResourceKey::GatewayConfig(it.key.clone()),
+            Self::BackendTls(it) => ResourceKey::BackendTls(it.port.clone()),
             Self::Mesh(_) => ResourceKey::Mesh,
         }
     }

@@ -5,8 +5,16 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::ids::{CertificateKey, ListenerKey, Port, RouteKind};
+use crate::ids::{CertificateKey, GatewayKey, ListenerKey, Port, RouteKind};
 use crate::route::HostnameMatch;
+
+mod backend;
+mod names;
+mod scope;
+
+pub use self::backend::{BackendTls, BackendTrust, SubjectAltName};
+pub use self::names::{further_name, label_value, object_name};
+pub use self::scope::{GatewayRule, by_scope};
 
 /// One listener of a Gateway (Gateway API, `Listener`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +31,26 @@ pub struct Listener {
     pub protocol: ListenerProtocol,
     /// The kinds of route that it takes (`status.listeners[].supportedKinds`); rules of others are passed over.
     pub kinds: Vec<RouteKind>,
+    /// Where TLS ends: what is asked of certificates of clients; `None`: they are asked for none (GEP-91).
+    pub client_validation: Option<ClientValidation>,
+}
+
+/// How certificates of clients are judged (`spec.tls.frontend`, GEP-91).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientValidation {
+    /// The authorities that they may come from, one or more as PEM.
+    pub ca: Vec<u8>,
+    /// What becomes of a client without a valid one.
+    pub mode: ClientValidationMode,
+}
+
+/// What becomes of a client without a valid certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientValidationMode {
+    /// `AllowValidOnly`: its handshake fails.
+    AllowValidOnly,
+    /// `AllowInsecureFallback`: it is let through, as one that nobody knows.
+    AllowInsecureFallback,
 }
 
 /// What is spoken on a listener, with what it takes to do so (`protocol` and `tls`).
@@ -44,6 +72,18 @@ pub enum ListenerProtocol {
     TlsPassthrough,
     /// `TCP`: bytes.
     Tcp,
+    /// `UDP`: datagrams.
+    Udp,
+}
+
+/// What carries a listener's traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// What has to be known of a connection to a port before its listener is: listeners of one port have this in common.
@@ -55,6 +95,8 @@ pub enum PortLayer {
     Tls,
     /// There is one listener.
     Tcp,
+    /// There is one listener, of datagrams.
+    Udp,
 }
 
 impl ListenerProtocol {
@@ -64,6 +106,17 @@ impl ListenerProtocol {
             Self::Http => PortLayer::Http,
             Self::Https { .. } | Self::TlsTerminate { .. } | Self::TlsPassthrough => PortLayer::Tls,
             Self::Tcp => PortLayer::Tcp,
+            Self::Udp => PortLayer::Udp,
+        }
+    }
+
+    /// What carries its traffic: a port of TCP and the same one of UDP are two places.
+    pub const fn transport(&self) -> Transport {
+        match self {
+            Self::Udp => Transport::Udp,
+            Self::Http | Self::Https { .. } | Self::TlsTerminate { .. } | Self::TlsPassthrough | Self::Tcp => {
+                Transport::Tcp
+            }
         }
     }
 
@@ -71,7 +124,7 @@ impl ListenerProtocol {
     pub fn certificates(&self) -> &[CertificateKey] {
         match self {
             Self::Https { certificates } | Self::TlsTerminate { certificates } => certificates,
-            Self::Http | Self::TlsPassthrough | Self::Tcp => &[],
+            Self::Http | Self::TlsPassthrough | Self::Tcp | Self::Udp => &[],
         }
     }
 }
@@ -83,14 +136,32 @@ pub struct Bind {
     pub address: Option<IpAddr>,
     /// The port.
     pub port: Port,
+    /// Of what.
+    pub transport: Transport,
+}
+
+impl Bind {
+    /// A place of connections.
+    pub const fn tcp(address: Option<IpAddr>, port: Port) -> Self {
+        Self { address, port, transport: Transport::Tcp }
+    }
+
+    /// A place of datagrams.
+    pub const fn udp(address: Option<IpAddr>, port: Port) -> Self {
+        Self { address, port, transport: Transport::Udp }
+    }
 }
 
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Some(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
-            Some(IpAddr::V4(address)) => write!(f, "{address}:{}", self.port),
-            None => write!(f, "*:{}", self.port),
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port)?,
+            Some(IpAddr::V4(address)) => write!(f, "{address}:{}", self.port)?,
+            None => write!(f, "*:{}", self.port)?,
+        }
+        match self.transport {
+            Transport::Tcp => Ok(()),
+            Transport::Udp => f.write_str("/udp"),
         }
     }
 }
@@ -106,7 +177,8 @@ impl Listener {
     pub fn binds(&self) -> impl Iterator<Item = Bind> + '_ {
         let any = self.addresses.is_empty().then_some(None);
         let each = self.addresses.iter().copied().map(Some);
-        any.into_iter().chain(each).map(|address| Bind { address, port: self.port })
+        let transport = self.protocol.transport();
+        any.into_iter().chain(each).map(move |address| Bind { address, port: self.port, transport })
     }
 }
 
@@ -119,6 +191,15 @@ pub struct Certificate {
     pub chain: Vec<u8>,
     /// The private key, as PEM (`tls.key`).
     pub private_key: PrivateKey,
+}
+
+/// What a Gateway has besides its listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// The Gateway.
+    pub key: GatewayKey,
+    /// What it presents to backends that ask for a certificate (`spec.tls.backend.clientCertificateRef`).
+    pub client_certificate: Option<CertificateKey>,
 }
 
 /// The PEM text of a private key. It shows itself to nobody who only prints what holds it.
@@ -146,11 +227,12 @@ impl fmt::Debug for PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::SecretKey;
 
     #[test]
     fn a_private_key_is_not_printed_with_what_holds_it() {
         let certificate = Certificate {
-            key: CertificateKey::new("ns", "c"),
+            key: CertificateKey::new(GatewayKey::new("ns", "gw"), SecretKey::new("ns", "c")),
             chain: b"chain".to_vec(),
             private_key: PrivateKey::new(*b"very secret"),
         };

@@ -166,22 +166,69 @@ object_key! {
     GatewayKey;
     /// An `AuthorizationPolicy`.
     PolicyKey;
-    /// A certificate with its private key: a Secret of type `kubernetes.io/tls`.
-    CertificateKey;
+    /// A ListenerSet.
+    ListenerSetKey;
+    /// A Secret.
+    SecretKey;
 }
 
-/// One listener of a Gateway.
+/// A Secret of type `kubernetes.io/tls` as one Gateway presents it: who may have its private key follows from this key alone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CertificateKey {
+    /// The Gateway.
+    pub gateway: GatewayKey,
+    /// The Secret.
+    pub secret: SecretKey,
+}
+
+impl CertificateKey {
+    /// The key of a Secret at a Gateway.
+    pub fn new(gateway: GatewayKey, secret: SecretKey) -> Self {
+        Self { gateway, secret }
+    }
+}
+
+impl fmt::Display for CertificateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.gateway, self.secret)
+    }
+}
+
+impl fmt::Debug for CertificateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One listener of a Gateway, or of a ListenerSet that adds to it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ListenerKey {
-    /// The Gateway that holds it.
+    /// The Gateway that it belongs to.
     pub gateway: GatewayKey,
+    /// The ListenerSet that holds it; `None`: the Gateway itself does.
+    pub set: Option<ListenerSetKey>,
     /// `spec.listeners[].name`
     pub name: SectionName,
 }
 
+impl ListenerKey {
+    /// The key of a listener that the Gateway itself holds.
+    pub fn new(gateway: GatewayKey, name: impl Into<SectionName>) -> Self {
+        Self { gateway, set: None, name: name.into() }
+    }
+
+    /// The key of a listener that a ListenerSet holds.
+    pub fn of_set(gateway: GatewayKey, set: ListenerSetKey, name: impl Into<SectionName>) -> Self {
+        Self { gateway, set: Some(set), name: name.into() }
+    }
+}
+
 impl fmt::Display for ListenerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.gateway, self.name)
+        match &self.set {
+            None => write!(f, "{}/{}", self.gateway, self.name),
+            Some(set) => write!(f, "{}/{set}/{}", self.gateway, self.name),
+        }
     }
 }
 
@@ -258,6 +305,27 @@ impl fmt::Display for RuleKey {
 }
 
 impl fmt::Debug for RuleKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One rule of a route as one Gateway has it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GatewayRuleKey {
+    /// The Gateway.
+    pub gateway: GatewayKey,
+    /// The rule.
+    pub rule: RuleKey,
+}
+
+impl fmt::Display for GatewayRuleKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.rule, self.gateway)
+    }
+}
+
+impl fmt::Debug for GatewayRuleKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -111,8 +111,11 @@ fn plan_service(snapshot: &Snapshot, service: &Service, facts: &ConnectionFacts<
         RouteSet::Http(table) => ConnectionPlan::Http { frontend, table: Some(table) },
         RouteSet::Tls(table) => ConnectionPlan::Tls { frontend, table },
         RouteSet::Tcp(table) => ConnectionPlan::Tcp { frontend, table: Some(table) },
-        RouteSet::None if frontend.protocol.is_http() => ConnectionPlan::Http { frontend, table: None },
-        RouteSet::None => ConnectionPlan::Tcp { frontend, table: None },
+        // Routes of datagrams say nothing of a connection.
+        RouteSet::None | RouteSet::Udp(_) if frontend.protocol.is_http() => {
+            ConnectionPlan::Http { frontend, table: None }
+        }
+        RouteSet::None | RouteSet::Udp(_) => ConnectionPlan::Tcp { frontend, table: None },
     }
 }
 

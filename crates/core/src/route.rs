@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
-use crate::ids::{GatewayKey, Namespace, Port, RuleKey, SectionName, ServiceKey, ServicePortKey};
+use crate::ids::{ListenerKey, Namespace, Port, RuleKey, SectionName, ServiceKey, ServicePortKey};
 
 /// One rule of a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,15 @@ impl RouteRule {
             Self::L4(rule) => &rule.parents,
         }
     }
+
+    /// The same rule, attached elsewhere.
+    #[must_use]
+    pub fn attached_to(&self, parents: Vec<Parent>) -> Self {
+        match self {
+            Self::Http(rule) => Self::Http(HttpRule { parents, ..rule.clone() }),
+            Self::L4(rule) => Self::L4(L4Rule { parents, ..rule.clone() }),
+        }
+    }
 }
 
 /// Where a rule is attached; the controller has resolved names and ports.
@@ -49,12 +58,7 @@ pub enum Parent {
         consumer: Option<Namespace>,
     },
     /// A listener of a Gateway.
-    Listener {
-        /// The Gateway.
-        gateway: GatewayKey,
-        /// The listener.
-        listener: SectionName,
-    },
+    Listener(ListenerKey),
 }
 
 /// When a route object was made, for the precedence among routes: older wins, then `namespace/name`.

@@ -1,6 +1,7 @@
 //! An API server in memory, for tests: objects of any kind with list, watch, get, create, replace, merge patch and
-//! delete; resource versions, conflicts, `status` as a subresource, uids, generations, label and field selectors. No
-//! schemas, no admission, no other patches.
+//! delete; server-side apply with force, which makes what isn't there and merges like a merge patch otherwise; resource
+//! versions, conflicts, `status` as a subresource, uids, generations, label and field selectors. No schemas, no admission, no
+//! other patches, no owners of fields, no garbage collection.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
 
 use std::collections::BTreeMap;
@@ -240,7 +241,10 @@ impl State {
     }
 
     fn change(&mut self, key: &Key, subresource: Option<&str>, request: &Request) -> Response<Pages> {
-        let Some(before) = self.objects.get(key).cloned() else { return failure(404, "NotFound") };
+        let is_apply = request.method == "PATCH" && request.parameter("force").as_deref() == Some("true");
+        let Some(before) = self.objects.get(key).cloned() else {
+            return if is_apply { page(201, &self.store(key, request.body.clone())) } else { failure(404, "NotFound") };
+        };
         let given = &request.body["metadata"]["resourceVersion"];
         if given.is_string() && *given != before["metadata"]["resourceVersion"] {
             return failure(409, "Conflict");

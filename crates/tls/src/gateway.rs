@@ -1,22 +1,26 @@
 //! TLS that ends at a Gateway's listener: certificates that a user gives, chosen by the name that a client asks for.
 //!
-//! Other than inside the mesh, anybody may connect: no certificate is asked of the client, TLS 1.2 is spoken too, and an
-//! application protocol is agreed on (RFC 7301).
+//! Other than inside the mesh, anybody may connect: a certificate is asked of clients only where a user wants that, TLS 1.2 is
+//! spoken too, and an application protocol is agreed on (RFC 7301).
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
+use weft_core::gateway::ClientValidation;
 
 use crate::TlsStream;
+use crate::authorities::InvalidAuthorities;
+use crate::clients;
 use crate::error::HandshakeError;
 use crate::handshake::within;
 
@@ -45,6 +49,26 @@ pub enum InvalidKeyPair {
     /// The key is another certificate's.
     #[error("tls.key is not the key of the first certificate in tls.crt")]
     Mismatch,
+}
+
+/// What TLS is ended around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// HTTP: its version is agreed on by ALPN.
+    Http,
+    /// Bytes of whatever protocol: ALPN is not spoken, because which one it is isn't ours to say.
+    Bytes,
+}
+
+/// Why TLS can't be ended.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum InvalidTls {
+    /// The authorities of clients can't be used.
+    #[error("the authorities of clients can't be used: {0}")]
+    Authorities(#[from] InvalidAuthorities),
+    /// The cryptography library can't be set up; the system may give no randomness for ticket keys.
+    #[error("TLS can't be set up: {0}")]
+    Library(rustls::Error),
 }
 
 /// A certificate chain with its private key. Whether it is valid at this time is the client's to judge.
@@ -86,6 +110,17 @@ impl KeyPair {
     }
 }
 
+/// Presented to a backend that asks for a certificate, if that takes signatures of its kind.
+impl ResolvesClientCert for KeyPair {
+    fn resolve(&self, _root_hint_subjects: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.key.choose_scheme(schemes).map(|_| Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyPair({} certificates, key hidden)", self.0.cert.len())
@@ -105,21 +140,35 @@ pub fn check_key_pair(chain: &[u8], private_key: &[u8]) -> Result<(), String> {
 pub struct GatewayTls(Arc<ServerConfig>);
 
 impl GatewayTls {
-    /// Ends TLS with these certificates.
+    /// Ends TLS with these certificates around what is `inside`; clients are asked for certificates of theirs if `clients`
+    /// says how they are judged.
     ///
     /// # Errors
-    /// When the system gives no randomness for ticket keys.
-    pub fn new(pairs: Vec<KeyPair>) -> Result<Self, HandshakeError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    /// [`InvalidTls`].
+    pub fn new(pairs: Vec<KeyPair>, inside: Inside, clients: Option<&ClientValidation>) -> Result<Self, InvalidTls> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(HandshakeError::Protocol)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByName(pairs)));
-        config.alpn_protocols = ALPN.iter().map(|protocol| protocol.to_vec()).collect();
+            .map_err(InvalidTls::Library)?;
+        let builder = match clients {
+            Some(validation) => builder.with_client_cert_verifier(clients::verifier(validation, &provider)?),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(ByName(pairs)));
+        config.alpn_protocols = match inside {
+            Inside::Http => ALPN.iter().map(|protocol| protocol.to_vec()).collect(),
+            Inside::Bytes => Vec::new(),
+        };
         // Never 0-RTT: its data can be replayed (RFC 8446, section 8).
         config.max_early_data_size = 0;
-        config.ticketer = Ticketer::new().map_err(HandshakeError::Protocol)?;
-        config.send_tls13_tickets = TICKETS;
+        if clients.is_some() {
+            // A resumed session is not judged again, however its certificate does meanwhile.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = Ticketer::new().map_err(InvalidTls::Library)?;
+            config.send_tls13_tickets = TICKETS;
+        }
         Ok(Self(Arc::new(config)))
     }
 

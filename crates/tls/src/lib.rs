@@ -8,9 +8,11 @@
 //!
 //! Invariants:
 //!
-//! - A certificate is accepted by one path only ([`PeerInfo`] comes out of it): a chain to a current root of the trust
-//!   domain that its single SPIFFE URI SAN names, valid now, with the right key usages. DNS names and subjects count
-//!   for nothing.
+//! - Inside the mesh a certificate is accepted by one path only ([`PeerInfo`] comes out of it): a chain to a current root of
+//!   the trust domain that its single SPIFFE URI SAN names, valid now, with the right key usages. DNS names and subjects
+//!   count for nothing.
+//! - At a Gateway users say whom they trust: clients by a bundle of authorities ([`GatewayTls`]), backends by a bundle or the
+//!   public authorities, and by name ([`BackendClient`]). Nothing that is trusted there is trusted in the mesh.
 //! - A client gets a stream only for a peer whose whole identity is one it expects; nothing of the application's is
 //!   written before.
 //! - A resumed session is held to the same rules as a full handshake: the peer's chain, kept with the session, is
@@ -18,6 +20,9 @@
 //!   generation of the bundle, and die with either.
 //! - Private keys of workloads live in memory only.
 
+mod authorities;
+mod backend;
+mod clients;
 mod clock;
 mod control;
 mod error;
@@ -36,10 +41,12 @@ mod svid;
 mod trust;
 mod verify;
 
+pub use authorities::{InvalidAuthorities, check_authorities};
+pub use backend::{BackendClient, InvalidBackendTls};
 pub use clock::Clock;
 pub use control::{ControlClient, ControlServer, ExpectedServer, InvalidRootHash, RootHash, ServerTrust};
 pub use error::{HandshakeError, NoCertificate, PeerRefused};
-pub use gateway::{GatewayTls, InvalidKeyPair, KeyPair, check_key_pair};
+pub use gateway::{GatewayTls, Inside, InvalidKeyPair, InvalidTls, KeyPair, check_key_pair};
 pub use manager::{CertManager, FetchError, FetchFuture, IdentityLease, ManagerSettings, SvidRequest, SvidSource};
 pub use mesh::{ClientTls, ServerTls};
 pub use peer::{ExpectedPeer, PeerInfo, PeerRole};

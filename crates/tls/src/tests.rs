@@ -1,5 +1,7 @@
 //! Handshakes in memory between real stores; certificates made by rcgen, some of them broken on purpose.
 
+mod backend;
+mod clients;
 mod control;
 mod gateway;
 mod handshakes;

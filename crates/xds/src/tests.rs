@@ -1,5 +1,6 @@
 //! Client and server against each other, over an in-memory connection.
 
+mod again;
 mod deadlines;
 
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ impl Sink for Keeper {
             for update in updates {
                 match update {
                     Update::Set(it) if &it.body[..] == b"bad" => {
-                        rejections.push(Rejection { name: it.name, reason: "said bad".into() });
+                        rejections.push(Rejection::new(it.name, "said bad"));
                     }
                     Update::Set(it) => drop(contents.insert(it.name, it.body)),
                     Update::Remove(name) => drop(contents.remove(&name)),
@@ -66,8 +67,8 @@ impl Access for Door {
         }
     }
 
-    fn is_restricted(&self, (): &()) -> bool {
-        self.restricted
+    fn is_restricted(&self, (): &(), type_url: &TypeUrl) -> bool {
+        self.restricted && type_url.as_str() != "open"
     }
 
     fn may_see(&self, (): &(), _: &TypeUrl, name: &str) -> bool {

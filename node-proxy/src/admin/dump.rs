@@ -8,7 +8,8 @@ use weft_core::snapshot::Snapshot;
 pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
     let mut workloads: Vec<_> = snapshot.workloads().map(|workload| json!(workload)).collect();
     let mut services: Vec<_> = snapshot.services().map(|service| self::service(snapshot, service)).collect();
-    let mut rules: Vec<_> = snapshot.rules().map(|rule| self::rule(rule)).collect();
+    let of_gateways = snapshot.gateway_rules().map(|it| &it.rule);
+    let mut rules: Vec<_> = snapshot.rules().chain(of_gateways).map(|rule| self::rule(rule)).collect();
     // The order of a snapshot is nobody's; a dump is compared.
     for list in [&mut workloads, &mut services, &mut rules] {
         list.sort_by_key(ToString::to_string);
@@ -58,14 +59,14 @@ fn parent(parent: &Parent) -> String {
     match parent {
         Parent::Service { port, consumer: None } => format!("Service/{port}"),
         Parent::Service { port, consumer: Some(namespace) } => format!("Service/{port} for clients in {namespace}"),
-        Parent::Listener { gateway, listener } => format!("Gateway/{gateway}:{listener}"),
+        Parent::Listener(listener) => format!("Gateway/{}:{}", listener.gateway, listener.name),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_core::ids::{GatewayKey, Port, ServiceKey, ServicePortKey};
+    use weft_core::ids::{GatewayKey, ListenerKey, Port, ServiceKey, ServicePortKey};
 
     #[test]
     fn parents_are_named_like_routes() {
@@ -77,6 +78,6 @@ mod tests {
         assert_eq!(named(None), "Service/shop/cart:80");
         assert_eq!(named(Some("web")), "Service/shop/cart:80 for clients in web");
         let gateway = GatewayKey { namespace: "edge".into(), name: "public".into() };
-        assert_eq!(parent(&Parent::Listener { gateway, listener: "https".into() }), "Gateway/edge/public:https");
+        assert_eq!(parent(&Parent::Listener(ListenerKey::new(gateway, "https"))), "Gateway/edge/public:https");
     }
 }

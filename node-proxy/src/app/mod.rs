@@ -5,6 +5,7 @@
 //!   workers:         connections
 //! ```
 
+mod gateway;
 mod settings;
 
 use std::net::IpAddr;
@@ -24,12 +25,14 @@ use weft_sys::SeqPacketListener;
 use weft_tls::{CertManager, CertStore, Clock, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
+use crate::gateway::Gateways;
 use crate::handover::{HandoverError, give_up_to_successor, nobody_serves, take_over};
 use crate::inpod::{InpodClient, LinkState, Manager, follow_agent};
 use crate::store::{SavedFile, Store};
 use crate::telemetry::{Alive, ProcessMetrics};
 use crate::worker::{Command, Engine, Node, WorkerHandle, Workers};
 
+pub use gateway::{GatewayProxy, GatewayProxySettings};
 pub use settings::{InvalidSettings, Settings, Sizing};
 
 /// How often a drain looks whether it is over.
@@ -110,6 +113,7 @@ impl Proxy {
             certificates,
             budget: NodeBudget::new(sizing.max_connections, sizing.defaults),
             addresses: settings.node_address.iter().map(IpAddr::to_canonical).collect(),
+            gateways: Gateways::all(identities.clone()),
             limits: settings.limits(),
         });
         let workers = Workers::start(&node, &sources.engine, settings.workers())?;
@@ -309,8 +313,9 @@ async fn retain_telemetry(node: Arc<Node>, manager: Arc<Manager>, engine: Arc<dy
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let pods = manager.pods();
-        engine.retain(Alive::of(&node.store.load_full(), pods.iter().map(|pod| &**pod.announced())));
+        let (pods, gateways) = (manager.pods(), node.gateways.pods());
+        let local = pods.iter().chain(&gateways).map(|pod| &**pod.announced());
+        engine.retain(Alive::of(&node.store.load_full(), local));
     }
 }
 

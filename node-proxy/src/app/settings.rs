@@ -119,11 +119,7 @@ impl Settings {
 
     /// How many workers to start.
     pub fn workers(&self) -> usize {
-        // The standard library takes the affinity mask and the cgroup's CPU quota into account.
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        }
+        workers(self.workers)
     }
 
     /// Times of connections.
@@ -136,9 +132,23 @@ impl Settings {
 
     /// What the node can carry.
     pub fn sizing(&self) -> Sizing {
-        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _hard)| soft);
-        size(self.max_connections, descriptors, memory_limit())
+        sizing(self.max_connections)
     }
+}
+
+/// How many workers to start; 0: as many as the CPU limit gives.
+pub(super) fn workers(wanted: usize) -> usize {
+    // The standard library takes the affinity mask and the cgroup's CPU quota into account.
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// What the process can carry; with 0 wanted as many connections as its limits give.
+pub(super) fn sizing(max_connections: u32) -> Sizing {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _hard)| soft);
+    size(max_connections, descriptors, memory_limit())
 }
 
 fn size(wanted: u32, descriptors: u64, memory: Option<u64>) -> Sizing {
@@ -158,11 +168,11 @@ fn memory_limit() -> Option<u64> {
     std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
 }
 
-fn node_name(text: &str) -> Result<NodeName, String> {
+pub(super) fn node_name(text: &str) -> Result<NodeName, String> {
     if text.is_empty() { Err("must not be empty".into()) } else { Ok(NodeName::new(text)) }
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+pub(super) fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }
 

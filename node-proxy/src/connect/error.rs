@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use weft_core::identity::SpiffeId;
-use weft_core::ids::WorkloadUid;
+use weft_core::ids::{ServicePortKey, WorkloadUid};
 use weft_core::reason::Reason;
 
 /// Whether trying another endpoint can do harm.
@@ -47,6 +47,14 @@ pub enum ConnectError {
         to: SocketAddr,
         /// What the TLS library said.
         detail: String,
+    },
+    /// There is a policy for TLS to the backend, and it can't be followed.
+    #[error("TLS to {backend} can't be spoken as its BackendTLSPolicy has it: {why}")]
+    InvalidBackendTls {
+        /// The backend.
+        backend: ServicePortKey,
+        /// What is wrong.
+        why: String,
     },
     /// This node has no valid certificate for the client pod.
     #[error("no valid certificate for {identity} on this node; is the CA reachable?")]
@@ -116,6 +124,7 @@ impl ConnectError {
             Self::Timeout { .. } => Reason::ConnectTimeout,
             Self::PeerIdentity { .. } => Reason::PeerIdentity,
             Self::Handshake { .. } => Reason::TlsHandshake,
+            Self::InvalidBackendTls { .. } => Reason::InvalidBackend,
             Self::NoCertificate { .. } | Self::Outsider { .. } => Reason::NoCertificate,
             Self::Refused { .. } => Reason::TunnelRefused,
             Self::Denied { .. } => Reason::PolicyDenied,
@@ -140,6 +149,7 @@ impl ConnectError {
             | Self::UnknownWorkload { .. }
             | Self::WorkloadGone { .. } => Retry::NeverSent,
             Self::NoCertificate { .. }
+            | Self::InvalidBackendTls { .. }
             | Self::Outsider { .. }
             | Self::Denied { .. }
             | Self::Loop { .. }

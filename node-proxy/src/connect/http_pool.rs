@@ -23,7 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{ConnectError, Dial, Target, UpstreamStream};
+use super::{ConnectError, Dial, Target, UpstreamStream, open};
 use crate::identify::LocalWorkload;
 use crate::relay::http::RequestBody;
 use crate::util::FastHash;
@@ -197,7 +197,7 @@ impl Pool {
         if protocol == Protocol::H2 {
             return self.acquire_h2(key, fresh).await;
         }
-        let stream = self.dial.dial(source, target).await?;
+        let stream = open(&*self.dial, source, target).await?;
         let conn = Conn::H1(H1::new(stream, &self.settings));
         Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn, reused: false })
     }
@@ -209,7 +209,7 @@ impl Pool {
         if let Some(conn) = shared.usable(self.settings.max_streams).filter(|_| !fresh) {
             return Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H2(conn), reused: true });
         }
-        let stream = self.dial.dial(key.source(), key.target()).await?;
+        let stream = open(&*self.dial, key.source(), key.target()).await?;
         let conn = h2::open(stream, &self.settings, key.target().address).await?;
         shared.add(&conn);
         Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H2(conn), reused: false })

@@ -1,6 +1,7 @@
 //! From a decision to a byte stream: tunnels, the in-memory path on one node, plain TCP.
 
 mod application;
+mod backend_tls;
 mod connector;
 mod error;
 pub(crate) mod http_pool;
@@ -17,10 +18,12 @@ use futures::future::LocalBoxFuture;
 use weft_core::identity::SpiffeId;
 use weft_core::ids::WorkloadUid;
 use weft_core::workload::Workload;
+use weft_tls::BackendClient;
 
 use crate::identify::LocalWorkload;
 
 pub use application::{Application, connect as connect_application};
+pub(crate) use backend_tls::{BackendClients, open};
 pub use connector::Connector;
 pub use error::{ConnectError, Retry};
 pub use http_pool::PoolSettings;
@@ -39,6 +42,8 @@ pub struct Target {
     pub transport: Transport,
     /// The workload behind it, if known.
     pub workload: Option<Arc<Workload>>,
+    /// TLS that the application itself speaks there, as a BackendTLSPolicy has it.
+    pub tls: Option<BackendClient>,
 }
 
 /// How to get to an endpoint.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use weft_hbone::TunnelStream;
 
 use super::LocalStream;
+use crate::relay::encrypted::{Abort, Encrypted};
 
 /// A byte stream to an endpoint, with half-close: `shutdown` ends our direction only.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum UpstreamStream {
     Tunnel(TunnelStream),
     /// The application is on this node.
     Local(LocalStream),
+    /// TLS that the application itself speaks, over one of the others.
+    Tls(Box<Encrypted<UpstreamStream>>),
     /// The other half runs on the same worker.
     Pipe(DuplexStream),
 }
@@ -29,6 +32,7 @@ macro_rules! each {
             UpstreamStream::Tcp($stream) => $call,
             UpstreamStream::Tunnel($stream) => $call,
             UpstreamStream::Local($stream) => $call,
+            UpstreamStream::Tls($stream) => $call,
             UpstreamStream::Pipe($stream) => $call,
         }
     };
@@ -63,5 +67,17 @@ impl AsyncWrite for UpstreamStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+impl Abort for UpstreamStream {
+    fn abort_on_drop(&self) {
+        match self {
+            // Best effort: a plain close tells the endpoint too late, never wrongly.
+            Self::Tcp(stream) => drop(weft_sys::sock::reset_on_close(stream)),
+            Self::Tls(stream) => stream.carrier().abort_on_drop(),
+            // A stream of a tunnel that is dropped in the middle is reset.
+            Self::Tunnel(_) | Self::Local(_) | Self::Pipe(_) => {}
+        }
     }
 }

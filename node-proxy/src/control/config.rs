@@ -10,6 +10,8 @@ use weft_core::wire;
 use weft_xds::client::{Client, Handle, Rejection, Settings, Sink, Transport};
 use weft_xds::{ResourceName, TypeUrl, Update};
 
+use super::bound::Binding;
+use crate::gateway::Progress;
 use crate::store::ConfigSink;
 use weft_control::{TokenSource, authorize};
 
@@ -20,14 +22,35 @@ pub struct ConfigClient {
 }
 
 impl ConfigClient {
-    /// A client that applies what it gets through `sink`.
+    /// A node's client, which applies what it gets through `sink`. It asks for nothing that is only for Gateways.
     pub fn new(node: &NodeName, channel: Channel, token: TokenSource, sink: ConfigSink) -> (Self, Handle) {
-        let settings = Settings {
-            node: node.to_string(),
-            agent: (env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into()),
-            types: wire::TYPE_URLS.iter().map(TypeUrl::new).collect(),
-        };
-        let (client, handle) = Client::new(settings, Control { channel, token }, StoreSink(sink));
+        Self::of_node(settings(node.as_str(), &wire::NODE_TYPE_URLS), channel, token, sink)
+    }
+
+    /// The same of a node that listens for the mesh's Gateways too.
+    pub fn with_gateways(node: &NodeName, channel: Channel, token: TokenSource, sink: ConfigSink) -> (Self, Handle) {
+        Self::of_node(settings(node.as_str(), &wire::TYPE_URLS), channel, token, sink)
+    }
+
+    fn of_node(settings: Settings, channel: Channel, token: TokenSource, sink: ConfigSink) -> (Self, Handle) {
+        let (client, handle) = Client::new(settings, Control { channel, token }, StoreSink { sink, binding: None });
+        (Self { client }, handle)
+    }
+
+    /// The client of one Gateway's proxy, of this name. It acknowledges listeners when the workers, whose `progress` this is,
+    /// have bound them. Must be called on a runtime.
+    pub fn of_gateway(
+        name: &str,
+        channel: Channel,
+        token: TokenSource,
+        sink: ConfigSink,
+        progress: Progress,
+    ) -> (Self, Handle) {
+        let settings = settings(name, &wire::GATEWAY_CLIENT_TYPE_URLS);
+        let binding = Binding::new(progress);
+        let sink = StoreSink { sink, binding: Some(binding.clone()) };
+        let (client, handle) = Client::new(settings, Control { channel, token }, sink);
+        tokio::spawn(binding.mend(handle.demands.clone()));
         (Self { client }, handle)
     }
 
@@ -45,6 +68,14 @@ impl ConfigClient {
     /// Runs for ever.
     pub async fn run(self) {
         self.client.run().await;
+    }
+}
+
+fn settings(name: &str, types: &[&str]) -> Settings {
+    Settings {
+        node: name.to_owned(),
+        agent: (env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into()),
+        types: types.iter().map(TypeUrl::new).collect(),
     }
 }
 
@@ -70,13 +101,23 @@ impl Transport for Control {
 }
 
 #[derive(Debug)]
-struct StoreSink(ConfigSink);
+struct StoreSink {
+    sink: ConfigSink,
+    /// Whether what is applied has to be bound as well before it is acknowledged.
+    binding: Option<Binding>,
+}
 
 impl Sink for StoreSink {
     async fn apply(&mut self, updates: Vec<Update>) -> Vec<Rejection> {
-        let (changes, rejections) = decode(updates);
-        // The proxy is going down if nobody applies: then nobody asks any more, either.
-        self.0.apply(changes).await;
+        let (changes, mut rejections) = decode(updates);
+        let Some(binding) = &self.binding else {
+            // The proxy is going down if nobody applies: then nobody asks any more, either.
+            self.sink.apply(changes).await;
+            return rejections;
+        };
+        if let Some(version) = self.sink.apply(changes.clone()).await {
+            rejections.extend(binding.settle(version, &changes).await);
+        }
         rejections
     }
 }
@@ -99,7 +140,7 @@ fn decode(updates: Vec<Update>) -> (Vec<Change>, Vec<Rejection>) {
             Ok(change) => changes.push(change),
             Err(reason) => {
                 tracing::warn!(resource = %update.name(), reason, "configuration rejected");
-                rejections.push(Rejection { name: update.name().clone(), reason });
+                rejections.push(Rejection::new(update.name().clone(), reason));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The sockets of one worker, brought up to date with the configuration.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
-use weft_core::gateway::Bind;
+use weft_core::gateway::{Bind, Transport};
 use weft_core::ids::GatewayKey;
 use weft_core::snapshot::Snapshot;
 use weft_sys::sock::{self, Listen};
 
+use super::Failing;
 use super::serve::{Arrived, serve};
-use super::source::pod_of;
 use super::terminate::Terminators;
 use crate::accept::classify;
 use crate::identify::LocalWorkload;
@@ -33,8 +33,8 @@ pub(super) struct Listening {
     places: BTreeMap<Bind, Place>,
     sources: BTreeMap<GatewayKey, Rc<LocalWorkload>>,
     terminators: Rc<Terminators>,
-    /// Places that failed, to say so once.
-    failing: BTreeSet<Bind>,
+    /// Places that failed, and why.
+    failing: Failing,
 }
 
 /// One place: its accept loops, which end with it.
@@ -56,31 +56,42 @@ impl Listening {
             places: BTreeMap::new(),
             sources: BTreeMap::new(),
             terminators: Rc::default(),
-            failing: BTreeSet::new(),
+            failing: Failing::new(),
         }
     }
 
-    /// Opens what is new and closes what is gone; `true` if something could not be opened.
-    pub(super) fn bring_up_to_date(&mut self, snapshot: &Snapshot) -> bool {
+    /// Where it can't listen, and why.
+    pub(super) fn failing(&self) -> &Failing {
+        &self.failing
+    }
+
+    /// Opens what is new and closes what is gone.
+    pub(super) fn bring_up_to_date(&mut self, snapshot: &Snapshot) {
         let wanted: BTreeMap<Bind, GatewayKey> =
             snapshot.gateway_ports().map(|port| (port.bind, port.gateway.clone())).collect();
         // First what is gone, so that another may have its port.
         self.places.retain(|bind, place| wanted.get(bind) == Some(&place.gateway));
-        self.failing.retain(|bind| wanted.contains_key(bind));
+        self.failing.retain(|bind, _| wanted.contains_key(bind));
         self.terminators.retain(snapshot);
         for (bind, gateway) in &wanted {
             if !self.places.contains_key(bind) {
                 self.open(*bind, gateway);
             }
         }
-        self.sources.retain(|gateway, _| wanted.values().any(|wanted| wanted == gateway));
-        !self.failing.is_empty()
+        self.forget(|gateway| !wanted.values().any(|wanted| wanted == gateway));
     }
 
     fn open(&mut self, bind: Bind, gateway: &GatewayKey) {
-        match sockets(bind) {
-            Ok(sockets) => {
-                let loops = sockets.into_iter().map(|socket| self.accept(bind, gateway, socket)).collect();
+        let source = self.source(gateway);
+        let opened = match bind.transport {
+            Transport::Tcp => sockets(bind).map(|sockets| {
+                let accept = |socket| self.accept(bind, &source, socket);
+                sockets.into_iter().map(accept).collect()
+            }),
+            Transport::Udp => super::udp::open(&self.worker, &source, bind),
+        };
+        match opened {
+            Ok(loops) => {
                 self.places.insert(bind, Place { gateway: gateway.clone(), loops });
                 self.failing.remove(&bind);
                 if self.worker.index == 0 {
@@ -88,7 +99,8 @@ impl Listening {
                 }
             }
             Err(error) => {
-                if self.failing.insert(bind) && self.worker.index == 0 {
+                let before = self.failing.insert(bind, format!("{bind} can't be listened on: {error}"));
+                if before.is_none() && self.worker.index == 0 {
                     tracing::error!(%gateway, %bind, "can't listen, tried again every few seconds: {error}; \
                         is another program listening there, or is the address not this machine's?");
                 }
@@ -96,13 +108,31 @@ impl Listening {
         }
     }
 
-    fn accept(&mut self, bind: Bind, gateway: &GatewayKey, socket: tokio::net::TcpListener) -> AbortHandle {
+    /// This worker's side of a Gateway; from now on its tunnels find it.
+    fn source(&mut self, gateway: &GatewayKey) -> Rc<LocalWorkload> {
+        if let Some(source) = self.sources.get(gateway) {
+            return Rc::clone(source);
+        }
         let worker = &self.worker;
-        let source = self
-            .sources
-            .entry(gateway.clone())
-            .or_insert_with(|| Rc::new(LocalWorkload::new(pod_of(&worker.node, gateway)).within(&worker.drain)));
-        let (worker, source) = (Rc::clone(worker), Rc::clone(source));
+        let pod = worker.node.gateways.source(&worker.node, gateway);
+        let source = worker.pods.insert(LocalWorkload::new(pod).within(&worker.drain));
+        self.sources.insert(gateway.clone(), Rc::clone(&source));
+        source
+    }
+
+    /// Forgets Gateways that are gone. Their connections go on; what they hold towards endpoints takes nothing new.
+    fn forget(&mut self, is_gone: impl Fn(&GatewayKey) -> bool) {
+        let gone = self.sources.extract_if(.., |gateway, _| is_gone(gateway));
+        for (_, source) in gone {
+            let sandbox = &source.pod.sandbox;
+            self.worker.pods.remove(sandbox);
+            self.worker.http.forget(&source);
+            self.worker.connector.renew_tunnels_of(sandbox);
+        }
+    }
+
+    fn accept(&self, bind: Bind, source: &Rc<LocalWorkload>, socket: tokio::net::TcpListener) -> AbortHandle {
+        let (worker, source) = (Rc::clone(&self.worker), Rc::clone(source));
         let terminators = Rc::clone(&self.terminators);
         spawn_local(run(worker, bind, source, terminators, socket)).abort_handle()
     }

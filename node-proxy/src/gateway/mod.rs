@@ -6,23 +6,28 @@
 //!
 //! The same pipeline as outbound, with a client from outside: the Gateway is the source, and each request is routed by the
 //! listener that has its host. Every worker listens with sockets of its own, which share their port (`SO_REUSEPORT`), so
-//! that no connection changes workers, and a proxy that takes over may listen before the one that runs stops.
+//! that no connection changes workers, and a proxy that takes over may listen before the one that runs stops. What each
+//! worker has bound is its word to whoever acknowledges listeners ([`Progress`]).
 //!
 //! Invariants: a place that stays in the configuration keeps its sockets, whatever happens to others; an edit never
 //! touches a connection that is open.
 
 mod listening;
+mod progress;
 mod serve;
 mod source;
 mod terminate;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+pub use self::progress::{Failing, Progress, Watch};
+pub use self::source::{Gateways, identity_of};
 use crate::worker::Worker;
 use listening::Listening;
 
@@ -33,13 +38,19 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(crate) async fn follow(worker: Rc<Worker>) {
     let mut versions = worker.node.store.subscribe();
     let mut listening = Listening::new(Rc::clone(&worker));
+    let progress = worker.node.gateways.progress();
     loop {
-        versions.borrow_and_update();
-        let failed = listening.bring_up_to_date(&worker.node.store.load_full());
+        // The snapshot is never older than the number.
+        let version = *versions.borrow_and_update();
+        listening.bring_up_to_date(&worker.node.store.load_full());
+        let failed = !listening.failing().is_empty();
+        progress.report(worker.index, version, listening.failing());
         tokio::select! {
-            () = worker.drain.cancelled() => return,
-            changed = versions.changed() => if changed.is_err() { return },
+            () = worker.drain.cancelled() => break,
+            changed = versions.changed() => if changed.is_err() { break },
             () = sleep(AGAIN), if failed => {}
         }
     }
+    // Nobody needs to wait for it any more.
+    progress.report(worker.index, u64::MAX, &Failing::new());
 }

@@ -1,13 +1,10 @@
 //! One connection of a client from outside.
 
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use weft_core::gateway::{Bind, ListenerProtocol, PortLayer};
 use weft_core::reason::Reason;
@@ -17,9 +14,10 @@ use weft_tls::TlsStream;
 use super::terminate::Terminators;
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction};
-use crate::pipeline::relay_at_gateway;
+use crate::pipeline::{AtGateway, ClientStream, relay_at_gateway};
+use crate::relay::encrypted::Encrypted;
 use crate::relay::front::GatewayConnection;
-use crate::route::{Hello, read_client_hello};
+use crate::route::{Hello, Replayed, read_client_hello};
 use crate::worker::Worker;
 
 /// A fatal alert `unrecognized_name` (RFC 6066, section 3): nobody here has the name that was asked for.
@@ -49,9 +47,13 @@ pub(super) async fn serve(
         Some(PortLayer::Http) => worker.http.gateway(Box::new(stream), connection).await,
         Some(PortLayer::Tls) => Box::pin(tls(worker, terminators, stream, connection)).await,
         Some(PortLayer::Tcp) => match listener(worker, &bind, "") {
-            Some(found) => bytes(worker, &connection, stream, Hello::default(), &found).await,
+            Some(found) => {
+                bytes(worker, &connection, ClientStream::Tcp(stream), Hello::default(), &found).await;
+            }
             None => refuse(worker, &connection, &stream, Reason::NoListener),
         },
+        // Another transport: there are no connections to it.
+        Some(PortLayer::Udp) => refuse(worker, &connection, &stream, Reason::NoListener),
         // The place is gone, and its socket will be in a moment.
         None => refuse(worker, &connection, &stream, Reason::NoListener),
     }
@@ -62,19 +64,28 @@ fn listener(worker: &Worker, bind: &Bind, name: &str) -> Option<Arc<GatewayListe
     worker.node.store.load().gateway_port(bind)?.listeners.find(name).cloned()
 }
 
+/// Whether all listeners at a place end TLS for HTTP, and may answer in TLS. Where bytes are passed through a client is refused
+/// like one that nobody listens for.
+fn ends_tls(worker: &Worker, bind: &Bind) -> bool {
+    let snapshot = worker.node.store.load();
+    let is_https = |it: &Arc<GatewayListener>| matches!(it.listener.protocol, ListenerProtocol::Https { .. });
+    snapshot.gateway_port(bind).is_some_and(|port| port.listeners.iter().all(is_https))
+}
+
 /// Relays bytes by the routes of a listener.
 async fn bytes(
     worker: &Rc<Worker>,
     connection: &GatewayConnection,
-    stream: TcpStream,
+    stream: ClientStream,
     hello: Hello,
     found: &GatewayListener,
 ) {
     let table = match &found.routes {
         RouteSet::Tls(table) | RouteSet::Tcp(table) => Some(&**table),
-        RouteSet::None | RouteSet::Http(_) => None,
+        RouteSet::None | RouteSet::Http(_) | RouteSet::Udp(_) => None,
     };
-    relay_at_gateway(worker, connection, stream, hello, table).await;
+    let passthrough = matches!(found.listener.protocol, ListenerProtocol::TlsPassthrough);
+    relay_at_gateway(worker, connection, AtGateway { stream, hello, passthrough, table }).await;
 }
 
 /// Passes TLS through or ends it, by the listener that has the name in the ClientHello.
@@ -83,31 +94,41 @@ async fn tls(worker: &Rc<Worker>, terminators: &Terminators, mut stream: TcpStre
     let Ok(hello) = read_client_hello(&mut stream, worker.node.limits.client_hello).await else { return };
     let name = hello.server_name.as_deref().unwrap_or_default();
     let Some(found) = listener(worker, &connection.bind, name) else {
+        if !ends_tls(worker, &connection.bind) {
+            return refuse(worker, &connection, &stream, Reason::NoListener);
+        }
         // The last word of a connection that is refused: whether it arrives is the client's business.
         let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
         return note(worker, &connection, Reason::NoListener);
     };
     let key = &found.listener.key;
-    let certificates = match &found.listener.protocol {
-        ListenerProtocol::Https { certificates } => certificates,
-        ListenerProtocol::TlsPassthrough => return bytes(worker, &connection, stream, hello, &found).await,
-        // The controller gives nobody these.
-        ListenerProtocol::TlsTerminate { .. } | ListenerProtocol::Http | ListenerProtocol::Tcp => {
+    let is_http = match &found.listener.protocol {
+        ListenerProtocol::Https { .. } => true,
+        ListenerProtocol::TlsTerminate { .. } => false,
+        ListenerProtocol::TlsPassthrough => {
+            return bytes(worker, &connection, ClientStream::Tcp(stream), hello, &found).await;
+        }
+        // Another layer than this port's: there are none.
+        ListenerProtocol::Http | ListenerProtocol::Tcp | ListenerProtocol::Udp => {
             return refuse(worker, &connection, &stream, Reason::NoListener);
         }
     };
-    let ending = terminators.of(&worker.node.store.load(), key, certificates);
-    let tls = match ending {
+    let tls = match terminators.of(&worker.node.store.load(), &found.listener) {
         Ok(tls) => tls,
         Err(why) => {
             tracing::warn!(listener = %key, "TLS can't be ended: {why}");
             return refuse(worker, &connection, &stream, Reason::NoCertificate);
         }
     };
-    match shake(worker, &connection, &tls, Replayed { first: hello.bytes, at: 0, stream }).await {
-        Ok(io) => {
+    let Hello { bytes: first, server_name } = hello;
+    match shake(worker, &connection, &tls, Replayed::new(first, stream)).await {
+        Ok(io) if is_http => {
             let listener = Some(key.clone());
             worker.http.gateway(Box::new(io), GatewayConnection { listener, ..connection }).await;
+        }
+        Ok(io) => {
+            let hello = Hello { bytes: Vec::new(), server_name };
+            bytes(worker, &connection, ClientStream::Tls(Box::new(Encrypted::new(io))), hello, &found).await;
         }
         Err(reason) => note(worker, &connection, reason),
     }
@@ -149,56 +170,4 @@ fn note(worker: &Worker, connection: &GatewayConnection, reason: Reason) {
         http: false,
     };
     worker.observer.refused(&record, reason);
-}
-
-/// A connection whose first bytes were read already.
-#[derive(Debug)]
-struct Replayed {
-    first: Vec<u8>,
-    at: usize,
-    stream: TcpStream,
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let rest = this.first.get(this.at..).unwrap_or_default();
-        if rest.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        let part = rest.get(..rest.len().min(buf.remaining())).unwrap_or_default();
-        buf.put_slice(part);
-        this.at += part.len();
-        if this.at >= this.first.len() {
-            this.first = Vec::new();
-            this.at = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use weft_core::gateway::Certificate;
-use weft_core::ids::{CertificateKey, ListenerKey};
+use weft_core::gateway::{Certificate, ClientValidation, Listener, ListenerProtocol};
+use weft_core::ids::ListenerKey;
 use weft_core::snapshot::Snapshot;
-use weft_tls::{GatewayTls, KeyPair};
+use weft_tls::{GatewayTls, Inside, KeyPair};
 
 /// Those of one worker.
 #[derive(Debug, Default)]
@@ -16,7 +16,18 @@ pub(super) struct Terminators(RefCell<HashMap<ListenerKey, Made>>);
 #[derive(Debug)]
 struct Made {
     of: Vec<Arc<Certificate>>,
+    inside: Inside,
+    clients: Option<ClientValidation>,
     tls: GatewayTls,
+}
+
+impl Made {
+    fn is_for(&self, certificates: &[Arc<Certificate>], inside: Inside, clients: &Option<ClientValidation>) -> bool {
+        self.of.len() == certificates.len()
+            && self.of.iter().zip(certificates).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.inside == inside
+            && self.clients == *clients
+    }
 }
 
 impl Terminators {
@@ -24,16 +35,15 @@ impl Terminators {
     ///
     /// # Errors
     /// When there is none; for people.
-    pub(super) fn of(
-        &self,
-        snapshot: &Snapshot,
-        listener: &ListenerKey,
-        keys: &[CertificateKey],
-    ) -> Result<GatewayTls, String> {
+    pub(super) fn of(&self, snapshot: &Snapshot, listener: &Listener) -> Result<GatewayTls, String> {
+        let keys = listener.protocol.certificates();
         let now: Vec<_> = keys.iter().filter_map(|key| snapshot.certificate(key).cloned()).collect();
-        let same =
-            |made: &&Made| made.of.len() == now.len() && made.of.iter().zip(&now).all(|(a, b)| Arc::ptr_eq(a, b));
-        if let Some(made) = self.0.borrow().get(listener).filter(same) {
+        let clients = &listener.client_validation;
+        let inside = match listener.protocol {
+            ListenerProtocol::Https { .. } => Inside::Http,
+            _ => Inside::Bytes,
+        };
+        if let Some(made) = self.0.borrow().get(&listener.key).filter(|made| made.is_for(&now, inside, clients)) {
             return Ok(made.tls.clone());
         }
         let mut pairs = Vec::with_capacity(now.len());
@@ -41,14 +51,15 @@ impl Terminators {
         for certificate in &now {
             match KeyPair::from_pem(&certificate.chain, certificate.private_key.pem()) {
                 Ok(pair) => pairs.push(pair),
-                Err(invalid) => why = format!("Secret {}: {invalid}", certificate.key),
+                Err(invalid) => why = format!("Secret {}: {invalid}", certificate.key.secret),
             }
         }
         if pairs.is_empty() {
             return Err(why);
         }
-        let tls = GatewayTls::new(pairs).map_err(|error| error.to_string())?;
-        self.0.borrow_mut().insert(listener.clone(), Made { of: now, tls: tls.clone() });
+        let tls = GatewayTls::new(pairs, inside, clients.as_ref()).map_err(|error| error.to_string())?;
+        let made = Made { of: now, inside, clients: clients.clone(), tls: tls.clone() };
+        self.0.borrow_mut().insert(listener.key.clone(), made);
         Ok(tls)
     }
 

@@ -1,5 +1,8 @@
 //! Listeners on real sockets: workers of a proxy, and clients and applications beside them.
 
+mod tls;
+mod udp;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +10,10 @@ use std::time::{Duration, Instant};
 use http::{Method, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_core::change::{Change, MeshConfig, Resource, ResourceKey};
-use weft_core::gateway::{Certificate, Listener, ListenerProtocol, PrivateKey};
+use weft_core::gateway::{Certificate, GatewayRule, Listener, ListenerProtocol, PrivateKey};
 use weft_core::identity::SpiffeId;
 use weft_core::ids::{
-    CertificateKey, GatewayKey, ListenerKey, Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey,
+    CertificateKey, GatewayKey, ListenerKey, Port, RouteKey, RouteKind, RuleKey, SecretKey, ServiceKey, ServicePortKey,
 };
 use weft_core::route::{
     BackendTarget, Created, HostnameMatch, HttpAction, HttpBackend, HttpMatch, HttpRule, L4Backend, L4Rule, Parent,
@@ -48,6 +51,7 @@ impl Front {
             certificates: CertStore::new(trust, Clock::system(), TlsSettings::default()),
             budget: NodeBudget::new(1000, most),
             addresses: Vec::new(),
+            gateways: Default::default(),
             limits: Limits::default(),
         });
         let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
@@ -82,7 +86,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn key(name: &str) -> ListenerKey {
-    ListenerKey { gateway: GatewayKey::new("edge", "gw"), name: name.into() }
+    ListenerKey::new(GatewayKey::new("edge", "gw"), name)
 }
 
 fn listener(name: &str, port: u16, hostname: Option<&str>, protocol: ListenerProtocol) -> Change {
@@ -92,7 +96,8 @@ fn listener(name: &str, port: u16, hostname: Option<&str>, protocol: ListenerPro
         port: Port::new(port).unwrap(),
         hostname: hostname.map(HostnameMatch::new),
         protocol,
-        kinds: vec![RouteKind::Http, RouteKind::Tls, RouteKind::Tcp],
+        kinds: vec![RouteKind::Http, RouteKind::Tls, RouteKind::Tcp, RouteKind::Udp],
+        client_validation: None,
     })))
 }
 
@@ -127,18 +132,23 @@ fn backend(name: &str, address: SocketAddr) -> [Change; 2] {
 }
 
 fn parent(listener: &str) -> Parent {
-    Parent::Listener { gateway: key(listener).gateway, listener: listener.into() }
+    Parent::Listener(key(listener))
 }
 
 fn rule_key(kind: RouteKind, name: &str) -> RuleKey {
     RuleKey { route: RouteKey { kind, namespace: "edge".into(), name: name.into() }, index: 0 }
 }
 
+fn of_gateway(rule: RouteRule) -> Change {
+    let rule = GatewayRule { gateway: GatewayKey::new("edge", "gw"), rule: Arc::new(rule) };
+    Change::Upsert(Resource::GatewayRule(Arc::new(rule)))
+}
+
 /// An HTTPRoute of the name of its backend.
 fn http_route(listeners: &[&str], hostname: &str, to: &str) -> Change {
     let everything = HttpMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![], query: vec![] };
     let target = BackendTarget::Service(service_port(to));
-    Change::Upsert(Resource::Rule(Arc::new(RouteRule::Http(HttpRule {
+    of_gateway(RouteRule::Http(HttpRule {
         key: rule_key(RouteKind::Http, &format!("{to}-{hostname}")),
         name: None,
         created: Created::default(),
@@ -149,18 +159,18 @@ fn http_route(listeners: &[&str], hostname: &str, to: &str) -> Change {
         action: HttpAction::Forward(vec![HttpBackend { target, weight: 1, filters: Vec::new() }]),
         timeouts: Timeouts::default(),
         retry: None,
-    }))))
+    }))
 }
 
 fn l4_route(kind: RouteKind, listener: &str, hostnames: &[&str], to: &str) -> Change {
-    Change::Upsert(Resource::Rule(Arc::new(RouteRule::L4(L4Rule {
+    of_gateway(RouteRule::L4(L4Rule {
         key: rule_key(kind, to),
         name: None,
         created: Created::default(),
         parents: vec![parent(listener)],
         hostnames: hostnames.iter().map(|name| HostnameMatch::new(name)).collect(),
         backends: vec![L4Backend { target: BackendTarget::Service(service_port(to)), weight: 1 }],
-    }))))
+    }))
 }
 
 fn web(name: &str) -> Server {
@@ -299,24 +309,24 @@ fn bytes_pass_by_tcp_and_by_the_name_in_a_client_hello() {
         until(tcp, true).await;
         until(tls, true).await;
         assert_eq!(banner(at(tcp)).await.unwrap(), "220 db");
-        for (name, want) in [("db.a.com", &b"220 db"[..]), ("b.com", &[21, 3, 3, 0, 2, 2, 112])] {
+        let mut client = connect(at(tls)).await.unwrap();
+        client.write_all(&client_hello("db.a.com")).await.unwrap();
+        let mut got = [0; 6];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"220 db");
+        // A name that no listener has, and one of the listener's that no route has: reset, as where nobody listens.
+        for name in ["b.com", "other.a.com"] {
             let mut client = connect(at(tls)).await.unwrap();
             client.write_all(&client_hello(name)).await.unwrap();
-            let mut got = vec![0; want.len()];
-            client.read_exact(&mut got).await.unwrap();
-            assert_eq!(got, want, "{name}");
+            assert!(client.read_u8().await.is_err(), "{name}");
         }
-        // A name of the listener's that no route has: reset.
-        let mut client = connect(at(tls)).await.unwrap();
-        client.write_all(&client_hello("other.a.com")).await.unwrap();
-        assert!(client.read_u8().await.is_err());
     });
 }
 
 #[test]
 fn a_listener_whose_certificate_has_not_come_refuses_and_serves_when_it_has() {
     let port = free();
-    let certificate = CertificateKey::new("edge", "c");
+    let certificate = CertificateKey::new(GatewayKey::new("edge", "gw"), SecretKey::new("edge", "c"));
     let https = ListenerProtocol::Https { certificates: vec![certificate.clone()] };
     let front = Front::start(&[listener("a", port, Some("a.com"), https)]);
     let made = rcgen::generate_simple_self_signed(vec!["a.com".to_owned()]).unwrap();
@@ -335,6 +345,12 @@ fn a_listener_whose_certificate_has_not_come_refuses_and_serves_when_it_has() {
         })))]);
         // An alert: this hello offers nothing that TLS could be spoken with. But now somebody answers.
         assert_eq!(first().await.unwrap(), 21);
+        // A name that none of the listeners has, which all end TLS: said in TLS (RFC 6066, section 3).
+        let mut client = connect(at(port)).await.unwrap();
+        client.write_all(&client_hello("b.com")).await.unwrap();
+        let mut alert = [0; 7];
+        client.read_exact(&mut alert).await.unwrap();
+        assert_eq!(alert, [21, 3, 3, 0, 2, 2, 112]);
     });
 }
 

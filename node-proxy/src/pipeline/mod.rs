@@ -1,5 +1,6 @@
 //! The stages in their order, for each kind of connection.
 
+mod client;
 mod inbound;
 mod outbound;
 mod plaintext;
@@ -14,8 +15,9 @@ use crate::identify::LocalWorkload;
 use crate::inpod::ListenerRole;
 use crate::worker::{Accepted, Worker};
 
+pub(crate) use client::ClientStream;
 pub use inbound::InboundHalf;
-pub(crate) use outbound::relay_at_gateway;
+pub(crate) use outbound::{AtGateway, relay_at_gateway};
 
 /// Carries one accepted connection to its end.
 pub(crate) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, accepted: Accepted<TcpStream>) {

@@ -8,17 +8,19 @@ use smallvec::SmallVec;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use weft_core::gateway::Bind;
 use weft_core::inpod::OUTBOUND_PORT;
 use weft_core::matching::L4Table;
 use weft_core::plan::ConnectionPlan;
 use weft_core::reason::Reason;
 use weft_core::service::HashKey;
 use weft_core::snapshot::{Frontend, Snapshot};
-use weft_hbone::relay::Socket;
+use weft_hbone::relay::{Side, Socket};
+use weft_tls::BackendClient;
 
-use super::reset;
+use super::{ClientStream, reset};
 use crate::balance::{Ask, Outcome, Picked, hash_ip};
-use crate::connect::{ConnectError, Dial, Retry, Standing, Target, UpstreamStream, resolve, to_workload};
+use crate::connect::{ConnectError, Dial, Retry, Standing, Target, UpstreamStream, open, resolve, to_workload};
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
 use crate::relay::front::{GatewayConnection, OutboundConnection};
@@ -38,9 +40,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, strea
             return reset(&stream);
         }
     };
-    let call = Call { worker, source, client, destination };
+    let call = Call { worker, source, client, destination, bind: None };
     if is_loop(&stream, destination) {
-        return call.refuse(&stream, &call.record(), Reason::Loop);
+        return call.refuse(&stream.into(), &call.record(), Reason::Loop);
     }
     let plan = route::plan(&worker.node.store, source, destination).await;
     let place = worker.balancers.place();
@@ -54,37 +56,45 @@ pub(super) async fn serve(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, strea
             worker.http.outbound(stream, connection).await;
         }
         ConnectionPlan::Tcp { frontend, table } => {
-            call.to_frontend(stream, Hello::default(), &frontend, table.as_deref()).await;
+            call.to_frontend(stream.into(), Hello::default(), &frontend, table.as_deref()).await;
         }
         ConnectionPlan::Tls { frontend, table } => {
             let mut stream = stream;
             // An error means that the client is gone.
             let Ok(hello) = read_client_hello(&mut stream, worker.node.limits.client_hello).await else { return };
-            call.to_frontend(stream, hello, &frontend, Some(&table)).await;
+            call.to_frontend(stream.into(), hello, &frontend, Some(&table)).await;
         }
         ConnectionPlan::Workload { workload, destination } => {
             let target = {
                 let snapshot = worker.node.store.load();
                 to_workload(&snapshot, &workload, destination, call.standing(&snapshot))
             };
-            call.to_target(stream, target).await;
+            call.to_target(stream.into(), target).await;
         }
-        ConnectionPlan::Passthrough { .. } => call.pass(stream).await,
-        ConnectionPlan::Refuse(reason) => call.refuse(&stream, &call.record(), reason),
+        ConnectionPlan::Passthrough { .. } => call.pass(stream.into()).await,
+        ConnectionPlan::Refuse(reason) => call.refuse(&stream.into(), &call.record(), reason),
         // The plan has waited long enough.
-        ConnectionPlan::AwaitConfig => call.refuse(&stream, &call.record(), Reason::UnknownDestination),
+        ConnectionPlan::AwaitConfig => call.refuse(&stream.into(), &call.record(), Reason::UnknownDestination),
     }
 }
 
-/// Relays a connection of a client from outside, by the routes of a Gateway's listener. `hello`: what was read already.
-pub(crate) async fn relay_at_gateway(
-    worker: &Rc<Worker>,
-    connection: &GatewayConnection,
-    stream: TcpStream,
-    hello: Hello,
-    table: Option<&L4Table>,
-) {
-    let call = Call { worker, source: &connection.source, client: connection.client, destination: connection.local };
+/// What is relayed as bytes at a Gateway.
+pub(crate) struct AtGateway<'a> {
+    pub(crate) stream: ClientStream,
+    /// The name that was asked for, and what was read already.
+    pub(crate) hello: Hello,
+    /// TLS of the client's, which is passed through as it is: none is added to it.
+    pub(crate) passthrough: bool,
+    /// The routes of the listener.
+    pub(crate) table: Option<&'a L4Table>,
+}
+
+/// Relays a connection of a client from outside, by the routes of a Gateway's listener.
+pub(crate) async fn relay_at_gateway(worker: &Rc<Worker>, connection: &GatewayConnection, at: AtGateway<'_>) {
+    let AtGateway { stream, hello, passthrough, table } = at;
+    let bind = (!passthrough).then_some(connection.bind);
+    let (client, destination) = (connection.client, connection.local);
+    let call = Call { worker, source: &connection.source, client, destination, bind };
     let name = hello.server_name.as_deref();
     let found =
         table.ok_or(Reason::NoRoute).and_then(|table| route::backend_of(&worker.node.store.load(), table, name));
@@ -109,6 +119,8 @@ struct Call<'a> {
     source: &'a Rc<LocalWorkload>,
     client: SocketAddr,
     destination: SocketAddr,
+    /// The place of a Gateway that it came to, if the Gateway is to speak TLS where backends do.
+    bind: Option<Bind>,
 }
 
 impl Call<'_> {
@@ -132,15 +144,15 @@ impl Call<'_> {
         Standing { node: &self.worker.node.name, network_policy }
     }
 
-    fn refuse(&self, stream: &TcpStream, record: &Connection, reason: Reason) {
+    fn refuse(&self, stream: &ClientStream, record: &Connection, reason: Reason) {
         tracing::debug!(workload = %record.workload.uid, destination = %self.destination, reason = reason.as_str(),
             "outbound connection refused");
         self.worker.observer.refused(record, reason);
-        reset(stream);
+        stream.reset();
     }
 
     /// To one of the endpoints of a Service that was dialled, or of what its routes say.
-    async fn to_frontend(&self, stream: TcpStream, hello: Hello, dialled: &Arc<Frontend>, table: Option<&L4Table>) {
+    async fn to_frontend(&self, stream: ClientStream, hello: Hello, dialled: &Arc<Frontend>, table: Option<&L4Table>) {
         let record = Connection { service: Some(dialled.key.clone()), ..self.record() };
         let name = hello.server_name.as_deref();
         match route::frontend_of(&self.worker.node.store.load(), dialled, table, name) {
@@ -150,7 +162,7 @@ impl Call<'_> {
     }
 
     /// To one of a Service's endpoints. One that can't be reached is replaced while nothing was sent.
-    async fn to_endpoint(&self, stream: TcpStream, first: &[u8], frontend: &Arc<Frontend>, mut record: Connection) {
+    async fn to_endpoint(&self, stream: ClientStream, first: &[u8], frontend: &Arc<Frontend>, mut record: Connection) {
         let node = &self.worker.node;
         let balancer = self.worker.balancers.get(frontend, Instant::now());
         let mut tried = SmallVec::<[SocketAddr; ATTEMPTS]>::new();
@@ -162,10 +174,16 @@ impl Call<'_> {
             let Some(Picked { entry, flight }) = balancer.pick(&ask) else { break };
             let target = {
                 let snapshot = node.store.load();
-                resolve(&snapshot, &entry, self.standing(&snapshot))
+                let target = resolve(&snapshot, &entry, self.standing(&snapshot));
+                self.tls(&snapshot, frontend).map(|tls| Target { tls, ..target })
             };
-            describe(&mut record, &target);
-            let dialled = self.worker.connector.dial(self.source, &target).await;
+            let dialled = match &target {
+                Ok(target) => {
+                    describe(&mut record, target);
+                    open(&*self.worker.connector, self.source, target).await
+                }
+                Err(error) => Err(error.clone()),
+            };
             if flight.learn(outcome(&dialled), Instant::now(), fastrand::u64(..)) {
                 self.worker.observer.ejected(&frontend.key);
             }
@@ -186,6 +204,13 @@ impl Call<'_> {
         self.refuse(&stream, &record, reason);
     }
 
+    /// TLS that the endpoints speak themselves, as far as it is for us to speak it.
+    fn tls(&self, snapshot: &Snapshot, frontend: &Frontend) -> Result<Option<BackendClient>, ConnectError> {
+        let Some(bind) = &self.bind else { return Ok(None) };
+        let found = self.worker.backends.of(snapshot, bind, &frontend.key, None);
+        found.map_err(|why| ConnectError::InvalidBackendTls { backend: frontend.key.clone(), why })
+    }
+
     /// What a consistent hash is taken of: of a connection only the client's address is known.
     fn hash(&self, key: &HashKey) -> Option<u64> {
         match key {
@@ -194,7 +219,7 @@ impl Call<'_> {
         }
     }
 
-    async fn to_target(&self, stream: TcpStream, target: Target) {
+    async fn to_target(&self, stream: ClientStream, target: Target) {
         let mut record = self.record();
         describe(&mut record, &target);
         match self.worker.connector.dial(self.source, &target).await {
@@ -204,7 +229,7 @@ impl Call<'_> {
     }
 
     /// Not ours: as the pod would have connected itself.
-    async fn pass(&self, stream: TcpStream) {
+    async fn pass(&self, stream: ClientStream) {
         let remote = self.worker.node.store.load().workload_at(self.destination.ip()).cloned();
         let record = Connection { remote, transport: "passthrough", ..self.record() };
         let own = Some(self.client.ip()).filter(|ip| self.source.pod.has_address(*ip));
@@ -223,7 +248,7 @@ impl Call<'_> {
     }
 
     /// Relays to the end, what was read already first.
-    async fn carry(&self, stream: TcpStream, first: &[u8], mut upstream: UpstreamStream, record: Connection) {
+    async fn carry(&self, stream: ClientStream, first: &[u8], mut upstream: UpstreamStream, record: Connection) {
         if !first.is_empty() && upstream.write_all(first).await.is_err() {
             return self.refuse(&stream, &record, Reason::UpstreamReset);
         }
@@ -235,13 +260,21 @@ impl Call<'_> {
         observer.closed(&record, &ended, since.elapsed());
     }
 
-    async fn bytes(&self, stream: TcpStream, upstream: UpstreamStream) -> Ended {
+    async fn bytes(&self, stream: ClientStream, upstream: UpstreamStream) -> Ended {
+        match stream {
+            ClientStream::Tcp(tcp) => self.between(Socket::new(tcp), upstream).await,
+            // Boxed: most connections are not of this kind, and a future is as big as its rarest way.
+            ClientStream::Tls(tls) => Box::pin(self.between(Socket::new(*tls), upstream)).await,
+        }
+    }
+
+    async fn between(&self, mut client: impl Side, upstream: UpstreamStream) -> Ended {
         let (idle, budget) = (self.worker.node.limits.idle, &self.source.pod.budget);
         let terms = Terms { idle, permission: None, budget };
-        let mut client = Socket::new(stream);
         match upstream {
             UpstreamStream::Tunnel(mut tunnel) => relay(&mut client, &mut tunnel, terms).await,
             UpstreamStream::Tcp(tcp) => relay(&mut client, &mut Socket::new(tcp), terms).await,
+            UpstreamStream::Tls(tls) => Box::pin(relay(&mut client, &mut Socket::new(*tls), terms)).await,
             UpstreamStream::Pipe(pipe) => relay(&mut client, &mut Socket::new(pipe), terms).await,
             UpstreamStream::Local(local) => {
                 let (tcp, end) = local.into_parts();

@@ -4,6 +4,7 @@
 //! that knows nothing yet would take every address for one outside the mesh, so until it knows, no pod is given to it
 //! and the predecessor, if there is one, goes on.
 
+mod gateway;
 mod logging;
 mod memory;
 mod settings;
@@ -20,14 +21,16 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weft_control::{IdentityClient, channel, token_file};
-use weft_core::ids::NodeName;
+use tonic::transport::Channel;
+use weft_control::{IdentityClient, TokenSource, channel, token_file};
+use weft_core::ids::{NodeName, Zone};
 use weft_core::snapshot::Snapshot;
 use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
-use weft_xds::client::ClientStatus;
+use weft_xds::client::{ClientStatus, Handle};
 
+pub use self::gateway::run_gateway;
 pub use self::logging::{LogControl, start_logging};
-pub use self::settings::{Account, ControlSettings, ProcessSettings, TelemetrySettings};
+pub use self::settings::{Account, ControlSettings, GatewaySettings, ProcessSettings, TelemetrySettings};
 pub use self::trust::keep_trust;
 use crate::admin::Admin;
 use crate::app::{Ending, Proxy, Sources};
@@ -35,7 +38,7 @@ use crate::balance::NodeZone;
 use crate::control::ConfigClient;
 use crate::inpod::LinkState;
 use crate::relay::http::{HttpSettings, Telemetered};
-use crate::store::{ConfigSource, SavedFile, Store};
+use crate::store::{ConfigSink, ConfigSource, SavedFile, Store};
 use crate::telemetry::{AccessLog, ProcessMetrics, Registry};
 use crate::worker::WorkerHandle;
 
@@ -51,17 +54,23 @@ const WAITING: Duration = Duration::from_secs(10);
 pub fn run(settings: ProcessSettings) -> anyhow::Result<()> {
     settings.validate()?;
     let log = start_logging(&settings.telemetry.log)?;
+    let ending = on_control_threads(serve(settings, log))?;
+    tracing::info!(?ending, "ended");
+    Ok(())
+}
+
+/// Runs what isn't a connection to its end.
+fn on_control_threads<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()?;
-    let ending = runtime.block_on(serve(settings, log))?;
-    tracing::info!(?ending, "ended");
+    let ended = runtime.block_on(work)?;
     // Tasks that wait on peers must not hold the end up.
     runtime.shutdown_background();
-    Ok(())
+    Ok(ended)
 }
 
 async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<Ending> {
@@ -71,9 +80,14 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     let starts_with_saved = saved.is_some();
     let store = Arc::new(Store::new(saved.unwrap_or_default()));
     let trust = trust::open(&settings.control)?;
-    let control = Control::start(&settings.proxy.node, &settings.control, trust, &store)?;
+    let (node, gateways) = (&settings.proxy.node, settings.gateways);
+    let control = Control::start_with(&settings.control, trust, &store, |channel, token, sink| match gateways {
+        true => ConfigClient::with_gateways(node, channel, token, sink),
+        false => ConfigClient::new(node, channel, token, sink),
+    })?;
     tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));
-    let (registry, engine) = engine(&settings)?;
+    let connect = settings.proxy.limits().connect;
+    let (registry, engine) = engine(&settings.telemetry, settings.control.zone.clone(), connect)?;
     let quit = CancellationToken::new();
     let live = Arc::<OnceLock<Live>>::default();
     let admin = Admin {
@@ -81,7 +95,10 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
         process_metrics: process_metrics(prometheus, Arc::clone(&live)),
         store: Arc::clone(&store),
         missing: missing(control.config.clone(), starts_with_saved, Arc::clone(&live)),
-        connections: connections(Arc::clone(&live)),
+        connections: Box::new({
+            let live = Arc::clone(&live);
+            move || connections(live.get().map(|live| &live.workers[..]).unwrap_or_default())
+        }),
         set_log_filter: Box::new(move |filter| log.set(filter)),
         quit: quit.clone(),
     };
@@ -147,6 +164,17 @@ impl Control {
         trust: TrustStore,
         store: &Arc<Store>,
     ) -> anyhow::Result<Self> {
+        let follow = |channel, token, sink| ConfigClient::new(node, channel, token, sink);
+        Self::start_with(control, trust, store, follow)
+    }
+
+    /// As [`Self::start`], with a client of the configuration that `follow` makes.
+    fn start_with(
+        control: &ControlSettings,
+        trust: TrustStore,
+        store: &Arc<Store>,
+        follow: impl FnOnce(Channel, TokenSource, ConfigSink) -> (ConfigClient, Handle),
+    ) -> anyhow::Result<Self> {
         let token = token_file(&control.token_file);
         let client = |account: &Account| {
             ControlClient::new(ServerTrust::Bundle(trust.clone()), account.expected(), Clock::system())
@@ -165,7 +193,7 @@ impl Control {
             async move { store.follow(source).await }
         });
         let channel = channel(control.control.clone(), client(&control.control_account)?);
-        let (config, handle) = ConfigClient::new(node, channel, token, sink);
+        let (config, handle) = follow(channel, token, sink);
         let config = config.holding(&store.load());
         tokio::spawn(async move {
             // The client serves demands only while somebody can make them.
@@ -176,17 +204,21 @@ impl Control {
     }
 }
 
-fn engine(settings: &ProcessSettings) -> anyhow::Result<(Arc<Registry>, Arc<Telemetered>)> {
+fn engine(
+    telemetry: &TelemetrySettings,
+    zone: Option<Zone>,
+    connect_timeout: Duration,
+) -> anyhow::Result<(Arc<Registry>, Arc<Telemetered>)> {
     let registry = Arc::<Registry>::default();
-    let (log, queue) = AccessLog::new(settings.telemetry.access_log, settings.telemetry.access_log_format);
+    let (log, queue) = AccessLog::new(telemetry.access_log, telemetry.access_log_format);
     std::thread::Builder::new().name("access-log".into()).spawn(move || {
         // Whoever reads it may go away; traffic goes on without a log.
         if let Err(error) = queue.write_to(io::stdout().lock()) {
             tracing::error!("the access log can't be written any more: {error}");
         }
     })?;
-    let (limits, zone) = (settings.proxy.limits(), NodeZone::new(settings.control.zone.clone()));
-    let settings = HttpSettings { connect_timeout: limits.connect, ..HttpSettings::default() };
+    let zone = NodeZone::new(zone);
+    let settings = HttpSettings { connect_timeout, ..HttpSettings::default() };
     let engine = Telemetered { registry: Arc::clone(&registry), log, affinity: Arc::default(), zone, settings };
     Ok((registry, Arc::new(engine)))
 }
@@ -238,13 +270,10 @@ fn missing(
     })
 }
 
-/// How many connections each worker has; none while there is no proxy yet.
-fn connections(live: Arc<OnceLock<Live>>) -> Box<dyn Fn() -> serde_json::Value + Send + Sync> {
-    Box::new(move || {
-        let workers = live.get().map(|live| Arc::clone(&live.workers)).unwrap_or_default();
-        let counts: Vec<usize> = workers.iter().map(WorkerHandle::connections).collect();
-        serde_json::json!({ "total": counts.iter().sum::<usize>(), "workers": counts })
-    })
+/// How many connections each worker has.
+fn connections(workers: &[WorkerHandle]) -> serde_json::Value {
+    let counts: Vec<usize> = workers.iter().map(WorkerHandle::connections).collect();
+    serde_json::json!({ "total": counts.iter().sum::<usize>(), "workers": counts })
 }
 
 /// Serves the admin and status pages until the token that it returns is cancelled. A predecessor that shares our network

@@ -7,7 +7,7 @@ use weft_core::identity::TrustDomain;
 use weft_core::ids::{Namespace, ServiceAccount, Zone};
 use weft_tls::ExpectedServer;
 
-use crate::app::{InvalidSettings, Settings};
+use crate::app::{GatewayProxySettings, InvalidSettings, Settings};
 use crate::telemetry::{LogFormat, LogPolicy};
 
 /// Settings of the `node-proxy` process.
@@ -16,6 +16,23 @@ pub struct ProcessSettings {
     /// The proxy itself.
     #[command(flatten)]
     pub proxy: Settings,
+    /// Listens for the mesh's Gateways too, where they are this machine's: outside of Kubernetes
+    #[arg(long, env = "WEFT_GATEWAYS")]
+    pub gateways: bool,
+    /// Where configuration and certificates come from.
+    #[command(flatten)]
+    pub control: ControlSettings,
+    /// What it tells.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+/// Settings of the process of one Gateway in a cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GatewaySettings {
+    /// The proxy itself.
+    #[command(flatten)]
+    pub proxy: GatewayProxySettings,
     /// Where configuration and certificates come from.
     #[command(flatten)]
     pub control: ControlSettings,
@@ -97,18 +114,35 @@ impl ProcessSettings {
     /// The list.
     pub fn validate(&self) -> Result<(), InvalidSettings> {
         let mut mistakes = self.proxy.mistakes();
-        if !self.telemetry.admin.ip().is_loopback() {
-            mistakes.push(format!("--admin must be a loopback address, not {}", self.telemetry.admin.ip()));
-        }
-        let addresses = [("--control", Some(&self.control.control)), ("--ca", self.control.ca.as_ref())];
-        for (name, address) in addresses {
-            let port = address.map(|a| a.rsplit_once(':').is_some_and(|(host, p)| !host.is_empty() && is_port(p)));
-            if port == Some(false) {
-                mistakes.push(format!("{name} must be HOST:PORT, such as weft-controller.weft-system:15010"));
-            }
-        }
+        mistakes.extend(mistakes_around(&self.control, &self.telemetry));
         InvalidSettings::from_list(mistakes)
     }
+}
+
+impl GatewaySettings {
+    /// Looks for mistakes, all of them.
+    ///
+    /// # Errors
+    /// The list.
+    pub fn validate(&self) -> Result<(), InvalidSettings> {
+        let mut mistakes = self.proxy.mistakes();
+        mistakes.extend(mistakes_around(&self.control, &self.telemetry));
+        InvalidSettings::from_list(mistakes)
+    }
+}
+
+fn mistakes_around(control: &ControlSettings, telemetry: &TelemetrySettings) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    if !telemetry.admin.ip().is_loopback() {
+        mistakes.push(format!("--admin must be a loopback address, not {}", telemetry.admin.ip()));
+    }
+    for (name, address) in [("--control", Some(&control.control)), ("--ca", control.ca.as_ref())] {
+        let port = address.map(|a| a.rsplit_once(':').is_some_and(|(host, p)| !host.is_empty() && is_port(p)));
+        if port == Some(false) {
+            mistakes.push(format!("{name} must be HOST:PORT, such as weft-controller.weft-system:15010"));
+        }
+    }
+    mistakes
 }
 
 fn is_port(text: &str) -> bool {

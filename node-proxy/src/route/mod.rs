@@ -2,6 +2,7 @@
 
 mod client_hello;
 mod endpoint;
+mod replayed;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::store::Store;
 
 pub(crate) use client_hello::{Hello, read_client_hello};
 pub(crate) use endpoint::{backend_of, frontend_of};
+pub(crate) use replayed::Replayed;
 
 /// How long a connection to an address inside the cluster waits for the configuration that names it.
 const CONFIG_WAIT: Duration = Duration::from_secs(1);

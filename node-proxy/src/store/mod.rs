@@ -76,7 +76,7 @@ impl Store {
         while let Some(batch) = source.0.recv().await {
             self.apply(&batch.changes);
             // Nobody waits for the acknowledgement any more: then it is of no use.
-            let _ = batch.applied.send(());
+            let _ = batch.applied.send(self.version());
         }
     }
 }
@@ -86,8 +86,8 @@ impl Store {
 pub struct Batch {
     /// The changes.
     pub changes: Vec<Change>,
-    /// Told when every new decision sees them.
-    pub applied: oneshot::Sender<()>,
+    /// Told when every new decision sees them: the store's version from then on.
+    pub applied: oneshot::Sender<u64>,
 }
 
 /// Where configuration comes from.
@@ -107,10 +107,12 @@ impl ConfigSource {
 }
 
 impl ConfigSink {
-    /// Sends changes and waits until they are applied. `false` when the proxy is gone.
-    pub async fn apply(&self, changes: Vec<Change>) -> bool {
+    /// Sends changes and waits until they are applied; returns the version of the store that has them. `None` when the proxy
+    /// is gone.
+    pub async fn apply(&self, changes: Vec<Change>) -> Option<u64> {
         let (applied, done) = oneshot::channel();
-        self.0.send(Batch { changes, applied }).await.is_ok() && done.await.is_ok()
+        self.0.send(Batch { changes, applied }).await.ok()?;
+        done.await.ok()
     }
 }
 
@@ -129,7 +131,7 @@ mod tests {
         });
         let mut version = store.subscribe();
         let mesh = MeshConfig { force_wire: true, ..MeshConfig::default() };
-        assert!(sink.apply(vec![Change::Upsert(Resource::Mesh(Arc::new(mesh)))]).await);
+        assert_eq!(sink.apply(vec![Change::Upsert(Resource::Mesh(Arc::new(mesh)))]).await, Some(1));
         assert!(store.load().mesh().force_wire);
         assert!(version.has_changed().unwrap());
         assert_eq!(*version.borrow_and_update(), 1);

@@ -34,6 +34,7 @@ impl Alive {
             }
         }
         alive.rules.extend(snapshot.rules().map(|rule| rule.key().clone()));
+        alive.rules.extend(snapshot.gateway_rules().map(|it| it.rule.key().clone()));
         alive.policy_names.extend(snapshot.authorization_policies().map(|policy| policy_name(&policy.key)));
         alive
     }

@@ -125,8 +125,9 @@ impl ProcessMetrics {
         page.single("weft_node_connections", "gauge", "Connections open on the node.", node.connections());
         let help = "The most connections that the node takes.";
         page.single("weft_node_connections_limit", "gauge", help, node.max_connections());
-        let pods = self.manager.pods();
+        let mut pods = self.manager.pods();
         page.single("weft_pods", "gauge", "Pods served.", pods.len());
+        pods.extend(self.node.gateways.pods());
         let mut usage = BTreeMap::new();
         for pod in &pods {
             let workload = pod.announced();

@@ -20,7 +20,8 @@ use weft_tls::CertStore;
 
 use crate::balance::Balancers;
 use crate::budget::NodeBudget;
-use crate::connect::Connector;
+use crate::connect::{BackendClients, Connector};
+use crate::gateway::Gateways;
 use crate::observe::Observer;
 use crate::pipeline::InboundHalf;
 use crate::relay::front::HttpRelay;
@@ -74,6 +75,8 @@ pub struct Node {
     /// Addresses of the node itself. Plaintext from them is the kubelet's, or of whoever else has them: taken also where
     /// the mode is Strict, and where no ALLOW policy matches.
     pub addresses: Vec<IpAddr>,
+    /// The Gateways that it listens for.
+    pub gateways: Gateways,
     /// Times and sizes.
     pub limits: Limits,
 }
@@ -88,6 +91,8 @@ pub struct Worker {
     pub balancers: Balancers,
     /// Ways to endpoints.
     pub connector: Rc<Connector>,
+    /// TLS to endpoints that speak it themselves.
+    pub(crate) backends: BackendClients,
     /// Authorization and the way to applications.
     pub inbound: Rc<InboundHalf>,
     /// Handshakes, one step at a time.

@@ -21,11 +21,12 @@ pub struct Pods(RefCell<Maps>);
 
 impl Pods {
     /// Takes a pod in.
-    pub fn insert(&self, pod: LocalWorkload) {
+    pub fn insert(&self, pod: LocalWorkload) -> Rc<LocalWorkload> {
         let pod = Rc::new(pod);
         let mut maps = self.0.borrow_mut();
         maps.by_uid.insert(pod.uid().clone(), Rc::clone(&pod));
-        maps.by_sandbox.insert(pod.pod.sandbox.clone(), pod);
+        maps.by_sandbox.insert(pod.pod.sandbox.clone(), Rc::clone(&pod));
+        pod
     }
 
     /// Forgets a pod; connections that hold it go on.

@@ -19,7 +19,7 @@ use super::handle::{Accepted, Command, WorkerHandle};
 use super::{Node, Pods, Turns, Worker};
 use crate::accept;
 use crate::balance::{Balancers, NodeZone, Place};
-use crate::connect::{Connector, Dial, Tunnels};
+use crate::connect::{BackendClients, Connector, Dial, Tunnels};
 use crate::gateway;
 use crate::identify::LocalWorkload;
 use crate::observe::{Holdings, Observer};
@@ -105,8 +105,21 @@ impl Worker {
         inbound.set_http(&http);
         let workers = Arc::clone(&start.workers);
         let balancers = start.engine.balancers(&node.name);
-        let index = start.index;
-        Rc::new(Self { balancers, node, pods, connector, inbound, turns, http, observer, drain, workers, index })
+        let (index, backends) = (start.index, BackendClients::default());
+        Rc::new(Self {
+            balancers,
+            backends,
+            node,
+            pods,
+            connector,
+            inbound,
+            turns,
+            http,
+            observer,
+            drain,
+            workers,
+            index,
+        })
     }
 
     /// Starts the task of a connection. A panic in it is counted and ends only it.

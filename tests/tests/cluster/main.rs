@@ -5,6 +5,7 @@
 mod check;
 mod enrolment;
 mod failures;
+mod gateway;
 mod istio;
 mod lifecycle;
 mod mtls;

@@ -35,7 +35,7 @@ impl Sink for Refuser {
                     .is_some_and(|object| object.namespace.as_str() == self.namespace && object.name.as_str() == ROUTE)
         };
         let odd = updates.iter().filter(|update| is_odd(update));
-        odd.map(|update| Rejection { name: update.name().clone(), reason: WHY.to_owned() }).collect()
+        odd.map(|update| Rejection::new(update.name().clone(), WHY)).collect()
     }
 }
 

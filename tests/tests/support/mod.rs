@@ -231,6 +231,7 @@ impl Proxy {
             certificates,
             budget: NodeBudget::new(1000, defaults),
             addresses: Vec::new(),
+            gateways: Default::default(),
             limits: Limits::default(),
         });
         let events = Events::default();

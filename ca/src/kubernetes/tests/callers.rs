@@ -113,11 +113,14 @@ impl Service {
     }
 
     async fn ask(&self, node: &str, identity: &SpiffeId) -> Code {
+        self.ask_with(&format!("weft:weft-system:weft-node-proxy:{node}"), identity).await
+    }
+
+    async fn ask_with(&self, token: &str, identity: &SpiffeId) -> Code {
         let csr = KeyRequest::generate(identity).unwrap().csr().to_vec();
         let ask = CreateCertificateRequest { csr, identity: identity.to_string(), ttl_seconds: 0 };
         let mut request = Request::new(ask);
-        let token = format!("Bearer weft:weft-system:weft-node-proxy:{node}");
-        request.metadata_mut().insert("authorization", token.parse().unwrap());
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         let answer = CertificateAuthority::create_certificate(&self.service, request).await;
         answer.map_or_else(|status| status.code(), |_| Code::Ok)
     }
@@ -139,6 +142,24 @@ async fn a_node_has_an_identity_while_a_pod_with_it_is_bound_there_and_no_other_
     world.pod("n2");
     assert_eq!(world.ask("n2", &cart()).await, Code::Ok);
     assert_eq!(world.ask("n1", &cart()).await, Code::PermissionDenied, "the pod has gone to another node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_a_gateway_has_the_identity_of_its_own_account_and_no_other() {
+    let world = Service::new().await;
+    world.pod("n1");
+    let of = |namespace: &str, account: &str| SpiffeId::new(TrustDomain::default(), namespace, account);
+    let token = "weft:edge:web-weft:n1";
+    assert_eq!(world.ask_with(token, &of("edge", "web-weft")).await, Code::Ok);
+    for (other, why) in [
+        (of("edge", "other-weft"), "another Gateway's"),
+        (of("shop", "web-weft"), "one of that name in another namespace"),
+        (cart(), "that of a pod on its node"),
+        (of("weft-system", "weft-node-proxy"), "the node proxy's"),
+        (SpiffeId::new("elsewhere".parse().unwrap(), "edge", "web-weft"), "one of another trust domain"),
+    ] {
+        assert_eq!(world.ask_with(token, &other).await, Code::PermissionDenied, "{why}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,6 +87,7 @@ impl ListenerView {
             ListenerProtocol::Https { .. } => "HTTPS",
             ListenerProtocol::TlsTerminate { .. } | ListenerProtocol::TlsPassthrough => "TLS",
             ListenerProtocol::Tcp => "TCP",
+            ListenerProtocol::Udp => "UDP",
         };
         let view = |listener: &std::sync::Arc<Listener>| Self {
             name: listener.key.to_string(),

@@ -31,7 +31,7 @@ fn tell(fact: Fact) -> String {
         Fact::Listed(subject, resource, all) => format!("{} {}: {}", subject.kind(), resource.version, names(all)),
         Fact::Applied(_, one) => format!("+{}", one.name),
         Fact::Deleted(_, one) => format!("-{}", one.name),
-        Fact::Refused(reports) => format!("{} reports", reports.len()),
+        other => panic!("no watch tells {other:?}"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The whole controller against an API server in memory: all but the process and its TLS.
 
+mod reports;
+
 use std::time::Duration;
 
 use clap::Parser;
@@ -20,6 +22,12 @@ struct Cli {
 
 fn settings(pod: &str) -> Settings {
     Cli::try_parse_from(["weft-controller", "--pod-name", pod]).unwrap().args.check("").unwrap()
+}
+
+/// As `settings`, of an installation that serves Gateways; roots are in the file.
+fn serving_gateways(roots: &str) -> Settings {
+    let arguments = ["weft-controller", "--pod-name=a", "--gateway-image=i", "--trust-bundle", roots];
+    Cli::try_parse_from(arguments).unwrap().args.check("").unwrap()
 }
 
 fn start(api: &FakeApi, pod: &str) -> Controller {
@@ -75,6 +83,7 @@ async fn it_starts_without_any_definitions_and_picks_kinds_up_when_they_come() {
     settle().await;
     let before = controller.publisher.len();
     assert!(before >= 3, "the mesh, a Service and a workload: {before}");
+    assert!(secrets(&api).is_empty(), "nobody serves Gateways, so nobody looks at their certificates");
 
     route(&api);
     define(&api, "httproutes.gateway.networking.k8s.io", "v1");
@@ -152,4 +161,55 @@ async fn a_route_that_somebody_robs_of_our_entry_gets_it_back() {
     settle().await;
     let parents = api.get(&format!("{ROUTES}/r")).unwrap()["status"]["parents"].clone();
     assert_eq!((parents.as_array().unwrap().len(), &parents[0]), (2, &other));
+}
+
+/// What was asked about Secrets.
+fn secrets(api: &FakeApi) -> Vec<String> {
+    api.requests().into_iter().filter(|request| request.path.ends_with("/secrets")).map(|it| it.query).collect()
+}
+
+fn gateway_condition(api: &FakeApi, kind: &str) -> String {
+    let gateway = api.get("/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways/web").unwrap();
+    let conditions = gateway["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let condition = conditions.iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default();
+    condition["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_gets_what_serves_it_and_its_status_follows_its_service() {
+    const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways";
+    const CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
+    let (api, roots) = (FakeApi::new(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(roots.path(), "ROOTS").unwrap();
+    shop(&api);
+    for kind in ["gateways", "gatewayclasses"] {
+        define(&api, &format!("{kind}.gateway.networking.k8s.io"), "v1");
+    }
+    let class =
+        json!({ "metadata": { "name": "weft" }, "spec": { "controllerName": "weftmesh.io/gateway-controller" } });
+    api.put(CLASSES, class);
+    let spec = json!({ "gatewayClassName": "weft", "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }] });
+    api.put(GATEWAYS, json!({ "metadata": { "name": "web" }, "spec": spec }));
+    let controller = Controller::start(&api.client(), &serving_gateways(roots.path().to_str().unwrap()));
+    settle().await;
+    let class = api.get(&format!("{CLASSES}/weft")).unwrap();
+    assert!(class["status"]["supportedFeatures"].as_array().unwrap().contains(&json!({ "name": "Gateway" })));
+    let deployment = api.get("/apis/apps/v1/namespaces/shop/deployments/web-weft").unwrap();
+    let uid = api.get(&format!("{GATEWAYS}/web")).unwrap()["metadata"]["uid"].clone();
+    assert_eq!(deployment["metadata"]["ownerReferences"][0]["uid"], uid);
+    let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(image, "i");
+    let reasons = || (gateway_condition(&api, "Accepted"), gateway_condition(&api, "Programmed"));
+    assert_eq!(reasons(), ("Accepted".to_owned(), "AddressNotAssigned".to_owned()));
+
+    let mut service = api.get("/api/v1/namespaces/shop/services/web-weft").unwrap();
+    service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.7" }] } });
+    api.put("/api/v1/namespaces/shop/services", service);
+    settle().await;
+    assert_eq!(reasons(), ("Accepted".to_owned(), "Pending".to_owned()), "nobody listens yet");
+    let asked = secrets(&api);
+    assert!(!asked.is_empty() && asked.iter().all(|query| query.contains("type%3Dkubernetes.io%2Ftls")), "{asked:?}");
+    let addresses = api.get(&format!("{GATEWAYS}/web")).unwrap()["status"]["addresses"].clone();
+    assert_eq!(addresses, json!([{ "type": "IPAddress", "value": "192.0.2.7" }]));
+    drop(controller);
 }

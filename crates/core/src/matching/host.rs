@@ -1,5 +1,7 @@
 //! Hostnames of routes and listeners: whether they match, and an index by them.
 
+use std::sync::Arc;
+
 use foldhash::HashMap;
 
 use crate::route::HostnameMatch;
@@ -70,9 +72,9 @@ pub enum HostSpecificity {
 /// Values by hostname, found from the most specific to the least.
 #[derive(Clone, Debug)]
 pub struct HostIndex<T> {
-    exact: HashMap<Box<str>, T>,
+    exact: HashMap<Arc<str>, T>,
     /// By the suffix without `*.`.
-    wildcard: HashMap<Box<str>, T>,
+    wildcard: HashMap<Arc<str>, T>,
     any: Option<T>,
     /// Bytes of the longest suffix: a longer tail of a host is not looked up, whatever a client sends.
     longest_suffix: usize,
@@ -103,6 +105,20 @@ impl<T> HostIndex<T> {
     /// All values, in no order.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.exact.values_mut().chain(self.wildcard.values_mut()).chain(self.any.as_mut())
+    }
+
+    /// Forgets a hostname.
+    pub fn remove(&mut self, hostname: Option<&HostnameMatch>) {
+        match hostname {
+            None => drop(self.any.take()),
+            Some(HostnameMatch::Exact(host)) => drop(self.exact.remove(host.as_str())),
+            Some(HostnameMatch::Suffix(suffix)) => drop(self.wildcard.remove(suffix.as_str())),
+        }
+    }
+
+    /// All values, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.wildcard.values()).chain(self.any.as_ref())
     }
 
     /// The first answer of `ask` to the values whose hostname covers `host`, the most specific first.

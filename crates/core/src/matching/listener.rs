@@ -45,6 +45,11 @@ impl<L: Named> ListenerTable<L> {
         Self(hosts)
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<L>> {
+        self.0.values().flatten()
+    }
+
     /// The listener with the most specific hostname that covers `host`: the host of a request, or the name in a
     /// ClientHello (lower case, no port, no trailing dot). Without one only a listener without a hostname is meant.
     pub fn find(&self, host: &str) -> Option<&Arc<L>> {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use crate::matching::RequestFacts;
@@ -19,7 +19,8 @@ use crate::route::{HostnameMatch, HttpMatch, HttpRule, PathMatch, RouteRule, Tex
 /// The HTTP and gRPC rules of one frontend.
 #[derive(Clone, Debug, Default)]
 pub struct HttpTable {
-    hosts: HostIndex<HostRules>,
+    /// Shared with the table before: an edit makes anew what it touches.
+    hosts: HostIndex<Arc<HostRules>>,
     rules: Vec<Arc<RouteRule>>,
 }
 
@@ -49,19 +50,55 @@ impl HttpTable {
     }
 
     fn of(rules: Vec<Arc<RouteRule>>, hostnames: impl Fn(&HttpRule) -> &[HostnameMatch]) -> Self {
-        let mut hosts = HostIndex::<HostRules>::default();
+        let mut hosts = HostIndex::<Arc<HostRules>>::default();
         for shared in &rules {
             if let RouteRule::Http(rule) = &**shared {
-                let hostnames = hostnames(rule);
-                if hostnames.is_empty() {
-                    hosts.entry(None).insert(shared, rule);
-                }
-                for hostname in hostnames {
-                    hosts.entry(Some(hostname)).insert(shared, rule);
+                for hostname in each(hostnames(rule)) {
+                    Arc::make_mut(hosts.entry(hostname)).insert(shared, rule);
                 }
             }
         }
-        hosts.values_mut().for_each(HostRules::finish);
+        hosts.values_mut().for_each(|rules| Arc::make_mut(rules).finish());
+        Self { hosts, rules }
+    }
+
+    /// The table of other rules, made of this one (of [`HttpTable::new`]): hostnames whose rules stay the same are shared, so
+    /// that an edit of one rule among thousands costs little.
+    #[must_use]
+    pub fn edited(&self, rules: Vec<Arc<RouteRule>>) -> Self {
+        let address = |rule: &Arc<RouteRule>| Arc::as_ptr(rule).addr();
+        let (before, after): (HashSet<_>, HashSet<_>) =
+            (self.rules.iter().map(address).collect(), rules.iter().map(address).collect());
+        let gone: Vec<_> = self.rules.iter().filter(|rule| !after.contains(&address(rule))).collect();
+        let new: Vec<_> = rules.iter().filter(|rule| !before.contains(&address(rule))).collect();
+        if gone.len() + new.len() > rules.len() / 2 {
+            return Self::new(rules);
+        }
+        let mut hosts = self.hosts.clone();
+        let mut touched = HashSet::default();
+        let names = |rule: &Arc<RouteRule>| match &**rule {
+            RouteRule::Http(rule) => each(&rule.hostnames).map(Option::<&HostnameMatch>::cloned).collect(),
+            RouteRule::L4(_) => Vec::new(),
+        };
+        for (shared, is_new) in gone.into_iter().map(|it| (it, false)).chain(new.into_iter().map(|it| (it, true))) {
+            let RouteRule::Http(rule) = &**shared else { continue };
+            for hostname in names(shared) {
+                let of_host = Arc::make_mut(hosts.entry(hostname.as_ref()));
+                if is_new {
+                    of_host.insert(shared, rule)
+                } else {
+                    of_host.remove(shared, rule)
+                }
+                touched.insert(hostname);
+            }
+        }
+        for hostname in touched {
+            let of_host = Arc::make_mut(hosts.entry(hostname.as_ref()));
+            of_host.finish();
+            if of_host.is_empty() {
+                hosts.remove(hostname.as_ref());
+            }
+        }
         Self { hosts, rules }
     }
 
@@ -74,6 +111,11 @@ impl HttpTable {
     pub fn find<'a>(&'a self, facts: &RequestFacts<'_>) -> Option<Matched<'a>> {
         self.hosts.find(facts.host, |rules| rules.find(facts))
     }
+}
+
+/// The hostnames of a rule; any, if it has none.
+fn each(hostnames: &[HostnameMatch]) -> impl Iterator<Item = Option<&HostnameMatch>> {
+    hostnames.is_empty().then_some(None).into_iter().chain(hostnames.iter().map(Some))
 }
 
 /// One match of one rule.
@@ -152,6 +194,22 @@ impl HostRules {
             },
             PathMatch::Grpc { .. } => &mut self.grpc_others,
         }
+    }
+
+    /// Takes a rule out again. What is known of the longest prefix stays: it is only a limit.
+    fn remove(&mut self, shared: &Arc<RouteRule>, rule: &HttpRule) {
+        for condition in &rule.matches {
+            self.bucket(&condition.path).retain(|entry| !Arc::ptr_eq(&entry.shared, shared));
+        }
+        for map in [&mut self.grpc_calls, &mut self.grpc_services, &mut self.exact, &mut self.prefix] {
+            map.retain(|_, bucket| !bucket.is_empty());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let maps = [&self.grpc_calls, &self.grpc_services, &self.exact, &self.prefix];
+        let buckets = [&self.grpc_others, &self.regex, &self.root];
+        maps.into_iter().all(|map| map.is_empty()) && buckets.into_iter().all(|bucket| bucket.is_empty())
     }
 
     /// Puts every bucket in order.

@@ -67,6 +67,8 @@ pub enum RouteSet {
     Tls(Arc<L4Table>),
     /// TCPRoutes.
     Tcp(Arc<L4Table>),
+    /// UDPRoutes; a Service has none of these.
+    Udp(Arc<L4Table>),
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +125,7 @@ fn frontend_routes(key: &ServicePortKey, rules: &[&Arc<RouteRule>]) -> FrontendR
                 Parent::Service { port, consumer: Some(ns) } if port == key => {
                     consumers.entry(ns.clone()).or_default().push(Arc::clone(rule));
                 }
-                Parent::Service { .. } | Parent::Listener { .. } => {}
+                Parent::Service { .. } | Parent::Listener(_) => {}
             }
         }
     }

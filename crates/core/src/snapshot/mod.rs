@@ -23,8 +23,8 @@ pub use self::gateways::{GatewayListener, GatewayPort};
 use self::policies::PolicySet;
 pub use self::sharded::ShardedMap;
 use crate::change::{Change, MeshConfig, Resource, ResourceKey};
-use crate::gateway::{Bind, Certificate, Listener};
-use crate::ids::{CertificateKey, ListenerKey, Port, RuleKey, ServiceKey, ServicePortKey, WorkloadUid};
+use crate::gateway::{BackendTls, Bind, Certificate, GatewayConfig, GatewayRule, Listener};
+use crate::ids::{CertificateKey, GatewayKey, Port, RuleKey, ServiceKey, ServicePortKey, WorkloadUid};
 use crate::policy::{AuthorizationPolicy, MeshPolicy, Mode, WorkloadLimits};
 use crate::route::{Parent, RouteRule};
 use crate::service::{EndpointSlice, Service, SliceKey};
@@ -154,7 +154,7 @@ impl Snapshot {
         self.services.iter().map(|(_, service)| service)
     }
 
-    /// All rules, in no order.
+    /// All rules of Services, in no order.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
         self.rules.iter().map(|(_, rule)| rule)
     }
@@ -184,9 +184,24 @@ impl Snapshot {
         self.gateways.listeners()
     }
 
-    /// A certificate that listeners present.
+    /// All rules of Gateways, in no order.
+    pub fn gateway_rules(&self) -> impl Iterator<Item = &Arc<GatewayRule>> {
+        self.gateways.rules()
+    }
+
+    /// A certificate that a Gateway presents.
     pub fn certificate(&self, key: &CertificateKey) -> Option<&Arc<Certificate>> {
         self.gateways.certificate(key)
+    }
+
+    /// What a Gateway has besides its listeners.
+    pub fn gateway_config(&self, key: &GatewayKey) -> Option<&Arc<GatewayConfig>> {
+        self.gateways.config(key)
+    }
+
+    /// How Gateways speak TLS to a Service port; `None`: they don't.
+    pub fn backend_tls(&self, key: &ServicePortKey) -> Option<&Arc<BackendTls>> {
+        self.gateways.backend_tls(key)
     }
 
     /// Everything as resources, for a copy on disk and for tests; without private keys, so without certificates.
@@ -198,7 +213,7 @@ impl Snapshot {
         all.extend(self.rules().cloned().map(Resource::Rule));
         all.extend(self.authorization_policies().cloned().map(Resource::Authorization));
         all.extend(self.mesh_policies().cloned().map(Resource::MeshPolicy));
-        all.extend(self.listeners().cloned().map(Resource::Listener));
+        all.extend(self.gateways.resources());
         all
     }
 
@@ -225,11 +240,13 @@ impl Snapshot {
                     edit_set(&mut self.rules_of, port, |set| set.insert(rule.key().clone()));
                     dirty.ports.insert(port.clone());
                 }
-                self.gateways.attach(rule, &mut dirty.listeners);
                 self.rules.insert(rule.key().clone(), Arc::clone(rule));
             }
-            Resource::Listener(listener) => self.gateways.upsert(listener, &mut dirty.listeners),
-            Resource::Certificate(certificate) => self.gateways.set_certificate(certificate),
+            Resource::Listener(_)
+            | Resource::Certificate(_)
+            | Resource::GatewayRule(_)
+            | Resource::GatewayConfig(_)
+            | Resource::BackendTls(_) => self.gateways.upsert(resource, &mut dirty.gateways),
             Resource::Authorization(policy) => Arc::make_mut(&mut self.authorization).insert(policy),
             Resource::MeshPolicy(policy) => Arc::make_mut(&mut self.mesh_policies).insert(policy),
             Resource::Mesh(mesh) => self.mesh = Arc::clone(mesh),
@@ -242,8 +259,11 @@ impl Snapshot {
             ResourceKey::Service(key) => self.remove_service(key, dirty),
             ResourceKey::EndpointSlice(key) => self.remove_slice(key, dirty),
             ResourceKey::Rule(key) => self.remove_rule(key, dirty),
-            ResourceKey::Listener(key) => self.gateways.remove(key, &mut dirty.listeners),
-            ResourceKey::Certificate(key) => self.gateways.remove_certificate(key),
+            ResourceKey::Listener(_)
+            | ResourceKey::Certificate(_)
+            | ResourceKey::GatewayRule(_)
+            | ResourceKey::GatewayConfig(_)
+            | ResourceKey::BackendTls(_) => self.gateways.remove(key, &mut dirty.gateways),
             ResourceKey::Authorization(key) => Arc::make_mut(&mut self.authorization).remove(key),
             ResourceKey::MeshPolicy(key) => Arc::make_mut(&mut self.mesh_policies).remove(key),
             ResourceKey::Mesh => self.mesh = Arc::default(),
@@ -292,7 +312,6 @@ impl Snapshot {
 
     fn remove_rule(&mut self, key: &RuleKey, dirty: &mut Dirty) {
         let Some(rule) = self.rules.remove(key) else { return };
-        self.gateways.detach(&rule, &mut dirty.listeners);
         for port in service_ports(&rule) {
             edit_set(&mut self.rules_of, port, |set| set.remove(key));
             dirty.ports.insert(port.clone());
@@ -300,7 +319,7 @@ impl Snapshot {
     }
 
     fn rebuild(&mut self, dirty: &Dirty) {
-        self.gateways.rebuild(&dirty.listeners, &self.rules);
+        self.gateways.rebuild(&dirty.gateways);
         let mut ports = dirty.ports.clone();
         for key in &dirty.services {
             let Some(service) = self.services.get(key) else { continue };
@@ -339,13 +358,13 @@ impl Snapshot {
 struct Dirty {
     services: BTreeSet<ServiceKey>,
     ports: BTreeSet<ServicePortKey>,
-    listeners: BTreeSet<ListenerKey>,
+    gateways: gateways::Dirty,
 }
 
 fn service_ports(rule: &RouteRule) -> impl Iterator<Item = &ServicePortKey> {
     rule.parents().iter().filter_map(|parent| match parent {
         Parent::Service { port, .. } => Some(port),
-        Parent::Listener { .. } => None,
+        Parent::Listener(_) => None,
     })
 }
 

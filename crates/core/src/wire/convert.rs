@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use weft_api::weft::config::v1 as proto;
 
 use crate::ids::{
-    CertificateKey, GatewayKey, Name, Namespace, NodeName, PolicyKey, Port, SectionName, ServiceKey, ServicePortKey,
-    WorkloadUid, Zone,
+    GatewayKey, ListenerSetKey, Name, Namespace, NodeName, PolicyKey, Port, SecretKey, SectionName, ServiceKey,
+    ServicePortKey, WorkloadUid, Zone,
 };
 use crate::service::SliceKey;
 
@@ -223,7 +223,7 @@ macro_rules! wire_object_keys {
         }
     )+};
 }
-wire_object_keys!(ServiceKey, GatewayKey, PolicyKey, CertificateKey, SliceKey);
+wire_object_keys!(ServiceKey, GatewayKey, ListenerSetKey, PolicyKey, SecretKey, SliceKey);
 
 impl Wire for ServicePortKey {
     type Message = proto::ServicePortKey;

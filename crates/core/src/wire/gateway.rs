@@ -1,10 +1,50 @@
-//! Listeners and their certificates.
+//! What Gateways have: listeners, certificates, rules, and how they speak to backends.
+
+use std::sync::Arc;
 
 use weft_api::weft::config::v1 as proto;
 
-use super::convert::{InvalidField, Problem, Wire, field, list, optional, present, required, wire_list, wire_optional};
-use crate::gateway::{Certificate, Listener, ListenerProtocol, PrivateKey};
-use crate::ids::{CertificateKey, ListenerKey, SectionName};
+use super::convert::{
+    InvalidField, Problem, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
+};
+use crate::gateway::{
+    BackendTls, BackendTrust, Certificate, ClientValidation, ClientValidationMode, GatewayConfig, GatewayRule,
+    Listener, ListenerProtocol, PrivateKey, SubjectAltName,
+};
+use crate::ids::{CertificateKey, GatewayKey, ListenerKey, SecretKey, SectionName};
+use crate::route::{Parent, RouteRule};
+
+wire_enum!(ClientValidationMode, proto::ClientValidationMode:
+    AllowValidOnly = AllowValidOnly, AllowInsecureFallback = AllowInsecureFallback,
+);
+
+impl Wire for ListenerKey {
+    type Message = proto::ListenerParent;
+
+    fn to_wire(&self) -> proto::ListenerParent {
+        proto::ListenerParent {
+            gateway: Some(self.gateway.to_wire()),
+            listener: self.name.to_wire(),
+            set: wire_optional(self.set.as_ref()),
+        }
+    }
+
+    fn from_wire(it: proto::ListenerParent) -> Result<Self, InvalidField> {
+        Ok(Self {
+            gateway: required(it.gateway, "gateway")?,
+            set: optional(it.set, "set")?,
+            name: listener_name(it.listener, "listener")?,
+        })
+    }
+}
+
+/// Never empty and without a slash, because the key is written as one text.
+fn listener_name(text: String, field: &str) -> Result<SectionName, InvalidField> {
+    if text.is_empty() || text.contains('/') {
+        return Err(InvalidField::expected("the name of a listener").within(field));
+    }
+    Ok(text.into())
+}
 
 impl Wire for Listener {
     type Message = proto::Listener;
@@ -16,57 +56,72 @@ impl Wire for Listener {
             addresses: wire_list(&self.addresses),
             port: self.port.to_wire(),
             hostname: wire_optional(self.hostname.as_ref()),
-            protocol: Some(self.protocol.to_wire()),
             kinds: wire_list(&self.kinds),
+            set: wire_optional(self.key.set.as_ref()),
+            client_validation: wire_optional(self.client_validation.as_ref()),
+            protocol: Some(protocol_to_wire(&self.protocol)),
         }
     }
 
     fn from_wire(it: proto::Listener) -> Result<Self, InvalidField> {
-        let name: SectionName = field(it.name, "name")?;
-        if name.as_str().is_empty() || name.as_str().contains('/') {
-            return Err(InvalidField::expected("the name of a listener").within("name"));
-        }
+        let gateway: GatewayKey = required(it.gateway, "gateway")?;
+        let protocol = present(it.protocol, "protocol")?;
         Ok(Self {
-            key: ListenerKey { gateway: required(it.gateway, "gateway")?, name },
+            protocol: protocol_from_wire(protocol, &gateway).map_err(|wrong| wrong.within("protocol"))?,
+            key: ListenerKey { gateway, set: optional(it.set, "set")?, name: listener_name(it.name, "name")? },
             addresses: list(it.addresses, "addresses")?,
             port: field(it.port, "port")?,
             hostname: optional(it.hostname, "hostname")?,
-            protocol: required(it.protocol, "protocol")?,
             kinds: list(it.kinds, "kinds")?,
+            client_validation: optional(it.client_validation, "client_validation")?,
         })
     }
 }
 
-impl Wire for ListenerProtocol {
-    type Message = proto::listener::Protocol;
+/// Certificates are written as Secrets: the Gateway is the listener's.
+fn protocol_to_wire(protocol: &ListenerProtocol) -> proto::listener::Protocol {
+    use proto::listener::Protocol;
+    let presented = |keys: &[CertificateKey]| proto::Certificates {
+        secrets: keys.iter().map(|key| key.secret.to_wire()).collect(),
+    };
+    match protocol {
+        ListenerProtocol::Http => Protocol::Http(proto::Empty {}),
+        ListenerProtocol::Https { certificates } => Protocol::Https(presented(certificates)),
+        ListenerProtocol::TlsTerminate { certificates } => Protocol::TlsTerminate(presented(certificates)),
+        ListenerProtocol::TlsPassthrough => Protocol::TlsPassthrough(proto::Empty {}),
+        ListenerProtocol::Tcp => Protocol::Tcp(proto::Empty {}),
+        ListenerProtocol::Udp => Protocol::Udp(proto::Empty {}),
+    }
+}
 
-    fn to_wire(&self) -> proto::listener::Protocol {
-        use proto::listener::Protocol;
-        let presented = |keys: &[CertificateKey]| proto::Certificates { keys: wire_list(keys) };
-        match self {
-            Self::Http => Protocol::Http(proto::Empty {}),
-            Self::Https { certificates } => Protocol::Https(presented(certificates)),
-            Self::TlsTerminate { certificates } => Protocol::TlsTerminate(presented(certificates)),
-            Self::TlsPassthrough => Protocol::TlsPassthrough(proto::Empty {}),
-            Self::Tcp => Protocol::Tcp(proto::Empty {}),
+fn protocol_from_wire(it: proto::listener::Protocol, gateway: &GatewayKey) -> Result<ListenerProtocol, InvalidField> {
+    use proto::listener::Protocol;
+    let presented = |it: proto::Certificates, name| {
+        if it.secrets.is_empty() {
+            return Err(InvalidField::new(Problem::Missing).within("secrets").within(name));
         }
+        let secrets: Vec<SecretKey> = list(it.secrets, "secrets").map_err(|wrong| wrong.within(name))?;
+        Ok(secrets.into_iter().map(|secret| CertificateKey::new(gateway.clone(), secret)).collect())
+    };
+    Ok(match it {
+        Protocol::Http(proto::Empty {}) => ListenerProtocol::Http,
+        Protocol::Https(it) => ListenerProtocol::Https { certificates: presented(it, "https")? },
+        Protocol::TlsTerminate(it) => ListenerProtocol::TlsTerminate { certificates: presented(it, "tls_terminate")? },
+        Protocol::TlsPassthrough(proto::Empty {}) => ListenerProtocol::TlsPassthrough,
+        Protocol::Tcp(proto::Empty {}) => ListenerProtocol::Tcp,
+        Protocol::Udp(proto::Empty {}) => ListenerProtocol::Udp,
+    })
+}
+
+impl Wire for ClientValidation {
+    type Message = proto::ClientValidation;
+
+    fn to_wire(&self) -> proto::ClientValidation {
+        proto::ClientValidation { ca: self.ca.clone(), mode: self.mode.to_wire() }
     }
 
-    fn from_wire(it: proto::listener::Protocol) -> Result<Self, InvalidField> {
-        use proto::listener::Protocol;
-        let presented = |it: proto::Certificates, name| {
-            if it.keys.is_empty() {
-                return Err(InvalidField::new(Problem::Missing).within("keys").within(name));
-            }
-            list::<CertificateKey>(it.keys, "keys").map_err(|wrong| wrong.within(name))
-        };
-        Ok(match it {
-            Protocol::Http(proto::Empty {}) => Self::Http,
-            Protocol::Https(it) => Self::Https { certificates: presented(it, "https")? },
-            Protocol::TlsTerminate(it) => Self::TlsTerminate { certificates: presented(it, "tls_terminate")? },
-            Protocol::TlsPassthrough(proto::Empty {}) => Self::TlsPassthrough,
-            Protocol::Tcp(proto::Empty {}) => Self::Tcp,
-        })
+    fn from_wire(it: proto::ClientValidation) -> Result<Self, InvalidField> {
+        Ok(Self { ca: bytes(it.ca, "ca")?, mode: field(it.mode, "mode")? })
     }
 }
 
@@ -75,7 +130,8 @@ impl Wire for Certificate {
 
     fn to_wire(&self) -> proto::Certificate {
         proto::Certificate {
-            key: Some(self.key.to_wire()),
+            gateway: Some(self.key.gateway.to_wire()),
+            secret: Some(self.key.secret.to_wire()),
             chain: self.chain.clone(),
             private_key: self.private_key.pem().to_vec(),
         }
@@ -83,9 +139,104 @@ impl Wire for Certificate {
 
     fn from_wire(it: proto::Certificate) -> Result<Self, InvalidField> {
         Ok(Self {
-            key: required(it.key, "key")?,
-            chain: present(Some(it.chain).filter(|chain| !chain.is_empty()), "chain")?,
-            private_key: PrivateKey::new(present(Some(it.private_key).filter(|key| !key.is_empty()), "private_key")?),
+            key: CertificateKey::new(required(it.gateway, "gateway")?, required(it.secret, "secret")?),
+            chain: bytes(it.chain, "chain")?,
+            private_key: PrivateKey::new(bytes(it.private_key, "private_key")?),
+        })
+    }
+}
+
+/// Bytes that must be there.
+fn bytes(bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, InvalidField> {
+    present(Some(bytes).filter(|bytes| !bytes.is_empty()), name)
+}
+
+impl Wire for GatewayRule {
+    type Message = proto::GatewayRule;
+
+    fn to_wire(&self) -> proto::GatewayRule {
+        proto::GatewayRule { gateway: Some(self.gateway.to_wire()), rule: Some(self.rule.to_wire()) }
+    }
+
+    fn from_wire(it: proto::GatewayRule) -> Result<Self, InvalidField> {
+        let gateway: GatewayKey = required(it.gateway, "gateway")?;
+        let rule: RouteRule = required(it.rule, "rule")?;
+        let own = |parent: &Parent| matches!(parent, Parent::Listener(listener) if listener.gateway == gateway);
+        if !rule.parents().iter().all(own) {
+            return Err(InvalidField::expected("listeners of the Gateway").within("rule.parents"));
+        }
+        Ok(Self { gateway, rule: Arc::new(rule) })
+    }
+}
+
+impl Wire for GatewayConfig {
+    type Message = proto::GatewayConfig;
+
+    fn to_wire(&self) -> proto::GatewayConfig {
+        let secret = self.client_certificate.as_ref().map(|certificate| certificate.secret.to_wire());
+        proto::GatewayConfig { gateway: Some(self.key.to_wire()), client_certificate: secret }
+    }
+
+    fn from_wire(it: proto::GatewayConfig) -> Result<Self, InvalidField> {
+        let key: GatewayKey = required(it.gateway, "gateway")?;
+        let secret: Option<SecretKey> = optional(it.client_certificate, "client_certificate")?;
+        let client_certificate = secret.map(|secret| CertificateKey::new(key.clone(), secret));
+        Ok(Self { key, client_certificate })
+    }
+}
+
+impl Wire for BackendTls {
+    type Message = proto::BackendTls;
+
+    fn to_wire(&self) -> proto::BackendTls {
+        use proto::backend_tls::Trust;
+        let trust = match &self.trust {
+            BackendTrust::Bundle(pem) => Trust::Bundle(pem.clone()),
+            BackendTrust::System => Trust::System(proto::Empty {}),
+            BackendTrust::Invalid(why) => Trust::Invalid(why.clone()),
+        };
+        proto::BackendTls {
+            port: Some(self.port.to_wire()),
+            hostname: self.hostname.clone(),
+            subject_alt_names: wire_list(&self.subject_alt_names),
+            trust: Some(trust),
+        }
+    }
+
+    fn from_wire(it: proto::BackendTls) -> Result<Self, InvalidField> {
+        use proto::backend_tls::Trust;
+        let trust = match present(it.trust, "trust")? {
+            Trust::Bundle(pem) => BackendTrust::Bundle(bytes(pem, "bundle").map_err(|wrong| wrong.within("trust"))?),
+            Trust::System(proto::Empty {}) => BackendTrust::System,
+            Trust::Invalid(why) => BackendTrust::Invalid(why),
+        };
+        Ok(Self {
+            port: required(it.port, "port")?,
+            hostname: it.hostname,
+            subject_alt_names: list(it.subject_alt_names, "subject_alt_names")?,
+            trust,
+        })
+    }
+}
+
+impl Wire for SubjectAltName {
+    type Message = proto::SubjectAltName;
+
+    fn to_wire(&self) -> proto::SubjectAltName {
+        use proto::subject_alt_name::Name;
+        proto::SubjectAltName {
+            name: Some(match self {
+                Self::Hostname(name) => Name::Hostname(name.clone()),
+                Self::Uri(uri) => Name::Uri(uri.clone()),
+            }),
+        }
+    }
+
+    fn from_wire(it: proto::SubjectAltName) -> Result<Self, InvalidField> {
+        use proto::subject_alt_name::Name;
+        Ok(match present(it.name, "name")? {
+            Name::Hostname(name) => Self::Hostname(name),
+            Name::Uri(uri) => Self::Uri(uri),
         })
     }
 }

@@ -23,7 +23,10 @@ use self::convert::Wire;
 use crate::change::{Resource, ResourceKey};
 
 pub use self::convert::{InvalidField, Problem};
-pub use self::name::{GATEWAY_TYPE_URLS, InvalidName, TYPE_URLS, name, parse_name, type_url};
+pub use self::name::{
+    GATEWAY_CLIENT_TYPE_URLS, GATEWAY_TYPE_URLS, InvalidName, NODE_TYPE_URLS, TYPE_URLS, may_see, name, owner,
+    parse_name, type_url,
+};
 
 /// Why bytes are not the resource they claim to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +59,9 @@ pub fn encode(resource: &Resource) -> Vec<u8> {
         Resource::MeshPolicy(it) => it.to_wire().encode_to_vec(),
         Resource::Listener(it) => it.to_wire().encode_to_vec(),
         Resource::Certificate(it) => it.to_wire().encode_to_vec(),
+        Resource::GatewayRule(it) => it.to_wire().encode_to_vec(),
+        Resource::GatewayConfig(it) => it.to_wire().encode_to_vec(),
+        Resource::BackendTls(it) => it.to_wire().encode_to_vec(),
         Resource::Mesh(it) => it.to_wire().encode_to_vec(),
     }
 }
@@ -75,6 +81,9 @@ pub fn decode(type_url: &str, name: &str, body: &[u8]) -> Result<Resource, Inval
         ResourceKey::MeshPolicy(_) => Resource::MeshPolicy(message::<_, proto::MeshPolicy>(body)?),
         ResourceKey::Listener(_) => Resource::Listener(message::<_, proto::Listener>(body)?),
         ResourceKey::Certificate(_) => Resource::Certificate(message::<_, proto::Certificate>(body)?),
+        ResourceKey::GatewayRule(_) => Resource::GatewayRule(message::<_, proto::GatewayRule>(body)?),
+        ResourceKey::GatewayConfig(_) => Resource::GatewayConfig(message::<_, proto::GatewayConfig>(body)?),
+        ResourceKey::BackendTls(_) => Resource::BackendTls(message::<_, proto::BackendTls>(body)?),
         ResourceKey::Mesh => Resource::Mesh(message::<_, proto::MeshConfig>(body)?),
     };
     let actual = resource.key();

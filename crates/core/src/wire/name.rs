@@ -1,7 +1,10 @@
 //! Types and names of resources. A name reads back to the key it was made of.
 
 use crate::change::ResourceKey;
-use crate::ids::{CertificateKey, GatewayKey, ListenerKey, RouteKey, RouteKind, RuleKey};
+use crate::ids::{
+    CertificateKey, GatewayKey, GatewayRuleKey, ListenerKey, ListenerSetKey, Port, RouteKey, RouteKind, RuleKey,
+    SecretKey, ServiceKey, ServicePortKey,
+};
 
 /// Why a name is not one of its type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,14 +26,48 @@ const AUTHORIZATION: &str = "type.googleapis.com/weft.config.v1.AuthorizationPol
 const MESH_POLICY: &str = "type.googleapis.com/weft.config.v1.MeshPolicy";
 const LISTENER: &str = "type.googleapis.com/weft.config.v1.Listener";
 const CERTIFICATE: &str = "type.googleapis.com/weft.config.v1.Certificate";
+const GATEWAY_RULE: &str = "type.googleapis.com/weft.config.v1.GatewayRule";
+const GATEWAY_CONFIG: &str = "type.googleapis.com/weft.config.v1.GatewayConfig";
+const BACKEND_TLS: &str = "type.googleapis.com/weft.config.v1.BackendTls";
 const MESH: &str = "type.googleapis.com/weft.config.v1.MeshConfig";
 
 /// All types, in an order in which a receiver meets what a resource refers to before the resource.
-pub const TYPE_URLS: [&str; 9] =
-    [MESH, AUTHORIZATION, MESH_POLICY, WORKLOAD, SERVICE, ENDPOINT_SLICE, CERTIFICATE, RULE, LISTENER];
+pub const TYPE_URLS: [&str; 12] = [
+    MESH,
+    AUTHORIZATION,
+    MESH_POLICY,
+    WORKLOAD,
+    SERVICE,
+    ENDPOINT_SLICE,
+    BACKEND_TLS,
+    CERTIFICATE,
+    GATEWAY_CONFIG,
+    RULE,
+    GATEWAY_RULE,
+    LISTENER,
+];
 
-/// Types that only the node of a gateway may see: what it has to listen on, and the keys for that.
-pub const GATEWAY_TYPE_URLS: [&str; 2] = [LISTENER, CERTIFICATE];
+/// What a node without Gateways asks for, in the same order.
+pub const NODE_TYPE_URLS: [&str; 7] = [MESH, AUTHORIZATION, MESH_POLICY, WORKLOAD, SERVICE, ENDPOINT_SLICE, RULE];
+
+/// What the pod of a Gateway asks for, in the same order: routes of Services apply to none of its backends, because those
+/// are endpoints.
+pub const GATEWAY_CLIENT_TYPE_URLS: [&str; 11] = [
+    MESH,
+    AUTHORIZATION,
+    MESH_POLICY,
+    WORKLOAD,
+    SERVICE,
+    ENDPOINT_SLICE,
+    BACKEND_TLS,
+    CERTIFICATE,
+    GATEWAY_CONFIG,
+    GATEWAY_RULE,
+    LISTENER,
+];
+
+/// Types that only gateways may see; all but the first are one Gateway's each ([`owner`]).
+pub const GATEWAY_TYPE_URLS: [&str; 5] = [BACKEND_TLS, LISTENER, CERTIFICATE, GATEWAY_RULE, GATEWAY_CONFIG];
 
 /// The name of the one resource of its type.
 const MESH_NAME: &str = "mesh";
@@ -46,12 +83,31 @@ pub const fn type_url(key: &ResourceKey) -> &'static str {
         ResourceKey::MeshPolicy(_) => MESH_POLICY,
         ResourceKey::Listener(_) => LISTENER,
         ResourceKey::Certificate(_) => CERTIFICATE,
+        ResourceKey::GatewayRule(_) => GATEWAY_RULE,
+        ResourceKey::GatewayConfig(_) => GATEWAY_CONFIG,
+        ResourceKey::BackendTls(_) => BACKEND_TLS,
         ResourceKey::Mesh => MESH,
     }
 }
 
+/// Whether a client may see a resource: the pod of a Gateway what is its own and what is nobody's in particular, a node
+/// (`None`) nothing of Gateways.
+pub fn may_see(gateway: Option<&GatewayKey>, type_url: &str, name: &str) -> bool {
+    match gateway {
+        _ if !GATEWAY_TYPE_URLS.contains(&type_url) => true,
+        None => false,
+        Some(_) if type_url == BACKEND_TLS => true,
+        Some(gateway) => owner(type_url, name).as_ref() == Some(gateway),
+    }
+}
+
+/// The Gateway that a resource is of alone, by its name; `None` for what is no single Gateway's, and for what is no name.
+pub fn owner(type_url: &str, name: &str) -> Option<GatewayKey> {
+    parse_name(type_url, name).ok()?.gateway().cloned()
+}
+
 /// The name of a resource within its type: `namespace/name`, for a rule `kind/namespace/name/index`, for a listener
-/// `namespace/gateway/listener`.
+/// `namespace/gateway/listener`. All that is one Gateway's alone starts with the `namespace/name` of that.
 pub fn name(key: &ResourceKey) -> String {
     match key {
         ResourceKey::Workload(uid) => uid.to_string(),
@@ -61,6 +117,9 @@ pub fn name(key: &ResourceKey) -> String {
         ResourceKey::Authorization(key) | ResourceKey::MeshPolicy(key) => key.to_string(),
         ResourceKey::Listener(key) => key.to_string(),
         ResourceKey::Certificate(key) => key.to_string(),
+        ResourceKey::GatewayRule(key) => format!("{}/{}/{}", key.gateway, key.rule.route, key.rule.index),
+        ResourceKey::GatewayConfig(key) => key.to_string(),
+        ResourceKey::BackendTls(key) => format!("{}/{}", key.service, key.port),
         ResourceKey::Mesh => MESH_NAME.to_owned(),
     }
 }
@@ -76,7 +135,7 @@ pub fn parse_name(type_url: &str, name: &str) -> Result<ResourceKey, InvalidName
     };
     let key = match type_url {
         WORKLOAD => (!name.is_empty()).then(|| ResourceKey::Workload(name.into())),
-        SERVICE => object().map(|(ns, name)| ResourceKey::Service(crate::ids::ServiceKey::new(ns, name))),
+        SERVICE => object().map(|(ns, name)| ResourceKey::Service(ServiceKey::new(ns, name))),
         ENDPOINT_SLICE => object().map(|(ns, name)| {
             ResourceKey::EndpointSlice(crate::service::SliceKey { namespace: ns.into(), name: name.into() })
         }),
@@ -84,17 +143,51 @@ pub fn parse_name(type_url: &str, name: &str) -> Result<ResourceKey, InvalidName
         AUTHORIZATION => object().map(|(ns, name)| ResourceKey::Authorization(crate::ids::PolicyKey::new(ns, name))),
         MESH_POLICY => object().map(|(ns, name)| ResourceKey::MeshPolicy(crate::ids::PolicyKey::new(ns, name))),
         LISTENER => parse_listener(name).map(ResourceKey::Listener),
-        CERTIFICATE => object().map(|(ns, name)| ResourceKey::Certificate(CertificateKey::new(ns, name))),
+        CERTIFICATE => parse_certificate(name).map(ResourceKey::Certificate),
+        GATEWAY_RULE => parse_gateway_rule(name).map(ResourceKey::GatewayRule),
+        GATEWAY_CONFIG => object().map(|(ns, name)| ResourceKey::GatewayConfig(GatewayKey::new(ns, name))),
+        BACKEND_TLS => parse_service_port(name).map(ResourceKey::BackendTls),
         MESH => (name == MESH_NAME).then_some(ResourceKey::Mesh),
         _ => return Err(InvalidName::UnknownType(type_url.to_owned())),
     };
     key.ok_or_else(|| InvalidName::Form(name.to_owned()))
 }
 
+/// The parts of a name, none of them empty.
+fn parts(name: &str) -> Option<Vec<&str>> {
+    let parts: Vec<_> = name.split('/').collect();
+    parts.iter().all(|part| !part.is_empty()).then_some(parts)
+}
+
 fn parse_listener(name: &str) -> Option<ListenerKey> {
-    let [namespace, gateway, listener] = name.split('/').collect::<Vec<_>>()[..] else { return None };
-    let whole = !namespace.is_empty() && !gateway.is_empty() && !listener.is_empty();
-    whole.then(|| ListenerKey { gateway: GatewayKey::new(namespace, gateway), name: listener.into() })
+    match parts(name)?[..] {
+        [namespace, gateway, listener] => Some(ListenerKey::new(GatewayKey::new(namespace, gateway), listener)),
+        [namespace, gateway, set_namespace, set, listener] => {
+            let set = ListenerSetKey::new(set_namespace, set);
+            Some(ListenerKey::of_set(GatewayKey::new(namespace, gateway), set, listener))
+        }
+        _ => None,
+    }
+}
+
+fn parse_certificate(name: &str) -> Option<CertificateKey> {
+    let [namespace, gateway, secret_namespace, secret] = parts(name)?[..] else { return None };
+    Some(CertificateKey::new(GatewayKey::new(namespace, gateway), SecretKey::new(secret_namespace, secret)))
+}
+
+fn parse_gateway_rule(name: &str) -> Option<GatewayRuleKey> {
+    let (namespace, rest) = name.split_once('/')?;
+    let (gateway, rule) = rest.split_once('/')?;
+    let rule = parse_rule(rule).filter(|_| !namespace.is_empty() && !gateway.is_empty())?;
+    Some(GatewayRuleKey { gateway: GatewayKey::new(namespace, gateway), rule })
+}
+
+fn parse_service_port(name: &str) -> Option<ServicePortKey> {
+    let [namespace, service, port] = parts(name)?[..] else { return None };
+    let number = port.parse().ok().and_then(Port::new)?;
+    // One name for one key: no `+1`, no `01`.
+    let canonical = number.to_string() == port;
+    canonical.then(|| ServicePortKey { service: ServiceKey::new(namespace, service), port: number })
 }
 
 fn parse_rule(name: &str) -> Option<RuleKey> {

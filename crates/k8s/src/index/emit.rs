@@ -57,8 +57,10 @@ fn class(key: &ResourceKey) -> u8 {
         ResourceKey::Workload(_) => 3,
         ResourceKey::EndpointSlice(_) => 4,
         ResourceKey::Service(_) => 5,
-        ResourceKey::Certificate(_) => 6,
-        ResourceKey::Rule(_) => 7,
-        ResourceKey::Listener(_) => 8,
+        ResourceKey::BackendTls(_) => 6,
+        ResourceKey::Certificate(_) => 7,
+        ResourceKey::GatewayConfig(_) => 8,
+        ResourceKey::Rule(_) | ResourceKey::GatewayRule(_) => 9,
+        ResourceKey::Listener(_) => 10,
     }
 }

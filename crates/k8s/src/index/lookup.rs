@@ -1,24 +1,34 @@
 //! What translations may ask the index.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 
+use gateway_api::experimental::listenersets::ListenerSet;
 use k8s_openapi::api::core::v1 as k8s;
-use weft_core::ids::{CertificateKey, GatewayKey, Name, Namespace, RouteKind, ServiceKey, ServicePortKey};
+use weft_core::ids::{
+    GatewayKey, ListenerKey, ListenerSetKey, Namespace, Port, RouteKey, RouteKind, SecretKey, ServiceKey,
+    ServicePortKey,
+};
 use weft_core::service::Service;
 
 use super::Index;
-use crate::object::{GATEWAY_GROUP, Kind, Object, ObjectRef};
+use crate::object::{GATEWAY_GROUP, GatewayParameters, GatewayParametersSpec, Kind, Object, ObjectRef};
 use crate::translate::labels::Labels;
-use crate::translate::route::{GatewayParent, Lookup, parents::Claim};
-use crate::translate::{TargetLookup, gateway};
+use crate::translate::route::{GatewayParent, Lookup, SetParent, parents::Claim};
+use crate::translate::service::is_open_for_both;
+use crate::translate::{Problem, TargetLookup, gateway};
 
 impl Lookup for Index {
     fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.services.get(key).map(|s| &**s)
     }
 
+    fn is_open_for_both(&self, service: &ServiceKey, port: Port) -> bool {
+        self.raw_service(service).is_some_and(|service| is_open_for_both(service, port))
+    }
+
     fn permitted(&self, from: RouteKind, namespace: &Namespace, to: &ServiceKey) -> bool {
-        self.grants.permits((from.as_str(), namespace), ("Service", &to.namespace, &to.name))
+        self.grants.permits((from.as_str(), namespace), ("Service", &to.namespace, to.name.as_str()))
     }
 
     fn holder(&self, port: &ServicePortKey, consumer: Option<&Namespace>) -> Option<RouteKind> {
@@ -29,9 +39,27 @@ impl Lookup for Index {
         let reference = ObjectRef::new(Kind::Gateway, key.namespace.clone(), key.name.clone());
         match self.gateways.view(key) {
             Some(view) => GatewayParent::Ours(view),
-            None if self.config.gateways.is_none() || self.objects.contains_key(&reference) => GatewayParent::NotOurs,
-            None => GatewayParent::Missing,
+            None if self.answers_for_missing() && !self.objects.contains_key(&reference) => GatewayParent::Missing,
+            None => GatewayParent::NotOurs,
         }
+    }
+
+    fn ahead(&self, listener: &ListenerKey, route: &RouteKey) -> Option<&RouteKey> {
+        self.contended.ahead(listener, route)
+    }
+
+    fn default_gateways(&self) -> Vec<&gateway::GatewayView> {
+        self.gateways.views().filter(|view| view.is_default).collect()
+    }
+
+    fn listener_set(&self, key: &ListenerSetKey) -> SetParent<'_> {
+        let reference = ObjectRef::new(Kind::ListenerSet, key.namespace.clone(), key.name.clone());
+        let Some(Object::ListenerSet(object)) = self.objects.get(&reference) else {
+            return if self.answers_for_missing() { SetParent::Missing } else { SetParent::NotOurs };
+        };
+        let gateway = gateway::parent_of_set(object).and_then(|gateway| self.gateways.view(&gateway));
+        let found = gateway.and_then(|view| Some((view, view.set(key)?)));
+        found.map_or(SetParent::NotOurs, |(view, set)| SetParent::Ours(view, set))
     }
 
     fn namespace_labels(&self, namespace: &Namespace) -> Option<&Labels> {
@@ -40,17 +68,47 @@ impl Lookup for Index {
     }
 }
 
+impl Index {
+    /// Whether there is nobody else who might serve a Gateway that isn't there: in a cluster, nobody knows whose it will be.
+    fn answers_for_missing(&self) -> bool {
+        self.config.gateways.as_ref().is_some_and(|settings| settings.place != gateway::Place::Cluster)
+    }
+}
+
 impl gateway::Lookup for Serving<'_> {
-    fn secret(&self, key: &CertificateKey) -> Option<&k8s::Secret> {
+    fn secret(&self, key: &SecretKey) -> Option<&k8s::Secret> {
         let reference = ObjectRef::new(Kind::Secret, key.namespace.clone(), key.name.clone());
-        match self.index.objects.get(&reference) {
+        let found = self.index.objects.get(&reference);
+        self.looked_at.borrow_mut().insert(reference);
+        match found {
             Some(Object::Secret(secret)) => Some(secret),
             _ => None,
         }
     }
 
-    fn permitted(&self, from: &Namespace, to: &CertificateKey) -> bool {
-        self.index.grants.permits(("Gateway", from), ("Secret", &to.namespace, &to.name))
+    fn config_map(&self, namespace: &Namespace, name: &str) -> Option<&k8s::ConfigMap> {
+        self.looked_at.borrow_mut().insert(ObjectRef::new(Kind::ConfigMap, namespace.clone(), name));
+        self.index.config_map(namespace, name)
+    }
+
+    fn listener_sets(&self, gateway: &GatewayKey) -> Vec<&ListenerSet> {
+        self.sets.get(gateway).cloned().unwrap_or_default()
+    }
+
+    fn namespace_labels(&self, namespace: &Namespace) -> Option<&Labels> {
+        Lookup::namespace_labels(self.index, namespace)
+    }
+
+    fn permitted(&self, from: (&str, &Namespace), (kind, namespace, name): (&str, &Namespace, &str)) -> bool {
+        self.index.grants.permits(from, (kind, namespace, name))
+    }
+
+    fn parameters(&self, namespace: &str, name: &str) -> Option<&GatewayParameters> {
+        self.index.gateway_parameters(namespace, name)
+    }
+
+    fn class_parameters(&self, class: &str) -> Result<GatewayParametersSpec, Problem> {
+        self.index.class_parameters(class)
     }
 
     fn settings(&self) -> &gateway::GatewaySettings {
@@ -60,8 +118,40 @@ impl gateway::Lookup for Serving<'_> {
 
 /// An index that serves Gateways.
 pub(super) struct Serving<'a> {
-    pub(super) index: &'a Index,
-    pub(super) settings: &'a gateway::GatewaySettings,
+    index: &'a Index,
+    settings: &'a gateway::GatewaySettings,
+    /// ListenerSets by the Gateways that they name.
+    sets: HashMap<GatewayKey, Vec<&'a ListenerSet>>,
+    /// The Secrets and ConfigMaps that were asked for: Gateways are to be looked at again when these change, and no others.
+    looked_at: RefCell<BTreeSet<ObjectRef>>,
+}
+
+impl<'a> Serving<'a> {
+    pub(super) fn new(index: &'a Index, settings: &'a gateway::GatewaySettings) -> Self {
+        let mut sets: HashMap<GatewayKey, Vec<&ListenerSet>> = HashMap::new();
+        for (_, object) in index.of_kind(Kind::ListenerSet) {
+            let Object::ListenerSet(set) = object else { continue };
+            if let Some(gateway) = gateway::parent_of_set(set) {
+                sets.entry(gateway).or_default().push(set);
+            }
+        }
+        Self { index, settings, sets, looked_at: RefCell::default() }
+    }
+
+    /// What was asked for since the last time.
+    pub(super) fn take_looked_at(&self) -> BTreeSet<ObjectRef> {
+        self.looked_at.take()
+    }
+}
+
+impl Index {
+    /// A ConfigMap.
+    pub(super) fn config_map(&self, namespace: &Namespace, name: &str) -> Option<&k8s::ConfigMap> {
+        match self.objects.get(&ObjectRef::new(Kind::ConfigMap, namespace.clone(), name)) {
+            Some(Object::ConfigMap(config_map)) => Some(config_map),
+            _ => None,
+        }
+    }
 }
 
 impl TargetLookup for Index {
@@ -97,7 +187,7 @@ impl Grants {
 
     /// Every field has to be the very one: group, kind and namespace of who refers; group, kind and (if the grant
     /// has one) name of what is referred to, in the grant's own namespace.
-    fn permits(&self, (kind, namespace): (&str, &Namespace), to: (&str, &Namespace, &Name)) -> bool {
+    fn permits(&self, (kind, namespace): (&str, &Namespace), to: (&str, &Namespace, &str)) -> bool {
         let (to_kind, to_namespace, to_name) = to;
         let grants = self.0.get(to_namespace).into_iter().flatten();
         grants.into_iter().any(|(_, object)| {
@@ -107,7 +197,7 @@ impl Grants {
                 .from
                 .iter()
                 .any(|f| f.group == GATEWAY_GROUP && f.kind == kind && f.namespace == namespace.as_str());
-            let named = |name: Option<&str>| name.is_none_or(|n| n.is_empty() || n == to_name.as_str());
+            let named = |name: Option<&str>| name.is_none_or(|n| n.is_empty() || n == to_name);
             from_ok && grant.spec.to.iter().any(|t| t.group.is_empty() && t.kind == to_kind && named(t.name.as_deref()))
         })
     }

@@ -12,12 +12,16 @@
 //!   cluster. Who looks at what is kept in [`routes::RouteTable`] and [`policies::PolicyTable`].
 //! - Nothing is reported that is equal to what was reported before.
 
+mod backend_tls;
+mod changed;
+mod contended;
 mod emit;
 mod gateways;
 mod lookup;
 mod network;
 mod pods;
 mod policies;
+mod provisioned;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,14 +33,16 @@ use weft_core::service::{Service, SliceKey};
 
 use crate::object::{Kind, Object, ObjectRef, ObjectStatus, StatusUpdate};
 use crate::translate::gateway::GatewaySettings;
-use crate::translate::route::RouteView;
-use crate::translate::{Problem, endpoints, service, workload};
+use crate::translate::{Problem, endpoints};
 
+use backend_tls::BackendTlsTable;
+use contended::Contended;
 use emit::Emitted;
 use gateways::GatewayTable;
 use lookup::Grants;
 use pods::pod_key;
 use policies::PolicyTable;
+pub use provisioned::GATEWAY_NAME_LABEL;
 use routes::RouteTable;
 
 /// Settings of an index.
@@ -85,7 +91,10 @@ struct Dirty {
     routes: BTreeSet<RouteKey>,
     policies: BTreeSet<ObjectRef>,
     mesh_policies: bool,
-    gateways: bool,
+    all_gateways: bool,
+    gateways: BTreeSet<GatewayKey>,
+    /// Namespaces of BackendTLSPolicies.
+    backend_tls: BTreeSet<Namespace>,
 }
 
 /// Keeps objects and what they mean.
@@ -102,6 +111,8 @@ pub struct Index {
     routes: RouteTable,
     policies: PolicyTable,
     gateways: GatewayTable,
+    backend_tls: BackendTlsTable,
+    contended: Contended,
     emitted: Emitted,
     problems: HashMap<ObjectRef, Vec<Problem>>,
     statuses: HashMap<ObjectRef, (i64, ObjectStatus)>,
@@ -122,6 +133,8 @@ impl Index {
             routes: RouteTable::default(),
             policies: PolicyTable::default(),
             gateways: GatewayTable::default(),
+            backend_tls: BackendTlsTable::default(),
+            contended: Contended::default(),
             emitted: Emitted::default(),
             problems: HashMap::new(),
             statuses: HashMap::new(),
@@ -236,99 +249,6 @@ impl Index {
         })
     }
 
-    /// Notes what looks at a changed object.
-    fn changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
-        match reference.kind {
-            Kind::Namespace => self.namespace_changed(reference, old, new),
-            Kind::Node => self.node_changed(reference, old, new),
-            Kind::Service => self.service_changed(reference, new),
-            Kind::EndpointSlice => {
-                let key = SliceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
-                self.dirty.slices.insert(key);
-            }
-            Kind::Pod => self.pod_changed(reference, old, new),
-            Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
-                if let Some(view) = old.and_then(RouteView::new) {
-                    self.routes.forget_references(&view);
-                }
-                if let Some(view) = new.and_then(RouteView::new) {
-                    self.routes.note_references(&view);
-                }
-                let key = new.or(old).and_then(RouteView::new).map(|v| v.key);
-                self.dirty.routes.extend(key);
-            }
-            Kind::ReferenceGrant => {
-                self.grants.set(reference, new);
-                self.dirty.routes.extend(self.routes.crossing_into(&reference.namespace));
-                self.dirty.gateways = true;
-            }
-            Kind::Gateway | Kind::GatewayClass | Kind::Secret => {
-                self.dirty.gateways = true;
-                if reference.kind == Kind::Gateway {
-                    let key = GatewayKey::new(reference.namespace.clone(), reference.name.clone());
-                    // Routes are told whether it is there at all, whoever serves it.
-                    self.dirty.routes.extend(self.routes.attaching_to(&key));
-                }
-            }
-            Kind::NetworkPolicy => {
-                for policy in [old, new].into_iter().flatten() {
-                    let selected = self.selected_by(policy);
-                    self.dirty.pods.extend(selected);
-                }
-            }
-            Kind::MeshPolicy => self.dirty.mesh_policies = true,
-            Kind::AuthorizationPolicy => {
-                self.dirty.policies.insert(reference.clone());
-            }
-            _ => {}
-        }
-    }
-
-    fn namespace_changed(&mut self, reference: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
-        let labels = |o: Option<&Object>| o.and_then(|o| o.meta().labels.clone()).unwrap_or_default();
-        let namespace = Namespace::new(reference.name.as_str());
-        if labels(old) != labels(new) {
-            let pods: Vec<_> = self.in_namespace(Kind::Pod, &namespace).map(|(r, _)| pod_key(r)).collect();
-            self.dirty.pods.extend(pods);
-            self.dirty.routes.extend(self.gateway_routes_in(&namespace));
-        }
-        if old.is_none() || new.is_none() {
-            let root = self.config.root_namespace.clone();
-            let policies: Vec<_> =
-                self.in_namespace(Kind::AuthorizationPolicy, &root).map(|(r, _)| r.clone()).collect();
-            self.dirty.policies.extend(policies);
-            self.dirty.mesh_policies = true;
-        }
-        self.note_label_problem(reference, new);
-    }
-
-    fn note_label_problem(&mut self, reference: &ObjectRef, new: Option<&Object>) {
-        let found = new.and_then(|o| workload::check_enrolment_label(o.meta().labels.as_ref()));
-        self.set_problems(reference, found.into_iter().collect());
-    }
-
-    fn service_changed(&mut self, reference: &ObjectRef, new: Option<&Object>) {
-        let key = ServiceKey::new(reference.namespace.clone(), reference.name.clone());
-        let (translated, problems) = match new {
-            Some(Object::Service(object)) => {
-                let (made, problems) = service::service(object);
-                (Some(Arc::new(made)), problems)
-            }
-            _ => (None, Vec::new()),
-        };
-        self.set_problems(reference, problems);
-        self.dirty.policies.extend(self.policies.looking_at(&key));
-        if self.services.get(&key) == translated.as_ref() {
-            return;
-        }
-        match translated {
-            Some(made) => self.services.insert(key.clone(), made),
-            None => self.services.remove(&key),
-        };
-        self.dirty.routes.extend(self.routes.referring_to(&key));
-        self.dirty.services.insert(key);
-    }
-
     fn set_problems(&mut self, reference: &ObjectRef, problems: Vec<Problem>) {
         if problems.is_empty() {
             self.problems.remove(reference);
@@ -361,11 +281,15 @@ impl Index {
             };
             self.emitted.set(ResourceKey::EndpointSlice(key), made.map(|m| Resource::EndpointSlice(Arc::new(m))));
         }
-        if dirty.gateways {
-            self.commit_gateways(&mut routes);
+        if dirty.all_gateways || !dirty.gateways.is_empty() {
+            let some = (!dirty.all_gateways).then_some(dirty.gateways);
+            self.commit_gateways(some, &mut routes);
         }
-        self.commit_routes(routes, &mut out);
+        let routes = self.commit_routes(routes, &mut out);
         self.report_gateways(&mut out);
+        let mut backend_tls = dirty.backend_tls;
+        backend_tls.extend(self.backend_tls.naming(self.backends_of(&routes)));
+        self.commit_backend_tls(&backend_tls, &mut out);
         out.changes = self.emitted.take_changes();
         out.statuses.sort_by(|a, b| a.object.cmp(&b.object));
         out

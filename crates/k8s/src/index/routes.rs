@@ -1,15 +1,15 @@
 //! Routes in the index: who refers to what, who asks for which Service port, and what was made of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use weft_core::change::{Resource, ResourceKey};
-use weft_core::ids::{GatewayKey, Namespace, RouteKey, RouteKind, RuleKey, ServiceKey};
+use weft_core::gateway::by_scope;
+use weft_core::ids::{GatewayKey, ListenerSetKey, Namespace, RouteKey, RouteKind, ServiceKey};
 
 use super::{Index, Output};
 use crate::object::{CONTROLLER_NAME, Kind, Object, ObjectRef, ObjectStatus};
 use crate::translate::route::parents::{Binding, Claim, bind};
-use crate::translate::route::{RouteView, translate};
+use crate::translate::route::{RouteView, asking, translate};
 
 /// What is known of routes besides the objects.
 #[derive(Debug, Default)]
@@ -20,10 +20,14 @@ pub(super) struct RouteTable {
     crossing: HashMap<Namespace, BTreeMap<RouteKey, usize>>,
     /// Routes by the Gateways they name as parents.
     attaching: HashMap<GatewayKey, BTreeSet<RouteKey>>,
+    /// And those that attach to default Gateways.
+    defaulting: BTreeSet<RouteKey>,
+    /// And by the ListenerSets.
+    attaching_to_sets: HashMap<ListenerSetKey, BTreeSet<RouteKey>>,
     /// Who asks for a port, by kind; the first kind has it.
     claims: HashMap<Claim, BTreeMap<RouteKind, BTreeSet<RouteKey>>>,
     bindings: HashMap<RouteKey, Vec<Binding>>,
-    rules: HashMap<RouteKey, Vec<RuleKey>>,
+    rules: HashMap<RouteKey, Vec<ResourceKey>>,
 }
 
 fn services_of(view: &RouteView<'_>) -> BTreeSet<ServiceKey> {
@@ -34,6 +38,12 @@ impl RouteTable {
     pub(super) fn note_references(&mut self, view: &RouteView<'_>) {
         for gateway in view.parent_gateways() {
             self.attaching.entry(gateway).or_default().insert(view.key.clone());
+        }
+        if view.uses_defaults {
+            self.defaulting.insert(view.key.clone());
+        }
+        for set in view.parent_sets() {
+            self.attaching_to_sets.entry(set).or_default().insert(view.key.clone());
         }
         for service in services_of(view) {
             if service.namespace != view.key.namespace {
@@ -50,6 +60,15 @@ impl RouteTable {
                 routes.remove(&view.key);
                 if routes.is_empty() {
                     self.attaching.remove(&gateway);
+                }
+            }
+        }
+        self.defaulting.remove(&view.key);
+        for set in view.parent_sets() {
+            if let Some(routes) = self.attaching_to_sets.get_mut(&set) {
+                routes.remove(&view.key);
+                if routes.is_empty() {
+                    self.attaching_to_sets.remove(&set);
                 }
             }
         }
@@ -79,8 +98,18 @@ impl RouteTable {
         self.attaching.get(gateway).into_iter().flatten().cloned().collect()
     }
 
+    pub(super) fn attaching_to_set(&self, set: &ListenerSetKey) -> Vec<RouteKey> {
+        self.attaching_to_sets.get(set).into_iter().flatten().cloned().collect()
+    }
+
     pub(super) fn attaching(&self) -> impl Iterator<Item = &RouteKey> {
-        self.attaching.values().flatten()
+        let named = self.attaching.values().chain(self.attaching_to_sets.values());
+        named.chain([&self.defaulting]).flatten()
+    }
+
+    /// The routes that attach to default Gateways.
+    pub(super) fn defaulting(&self) -> impl Iterator<Item = &RouteKey> {
+        self.defaulting.iter()
     }
 
     pub(super) fn crossing_into(&self, namespace: &Namespace) -> Vec<RouteKey> {
@@ -129,7 +158,7 @@ impl RouteTable {
     }
 }
 
-fn reference(key: &RouteKey) -> ObjectRef {
+pub(super) fn reference(key: &RouteKey) -> ObjectRef {
     let kind = match key.kind {
         RouteKind::Grpc => Kind::GrpcRoute,
         RouteKind::Http => Kind::HttpRoute,
@@ -141,22 +170,31 @@ fn reference(key: &RouteKey) -> ObjectRef {
 }
 
 impl Index {
-    pub(super) fn commit_routes(&mut self, mut dirty: BTreeSet<RouteKey>, out: &mut Output) {
+    /// Makes rules and statuses of routes anew; gives those that were looked at.
+    pub(super) fn commit_routes(&mut self, mut dirty: BTreeSet<RouteKey>, out: &mut Output) -> BTreeSet<RouteKey> {
         // First who asks for what, for all of them, so that the outcome does not depend on their order.
-        let mut moved = Vec::new();
+        let (mut moved, mut touched) = (Vec::new(), BTreeSet::new());
         for key in &dirty {
-            let bindings = match self.objects.get(&reference(key)).and_then(RouteView::new) {
-                Some(view) => bind(&view, self),
-                None => Vec::new(),
-            };
+            let view = self.objects.get(&reference(key)).and_then(RouteView::new);
+            let bindings = view.as_ref().map(|view| bind(view, self)).unwrap_or_default();
+            let asking = view.and_then(|view| asking(&view, self));
             moved.extend(self.routes.rebind(key, bindings));
+            self.contended.ask(key, asking, &mut touched);
         }
+        dirty.extend(self.contended.settle(touched));
         for claim in &moved {
             dirty.extend(self.routes.claimants(claim).cloned());
         }
         for key in &dirty {
             self.commit_route(key, out);
         }
+        dirty
+    }
+
+    /// The Services that some routes send to.
+    pub(super) fn backends_of<'a>(&'a self, routes: &'a BTreeSet<RouteKey>) -> impl Iterator<Item = ServiceKey> + 'a {
+        let views = routes.iter().filter_map(|key| self.objects.get(&reference(key)).and_then(RouteView::new));
+        views.flat_map(|view| view.backend_services())
     }
 
     fn commit_route(&mut self, key: &RouteKey, out: &mut Output) {
@@ -171,25 +209,24 @@ impl Index {
         let Some(view) = RouteView::new(&object) else { return };
         let bindings = self.routes.bindings.get(key).cloned().unwrap_or_default();
         let made = translate(&view, &bindings, self);
-        let rules = made.rules.into_iter().map(|r| (r.key().clone(), Resource::Rule(Arc::new(r)))).collect();
-        self.set_rules(key, rules);
+        self.set_rules(key, made.rules.into_iter().flat_map(by_scope).collect());
         self.gateways.set_attached(key, made.listeners);
         // A route that never had a parent of ours is not ours; one that lost its last has entries to be removed.
-        if !made.parents.is_empty() || self.statuses.contains_key(&reference) || has_service_entry(&object) {
+        if !made.parents.is_empty() || self.statuses.contains_key(&reference) || has_own_entry(&object) {
             self.set_problems(&reference, made.problems);
             self.report(reference, object.generation(), ObjectStatus::Parents(made.parents), out);
         }
     }
 
-    fn set_rules(&mut self, route: &RouteKey, rules: Vec<(RuleKey, Resource)>) {
-        let keys: Vec<_> = rules.iter().map(|(key, _)| key.clone()).collect();
+    fn set_rules(&mut self, route: &RouteKey, rules: Vec<Resource>) {
+        let keys: Vec<_> = rules.iter().map(Resource::key).collect();
         for old in self.routes.rules.remove(route).unwrap_or_default() {
             if !keys.contains(&old) {
-                self.emitted.set(ResourceKey::Rule(old), None);
+                self.emitted.set(old, None);
             }
         }
-        for (key, rule) in rules {
-            self.emitted.set(ResourceKey::Rule(key), Some(rule));
+        for rule in rules {
+            self.emitted.set(rule.key(), Some(rule));
         }
         if !keys.is_empty() {
             self.routes.rules.insert(route.clone(), keys);
@@ -197,8 +234,8 @@ impl Index {
     }
 }
 
-/// Whether the status in the cluster has an entry of ours for a Service.
-fn has_service_entry(object: &Object) -> bool {
+/// Whether the status in the cluster has an entry of ours.
+fn has_own_entry(object: &Object) -> bool {
     let status = match object {
         Object::HttpRoute(r) => r.status.as_ref(),
         Object::GrpcRoute(r) => r.status.as_ref(),
@@ -207,8 +244,8 @@ fn has_service_entry(object: &Object) -> bool {
         Object::UdpRoute(r) => r.status.as_ref(),
         _ => None,
     };
-    status.into_iter().flat_map(|s| &s.parents).any(|entry| {
-        let text = |pointer: &str| entry.pointer(pointer).and_then(|v| v.as_str());
-        text("/controllerName") == Some(CONTROLLER_NAME) && text("/parentRef/kind") == Some("Service")
-    })
+    status
+        .into_iter()
+        .flat_map(|s| &s.parents)
+        .any(|entry| entry.pointer("/controllerName").and_then(|name| name.as_str()) == Some(CONTROLLER_NAME))
 }

@@ -31,19 +31,28 @@ impl ObjectStatus {
                 });
                 json!({ "ancestors": entries.collect::<Vec<_>>() })
             }
+            Self::GatewayAncestors(ancestors) => {
+                let entries = ancestors.iter().map(|a| {
+                    let context = (generation, find(before, "ancestors"), now);
+                    entry("ancestorRef", json!(a.parent_ref), &a.conditions, context)
+                });
+                json!({ "ancestors": entries.collect::<Vec<_>>() })
+            }
             Self::Gateway(status) => status.to_json(generation, before, now),
+            Self::ListenerSet(status) => status.to_json(generation, before, now),
         }
     }
 
     /// The fields of `status` that are ours with our entries put in place, or `None` if nothing is to be changed:
-    /// `{"parents": [...]}`, `{"ancestors": [...]}`, or all of a Gateway's. Entries of other controllers, and ours for parents that are no
-    /// Services, stay where and what they are; ours that no longer apply are gone. Where the list would get longer
-    /// than the API allows, ours are left out, the last first.
+    /// `{"parents": [...]}`, `{"ancestors": [...]}`, or all of a Gateway's or ListenerSet's. Entries of other controllers
+    /// stay where and what they are; ours that no longer apply are gone. Where the list would get longer than the API
+    /// allows, ours are left out, the last first.
     pub fn merge(&self, generation: i64, current: Option<&Value>, now: &str) -> Option<Value> {
         let (list, reference, most) = match self {
             Self::Parents(_) => ("parents", "parentRef", MAX_PARENTS),
-            Self::Ancestors(_) => ("ancestors", "ancestorRef", MAX_ANCESTORS),
+            Self::Ancestors(_) | Self::GatewayAncestors(_) => ("ancestors", "ancestorRef", MAX_ANCESTORS),
             Self::Gateway(status) => return status.merge(generation, current, now),
+            Self::ListenerSet(status) => return status.merge(generation, current, now),
         };
         let before = find(current, list);
         let mut wanted = self.to_json(generation, current, now);
@@ -69,9 +78,8 @@ impl ObjectStatus {
     fn owns(&self, entry: &Value) -> bool {
         let of_us = entry.get("controllerName").and_then(Value::as_str) == Some(CONTROLLER_NAME);
         match self {
-            Self::Parents(_) => of_us && entry.pointer("/parentRef/kind").and_then(Value::as_str) == Some("Service"),
-            Self::Ancestors(_) => of_us,
-            Self::Gateway(_) => false,
+            Self::Parents(_) | Self::Ancestors(_) | Self::GatewayAncestors(_) => of_us,
+            Self::Gateway(_) | Self::ListenerSet(_) => false,
         }
     }
 }
@@ -131,18 +139,20 @@ mod tests {
 
     #[test]
     fn entries_of_others_stay_as_they_are_and_stale_ones_of_ours_go() {
+        // A Gateway that was ours once.
         let gateway = json!({ "parentRef": { "kind": "Gateway", "name": "gw" }, "controllerName": CONTROLLER_NAME });
         let first = ours(&[("a", true), ("b", true)]).merge(1, None, THEN).unwrap();
         let mut entries = first["parents"].as_array().unwrap().clone();
         entries.insert(1, of_another("x"));
-        entries.insert(0, gateway.clone());
         let current = json!({ "parents": entries });
         assert_eq!(ours(&[("a", true), ("b", true)]).merge(1, Some(&current), NOW), None);
 
+        entries.insert(0, gateway);
+        let current = json!({ "parents": entries });
         let next = ours(&[("c", true), ("b", false)]).merge(1, Some(&current), NOW).unwrap();
         let us = |name: &str| format!("{CONTROLLER_NAME} {name:?}");
-        assert_eq!(names(&next), [us("gw"), "example.com/other \"x\"".into(), us("b"), us("c")]);
-        assert_eq!((&next["parents"][0], &next["parents"][1]), (&gateway, &of_another("x")));
+        assert_eq!(names(&next), ["example.com/other \"x\"".into(), us("b"), us("c")]);
+        assert_eq!(next["parents"][0], of_another("x"));
         assert_eq!(ours(&[]).merge(1, Some(&json!({ "parents": [of_another("x")] })), NOW), None);
         assert_eq!(ours(&[]).merge(1, Some(&first), NOW), Some(json!({ "parents": [] })));
     }

@@ -5,6 +5,8 @@
 //! must cost one rule and not the object (enumerations and numbers are checked by the translation).
 
 mod gateway;
+mod gateway_parameters;
+mod listener_set;
 mod merge;
 pub mod policy;
 pub mod route;
@@ -21,8 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use weft_core::ids::{Name, Namespace};
 
-pub use gateway::{GatewayStatus, ListenerStatus};
+pub use gateway::{GatewayAddress, GatewayStatus, ListenerStatus};
 pub use gateway_api::experimental::gateways::Gateway;
+pub use gateway_parameters::{
+    ExternalTrafficPolicy, GatewayAutoscaling, GatewayParameters, GatewayParametersSpec, GatewayPodTemplate,
+    GatewayService, GatewayServiceType, GatewayShutdown,
+};
+pub use listener_set::ListenerSetStatus;
 pub use policy::{AuthorizationPolicy, MeshPolicy};
 pub use route::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
 pub use status::{
@@ -153,6 +160,7 @@ kinds! {
     BackendTlsPolicy "gateway.networking.k8s.io" "v1" "BackendTLSPolicy" Namespaced gateway_api::backendtlspolicies::BackendTlsPolicy;
     MeshPolicy "weftmesh.io" "v1alpha1" "MeshPolicy" Namespaced MeshPolicy;
     AuthorizationPolicy "weftmesh.io" "v1alpha1" "AuthorizationPolicy" Namespaced AuthorizationPolicy;
+    GatewayParameters "weftmesh.io" "v1alpha1" "GatewayParameters" Namespaced GatewayParameters;
 }
 
 impl Kind {

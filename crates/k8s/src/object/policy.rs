@@ -330,5 +330,5 @@ fn conditions_schema() -> serde_json::Value {
 
 /// The CustomResourceDefinitions of our group.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![AuthorizationPolicy::crd(), MeshPolicy::crd()]
+    vec![AuthorizationPolicy::crd(), super::GatewayParameters::crd(), MeshPolicy::crd()]
 }

@@ -40,6 +40,12 @@ impl ParentReference {
         let group = self.group.as_deref().unwrap_or(super::GATEWAY_GROUP);
         self.kind.as_deref().unwrap_or("Gateway") == "Gateway" && group == super::GATEWAY_GROUP
     }
+
+    /// Whether it names a ListenerSet (GEP-1713).
+    pub fn is_listener_set(&self) -> bool {
+        let group = self.group.as_deref().unwrap_or(super::GATEWAY_GROUP);
+        self.kind.as_deref() == Some("ListenerSet") && group == super::GATEWAY_GROUP
+    }
 }
 
 /// `backendRef` of a mirror, and the part of `backendRefs[]` that names the object.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::ObjectRef;
 use super::gateway::GatewayStatus;
+use super::listener_set::ListenerSetStatus;
 use super::policy::TargetRef;
 use super::route::ParentReference;
 
@@ -30,6 +31,11 @@ pub enum ConditionType {
     /// The Gateway or the listener is served.
     #[serde(rename = "Programmed")]
     GatewayProgrammed,
+    /// Another listener's TLS is for some of the same names; present only when true.
+    #[serde(rename = "OverlappingTLSConfig")]
+    OverlappingTlsConfig,
+    /// Clients without a valid certificate are let through where one is asked for; present only when true.
+    InsecureFrontendValidationMode,
 }
 
 /// A condition; its `observedGeneration` is that of the [`StatusUpdate`] around it.
@@ -93,12 +99,16 @@ pub struct PolicyAncestorStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ObjectStatus {
-    /// All `parents` entries of our controller name whose parent is a Service. Those of Gateways are not touched.
+    /// All `parents` entries of our controller name.
     Parents(Vec<RouteParentStatus>),
     /// All `ancestors` entries of our controller name.
     Ancestors(Vec<PolicyAncestorStatus>),
+    /// All `ancestors` entries of our controller name, of a policy of the Gateway API: its ancestors are Gateways.
+    GatewayAncestors(Vec<RouteParentStatus>),
     /// All of it, of a Gateway.
     Gateway(GatewayStatus),
+    /// All of it, of a ListenerSet.
+    ListenerSet(ListenerSetStatus),
 }
 
 /// A status that differs from the one reported before.

@@ -4,6 +4,7 @@
 //! made of the same ones. Nothing here fails: what is wrong becomes the invalid variant the data plane answers for.
 
 pub mod authz;
+pub mod backend_tls;
 pub mod endpoints;
 pub mod enrolment;
 pub mod gateway;
@@ -48,6 +49,16 @@ pub enum Reason {
     NoMatchingListenerHostname,
     /// No such certificate, or none that can be used.
     InvalidCertificateRef,
+    /// No such certificate for backends, or none that can be used.
+    InvalidClientCertificateRef,
+    /// No such ConfigMap with certificates of authorities, or none that can be used.
+    InvalidCaCertificateRef,
+    /// Not a kind that certificates of authorities can be in.
+    InvalidCaCertificateKind,
+    /// None of the authorities can be had.
+    NoValidCaCertificate,
+    /// The Gateway takes no ListenerSets from there.
+    NotAllowed,
     /// A kind of route that the listener's protocol can't carry.
     InvalidRouteKinds,
     /// Another listener of the port has the same hostname.
@@ -81,6 +92,11 @@ impl Reason {
             Self::NotAllowedByListeners => "NotAllowedByListeners",
             Self::NoMatchingListenerHostname => "NoMatchingListenerHostname",
             Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::InvalidClientCertificateRef => "InvalidClientCertificateRef",
+            Self::InvalidCaCertificateRef => "InvalidCACertificateRef",
+            Self::InvalidCaCertificateKind => "InvalidCACertificateKind",
+            Self::NoValidCaCertificate => "NoValidCACertificate",
+            Self::NotAllowed => "NotAllowed",
             Self::InvalidRouteKinds => "InvalidRouteKinds",
             Self::HostnameConflict => "HostnameConflict",
             Self::ProtocolConflict => "ProtocolConflict",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use weft_core::ids::{Port, SectionName, ServiceKey};
 use weft_core::service::{AppProtocol, Balancing, Service, ServiceKind, ServicePort, TrafficDistribution};
 
@@ -101,6 +102,23 @@ fn ports(spec: &k8s::ServiceSpec, problems: &mut Vec<Problem>) -> Vec<ServicePor
         }
     }
     found
+}
+
+/// Whether a port that is open for TCP is open for UDP, too, and leads to the same port of the endpoints (DNS).
+///
+/// The mesh knows the TCP one; what it knows of the endpoints is right for datagrams then.
+pub fn is_open_for_both(service: &k8s::Service, port: Port) -> bool {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let of_number = ports.filter(|entry| entry.port == i32::from(port.get()));
+    let target = |entry: &k8s::ServicePort| match &entry.target_port {
+        Some(target) => target.clone(),
+        None => IntOrString::Int(entry.port),
+    };
+    let targets = |protocol: &'static str| {
+        let of_protocol = of_number.clone().filter(move |it| it.protocol.as_deref().unwrap_or("TCP") == protocol);
+        of_protocol.map(target)
+    };
+    targets("TCP").any(|tcp| targets("UDP").any(|udp| udp == tcp))
 }
 
 /// What a port speaks: `protocol`, then `appProtocol`, then the name up to its first dash.

@@ -23,6 +23,8 @@ const INVALID_ARGUMENT: i32 = 3;
 #[derive(Debug)]
 pub(super) struct Held {
     types: BTreeMap<TypeUrl, OfType>,
+    /// Those that it wants all of, in the order in which it wants to be told of what came at once.
+    order: Vec<TypeUrl>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ struct OfType {
 impl Held {
     pub(super) fn new(types: &[TypeUrl]) -> Self {
         let wild = |url: &TypeUrl| (url.clone(), OfType { wildcard: true, ..OfType::default() });
-        Self { types: types.iter().map(wild).collect() }
+        Self { types: types.iter().map(wild).collect(), order: types.to_vec() }
     }
 
     /// Books what the caller has from before, of versions that nobody knows any more: the server sends what there is, and
@@ -63,7 +65,9 @@ impl Held {
                 ..DeltaDiscoveryRequest::default()
             }
         };
-        self.types.iter().map(request).collect()
+        let first = self.order.iter().filter_map(|url| self.types.get_key_value(url));
+        let others = self.types.iter().filter(|(url, _)| !self.order.contains(url));
+        first.chain(others).map(request).collect()
     }
 
     /// Books a demand and makes the request for it.
@@ -92,13 +96,15 @@ impl Held {
         request
     }
 
-    /// Books what was applied; a rejected resource isn't held, so that the next stream brings it again.
+    /// Books what was applied; a rejected resource isn't held, or in no version that the server knows, so that the next
+    /// stream brings it again.
     pub(super) fn applied(&mut self, versions: Vec<(ResourceName, Option<String>)>, rejections: &[Rejection]) {
         for (name, version) in versions {
             let Some(of_type) = self.types.get_mut(&name.type_url) else { continue };
-            let rejected = rejections.iter().any(|rejection| rejection.name == name);
-            match version {
-                Some(version) if !rejected => of_type.versions.insert(name.name, version),
+            let rejection = rejections.iter().find(|rejection| rejection.name == name);
+            match (version, rejection) {
+                (Some(version), None) => of_type.versions.insert(name.name, version),
+                (Some(_), Some(rejection)) if rejection.held => of_type.versions.insert(name.name, UNKNOWN.to_owned()),
                 _ => of_type.versions.remove(&name.name),
             };
         }
@@ -163,9 +169,9 @@ pub(super) fn updates(response: DeltaDiscoveryResponse) -> Opened {
             }
             Some(body) => {
                 let reason = format!("the body is a {}, not a {type_url}", body.type_url);
-                rejections.push(Rejection { name, reason });
+                rejections.push(Rejection::new(name, reason));
             }
-            None => rejections.push(Rejection { name, reason: "the body is missing".into() }),
+            None => rejections.push(Rejection::new(name, "the body is missing")),
         }
     }
     for name in response.removed_resources {
@@ -194,4 +200,26 @@ pub(super) fn error_detail(rejections: &[Rejection]) -> Option<Status> {
         message.push_str(&format!("; and {} more", rejections.len() - told));
     }
     Some(Status { code: INVALID_ARGUMENT, message, details: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_but_held_is_asked_about_again_and_what_is_not_taken_is_not() {
+        let url = TypeUrl::new("t");
+        let mut held = Held::new(std::slice::from_ref(&url));
+        let name = |text: &str| ResourceName::new(url.clone(), text);
+        let versions = ["taken", "refused", "held"].map(|text| (name(text), Some("1".to_owned())));
+        let waiting = Rejection { held: true, ..Rejection::new(name("held"), "in use") };
+        held.applied(versions.to_vec(), &[Rejection::new(name("refused"), "odd"), waiting]);
+        let requests = held.initial_requests(&Node::default());
+        let mut told: Vec<_> = requests[0].initial_resource_versions.clone().into_iter().collect();
+        told.sort();
+        let pair = |name: &str, version: &str| (name.to_owned(), version.to_owned());
+        assert_eq!(told, [pair("held", UNKNOWN), pair("taken", "1")]);
+        held.applied(vec![(name("held"), None)], &[]);
+        assert_eq!(held.initial_requests(&Node::default())[0].initial_resource_versions.len(), 1, "it is gone");
+    }
 }

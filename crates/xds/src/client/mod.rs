@@ -38,6 +38,16 @@ pub struct Rejection {
     pub name: ResourceName,
     /// Why, for the person who wrote it.
     pub reason: String,
+    /// Whether the sink holds it all the same: it can be read, but isn't in force yet. Then its end is told too, and a new
+    /// stream brings it again.
+    pub held: bool,
+}
+
+impl Rejection {
+    /// A resource that the sink hasn't taken.
+    pub fn new(name: ResourceName, reason: impl Into<String>) -> Self {
+        Self { name, reason: reason.into(), held: false }
+    }
 }
 
 /// How to reach the server.
@@ -59,7 +69,7 @@ pub struct Settings {
     pub node: String,
     /// Name and version of the program.
     pub agent: (String, String),
-    /// Types of which it wants every resource.
+    /// Types of which it wants every resource; of what changes at once it is told in this order.
     pub types: Vec<TypeUrl>,
 }
 

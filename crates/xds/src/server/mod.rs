@@ -44,8 +44,9 @@ pub trait Access: Send + Sync + 'static {
         extensions: &tonic::Extensions,
     ) -> impl Future<Output = Result<Self::Client, Status>> + Send;
 
-    /// Whether there is something that a client may not see; only then is [`Access::may_see`] asked.
-    fn is_restricted(&self, _client: &Self::Client) -> bool {
+    /// Whether there is something of a type that a client may not see; only then is [`Access::may_see`] asked. What a client
+    /// has of a type that isn't restricted costs the server nothing.
+    fn is_restricted(&self, _client: &Self::Client, _type_url: &TypeUrl) -> bool {
         false
     }
 
@@ -225,7 +226,8 @@ impl<A: Access> Conversation<A> {
             |FellBehind| Status::aborted("too much has changed since this client was told last: say what you have");
         self.stream.catch_up(&state).map_err(behind)?;
         let may_see = |type_url: &TypeUrl, name: &str| self.access.may_see(&self.client, type_url, name);
-        Ok(self.stream.next_response(&state, self.access.is_restricted(&self.client).then_some(may_see)))
+        let restricted = |type_url: &TypeUrl| self.access.is_restricted(&self.client, type_url).then_some(&may_see);
+        Ok(self.stream.next_response(&state, restricted))
     }
 
     fn note_synced(&mut self) {

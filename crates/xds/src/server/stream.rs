@@ -56,6 +56,8 @@ pub(super) struct FellBehind;
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     types: BTreeMap<TypeUrl, TypeState>,
+    /// Types in the order in which the client asked for them first: the one in which it is told of what came at once.
+    order: Vec<TypeUrl>,
     nonces: u64,
     seen: Sequence,
 }
@@ -133,6 +135,9 @@ impl Stream {
         if !self.types.contains_key(&type_url) && self.types.len() >= MAX_TYPES {
             return Heard::TooMuch;
         }
+        if !self.types.contains_key(&type_url) {
+            self.order.push(type_url.clone());
+        }
         let known = self.types.entry(type_url.clone()).or_default();
         known.take_held(request);
         known.subscribe(request, &type_url, state);
@@ -194,17 +199,19 @@ impl Stream {
         waits.min_by_key(|(_, since)| *since)
     }
 
-    /// The next response that may be sent, if any; only after [`Stream::catch_up`] with the same state. `may_see` is `None`
-    /// for a client that may see everything.
-    pub(super) fn next_response(
+    /// The next response that may be sent, if any; only after [`Stream::catch_up`] with the same state. `restricted` is
+    /// `None` for a type of which the client may see everything, else what tells whether it may see one resource.
+    pub(super) fn next_response<F: Fn(&TypeUrl, &str) -> bool>(
         &mut self,
         state: &State,
-        may_see: Option<impl Fn(&TypeUrl, &str) -> bool>,
+        restricted: impl Fn(&TypeUrl) -> Option<F>,
     ) -> Option<DeltaDiscoveryResponse> {
-        for (type_url, known) in &mut self.types {
+        for type_url in &self.order {
+            let Some(known) = self.types.get_mut(type_url) else { continue };
             if known.outstanding.is_some() || (known.dirty.is_empty() && !known.owes_answer) {
                 continue;
             }
+            let may_see = restricted(type_url);
             let (resources, removed_resources, names) = known
                 .take_dirty(type_url, state, |name| may_see.as_ref().is_none_or(|may_see| may_see(type_url, name)));
             if may_see.is_none() && known.wildcard && known.dirty.is_empty() {
@@ -258,6 +265,10 @@ impl TypeState {
                 self.mark_all(type_url, state);
             } else {
                 let name: Arc<str> = Arc::from(name.as_str());
+                // Who asks for one by name is sent it, even if it was before, unless it says that it has it.
+                if !request.initial_resource_versions.contains_key(&*name) {
+                    self.held.set(&name, None);
+                }
                 self.dirty.insert(Arc::clone(&name));
                 self.names.insert(name);
             }

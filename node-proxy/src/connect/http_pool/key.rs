@@ -40,8 +40,10 @@ impl PoolKey {
 
 impl PartialEq for PoolKey {
     fn eq(&self, other: &Self) -> bool {
-        let same_target =
-            || self.target.address == other.target.address && self.target.transport == other.target.transport;
+        let same_target = || {
+            let (own, other) = (&self.target, &other.target);
+            own.address == other.address && own.transport == other.transport && own.tls == other.tls
+        };
         Rc::ptr_eq(&self.source, &other.source)
             && self.protocol == other.protocol
             && (Rc::ptr_eq(&self.target, &other.target) || same_target())

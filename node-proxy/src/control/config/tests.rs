@@ -7,12 +7,14 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use tonic::transport::Endpoint;
 use weft_core::change::MeshConfig;
-use weft_core::ids::{PolicyKey, Port};
+use weft_core::gateway::{Bind, Listener, ListenerProtocol};
+use weft_core::ids::{GatewayKey, ListenerKey, PolicyKey, Port};
 use weft_core::policy::{MeshPolicy, Scope, WorkloadLimits};
 use weft_xds::Encoded;
 use weft_xds::server::{Access, Event, Publisher, Server};
 
 use super::*;
+use crate::gateway::{Failing, Progress};
 use crate::store::{ConfigSource, SavedFile, Store};
 
 #[test]
@@ -45,13 +47,37 @@ impl Access for Open {
     fn on_event(&self, (): &(), _: Event) {}
 }
 
+/// Lets everybody in, and tells what becomes known of them.
+struct Hearing(tokio::sync::mpsc::UnboundedSender<Event>);
+
+impl Access for Hearing {
+    type Client = ();
+
+    async fn admit(&self, _: &MetadataMap, _: &tonic::Extensions) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn is_restricted(&self, (): &(), _: &TypeUrl) -> bool {
+        true
+    }
+
+    fn on_event(&self, (): &(), event: Event) {
+        let _ = self.0.send(event);
+    }
+}
+
 /// A channel to a server of what was published.
 fn serve(publisher: &Publisher) -> Channel {
+    serve_to(publisher, Open)
+}
+
+/// The same, with somebody at its door.
+fn serve_to<A: Access>(publisher: &Publisher, access: A) -> Channel {
     let (connections, accepted) = tokio::sync::mpsc::channel::<tokio::io::DuplexStream>(1);
     let incoming = futures::stream::unfold(accepted, |mut accepted| async move {
         accepted.recv().await.map(|io| (Ok::<_, std::io::Error>(io), accepted))
     });
-    let service = Server::service(publisher.clone(), Arc::new(Open));
+    let service = Server::service(publisher.clone(), Arc::new(access));
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
     let connector = tower::service_fn(move |_: tonic::transport::Uri| {
         let connections = connections.clone();
@@ -105,4 +131,72 @@ async fn what_is_in_the_saved_configuration_and_gone_since_goes_with_the_first_a
     tokio::time::timeout(Duration::from_secs(10), synced).await.expect("in time").unwrap();
     let names: Vec<_> = store.load().mesh_policies().map(|policy| policy.key.to_string()).collect();
     assert_eq!(names, ["shop/kept", "shop/new"]);
+}
+
+fn http_listener() -> Resource {
+    Resource::Listener(Arc::new(Listener {
+        key: ListenerKey::new(GatewayKey::new("edge", "web"), "http"),
+        addresses: Vec::new(),
+        port: Port::new(80).unwrap(),
+        hostname: None,
+        protocol: ListenerProtocol::Http,
+        kinds: Vec::new(),
+        client_validation: None,
+    }))
+}
+
+/// The whole way: a worker that can't bind, a controller that hears it, and the place that becomes free.
+#[tokio::test]
+async fn a_listener_is_acknowledged_when_it_is_bound() {
+    let publisher = Publisher::default();
+    publisher.publish([published(&http_listener()), published(&policy("all"))]);
+    let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (store, progress) = (Arc::<Store>::default(), Progress::new(1));
+    let (sink, source) = ConfigSource::channel();
+    let follower = Arc::clone(&store);
+    tokio::spawn(async move { follower.follow(source).await });
+    let token: TokenSource = Arc::new(|| Ok("token".into()));
+    let channel = serve_to(&publisher, Hearing(events));
+    let (client, handle) = ConfigClient::of_gateway("edge/web-1", channel, token, sink, progress.clone());
+    tokio::spawn(client.run());
+    let mut next = async |wanted: fn(&Event) -> bool| {
+        let heard = async {
+            loop {
+                let event = heard.recv().await.expect("the server is gone");
+                if wanted(&event) {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), heard).await.expect("in time")
+    };
+    // As a worker does: it looks at each version.
+    let listen = |failing: Failing| {
+        let (progress, mut versions) = (progress.clone(), store.subscribe());
+        tokio::spawn(async move {
+            loop {
+                progress.report(0, *versions.borrow_and_update(), &failing);
+                if versions.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let place = Bind::tcp(None, Port::new(80).unwrap());
+    let worker = listen(Failing::from([(place, "in use".to_owned())]));
+    match next(|event| matches!(event, Event::Nacked { .. })).await {
+        Event::Nacked { refused, .. } => {
+            let told: Vec<_> = refused.iter().map(|it| (&*it.name, it.reason.as_str())).collect();
+            assert_eq!(told, [("edge/web/http", "in use")]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(store.load().listeners().count(), 1, "it is tried again");
+    worker.abort();
+    listen(Failing::new());
+    match next(|event| matches!(event, Event::Mended { .. })).await {
+        Event::Mended { names, .. } => assert_eq!(names.iter().map(|it| &**it).collect::<Vec<_>>(), ["edge/web/http"]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(handle.status.borrow().nacks, 1);
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weft_core::reason::Reason;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
+use weft_tls::BackendClient;
 
 use super::wire::{End, Watched};
 use crate::balance::Balancers;
 use crate::connect::http_pool::{Pool, PoolSettings};
-use crate::connect::{Dial, Standing, Target, Transport};
+use crate::connect::{BackendClients, Dial, Standing, Target, Transport};
 use crate::identify::LocalWorkload;
 use crate::observe::Observer;
 use crate::store::Store;
@@ -95,13 +96,15 @@ pub struct Engine {
     pub(super) log: AccessLog,
     pub(super) settings: HttpSettings,
     targets: RefCell<Targets>,
+    pub(super) backends: BackendClients,
     clock: Rc<Cell<Instant>>,
     watched: RefCell<Vec<Weak<Watched>>>,
     draining: Cell<Option<Instant>>,
 }
 
-/// By the address of the entry's allocation, which the map keeps alive, and whether for clients under a NetworkPolicy.
-type Targets = HashMap<(usize, bool), (Rc<EndpointEntry>, Rc<Target>), FastHash>;
+/// By the address of the entry's allocation, which the map keeps alive, whether for clients under a NetworkPolicy, and with
+/// which TLS.
+type Targets = HashMap<(usize, bool, usize), (Rc<EndpointEntry>, Rc<Target>), FastHash>;
 
 /// A snapshot that this worker holds: cloning it touches no counter of another core.
 pub(super) type View = Rc<Arc<Snapshot>>;
@@ -121,6 +124,7 @@ impl Engine {
             log: parts.log,
             settings: parts.settings,
             targets: RefCell::default(),
+            backends: BackendClients::default(),
             clock: Rc::new(Cell::new(Instant::now())),
             watched: RefCell::default(),
             draining: Cell::new(None),
@@ -138,26 +142,39 @@ impl Engine {
         Rc::clone(&view)
     }
 
-    /// How a pod gets to an endpoint.
-    pub(super) fn target(&self, view: &View, entry: &Rc<EndpointEntry>, source: &LocalWorkload) -> Rc<Target> {
-        let target = self.known_target(view, entry, false);
+    /// How a pod gets to an endpoint, and what is spoken there.
+    pub(super) fn target(
+        &self,
+        view: &View,
+        entry: &Rc<EndpointEntry>,
+        source: &LocalWorkload,
+        tls: Option<&BackendClient>,
+    ) -> Rc<Target> {
+        let target = self.known_target(view, entry, false, tls);
         // Only the way through memory depends on who asks.
         if matches!(target.transport, Transport::Local { .. }) && source.pod.under_network_policy(view) {
-            return self.known_target(view, entry, true);
+            return self.known_target(view, entry, true, tls);
         }
         target
     }
 
     /// Worked out once for each snapshot.
-    fn known_target(&self, view: &View, entry: &Rc<EndpointEntry>, network_policy: bool) -> Rc<Target> {
-        let key = (Rc::as_ptr(entry).addr(), network_policy);
+    fn known_target(
+        &self,
+        view: &View,
+        entry: &Rc<EndpointEntry>,
+        network_policy: bool,
+        tls: Option<&BackendClient>,
+    ) -> Rc<Target> {
+        // The target keeps the client, so that its address is nobody else's.
+        let key = (Rc::as_ptr(entry).addr(), network_policy, tls.map_or(0, BackendClient::addr));
         // The view may be older than the map by now: then it is worked out anew, and not kept.
         let current = Rc::ptr_eq(view, &self.view.borrow());
         if current && let Some((_, target)) = self.targets.borrow().get(&key) {
             return Rc::clone(target);
         }
         let client = Standing { node: &self.balancers.place().node, network_policy };
-        let target = Rc::new((self.resolve)(view, entry, client));
+        let target = Rc::new(Target { tls: tls.cloned(), ..(self.resolve)(view, entry, client) });
         if current {
             self.targets.borrow_mut().insert(key, (Rc::clone(entry), Rc::clone(&target)));
         }

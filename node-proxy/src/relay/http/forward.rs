@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use tokio::time::{Duration, Instant};
 use weft_core::reason::Reason;
 use weft_core::route::{Retry, Timeouts};
+use weft_tls::BackendClient;
 
 use super::body::{Progress, RequestBody};
 use super::engine::{Engine, View};
@@ -37,6 +38,8 @@ pub(super) struct Forward<'a> {
     pub(super) balancer: Rc<Balancer>,
     pub(super) hash: Option<u64>,
     pub(super) protocol: Protocol,
+    /// TLS that the endpoints speak themselves.
+    pub(super) tls: Option<BackendClient>,
     pub(super) timeouts: Timeouts,
     pub(super) retry: Option<&'a Retry>,
     /// When the whole request must be over.
@@ -201,7 +204,7 @@ impl Forward<'_> {
             let detail = "the Service has no endpoint that is ready";
             return Tried::Hopeless(Failed::new(Reason::NoEndpoint, detail, None, tries.sent));
         };
-        let target = self.engine.target(self.view, &picked.entry, self.source);
+        let target = self.engine.target(self.view, &picked.entry, self.source, self.tls.as_ref());
         let pool = &self.engine.pool;
         let kept = if fresh { None } else { pool.kept(self.source, &target, self.protocol) };
         let lease = match kept {

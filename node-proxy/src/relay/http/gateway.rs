@@ -6,13 +6,17 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::{Scheme, Uri};
 use weft_core::gateway::Bind;
 use weft_core::ids::ListenerKey;
 use weft_core::matching::{HttpTable, ListenerChoice};
 use weft_core::reason::Reason;
 use weft_core::snapshot::{RouteSet, Snapshot};
 
+use super::check;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The routes of the listener that has a host, of those at a place. `connection` is the listener that TLS was ended for.
@@ -35,7 +39,9 @@ pub(super) fn table<'a>(
     };
     match &listener.routes {
         RouteSet::Http(table) => Ok(&**table),
-        RouteSet::None | RouteSet::Tls(_) | RouteSet::Tcp(_) => Err((Reason::NoRoute, "the listener has no routes")),
+        RouteSet::None | RouteSet::Tls(_) | RouteSet::Tcp(_) | RouteSet::Udp(_) => {
+            Err((Reason::NoRoute, "the listener has no routes"))
+        }
     }
 }
 
@@ -52,6 +58,25 @@ pub(super) fn tell(headers: &mut HeaderMap, client: IpAddr, tls: bool) {
         headers.insert(FORWARDED_FOR, chain);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
+}
+
+/// Tells the endpoint which host was asked for, where a filter puts another one into its place.
+pub(super) fn tell_host(parts: &mut Parts) {
+    if let Ok(host) = HeaderValue::from_str(check::authority(parts)) {
+        parts.headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// Says `https` in a request that goes in TLS, where it says a scheme at all (RFC 9113, section 8.3.1).
+pub(super) fn secure_scheme(parts: &mut Parts) {
+    if parts.uri.scheme().is_none() {
+        return;
+    }
+    let mut uri = parts.uri.clone().into_parts();
+    uri.scheme = Some(Scheme::HTTPS);
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+    }
 }
 
 /// Brings a request of HTTP/2 into the form of HTTP/1: the authority becomes `Host`, and what was split of `Cookie` becomes
@@ -98,6 +123,27 @@ mod tests {
             (&headers[FORWARDED_FOR], &headers[FORWARDED_PROTO]),
             (&"2001:db8::1".parse().unwrap(), &"https".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn a_request_that_goes_in_tls_says_so_if_it_says_a_scheme() {
+        for (before, after) in
+            [("http://a.com/x?y=1", "https://a.com/x?y=1"), ("https://a.com/", "https://a.com/"), ("/x", "/x")]
+        {
+            let (mut parts, ()) = http::Request::get(before).body(()).unwrap().into_parts();
+            secure_scheme(&mut parts);
+            assert_eq!(parts.uri.to_string(), after);
+        }
+    }
+
+    #[test]
+    fn the_host_that_was_asked_for_is_told_whatever_the_client_says_it_was() {
+        let request = |uri: &str| http::Request::get(uri).header("x-forwarded-host", "made.up");
+        for request in [request("/x").header("host", "a.com:81"), request("http://a.com:81/x")] {
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            tell_host(&mut parts);
+            assert_eq!(parts.headers.get_all("x-forwarded-host").iter().collect::<Vec<_>>(), ["a.com:81"]);
+        }
     }
 
     #[test]

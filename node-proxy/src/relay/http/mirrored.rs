@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use weft_core::filter::ForwardPlan;
 use weft_core::route::Timeouts;
 use weft_core::snapshot::Frontend;
+use weft_tls::BackendClient;
 
 use super::body::{Progress, RequestBody};
 use super::downstream::{Caller, Downstream};
-use super::engine::Engine;
+use super::engine::{Engine, View};
 use super::forward::{Forward, Message};
 use super::mirror::{self, Tee};
 use crate::connect::http_pool::Protocol;
@@ -34,18 +35,29 @@ pub(super) struct Order {
     client: std::net::IpAddr,
     backend: Arc<Frontend>,
     protocol: Protocol,
+    tls: Option<BackendClient>,
 }
 
 impl Order {
-    pub(super) fn new(conn: &Downstream, caller: &Caller, backend: &Arc<Frontend>, parts: &Parts) -> Self {
-        Self {
+    /// # Errors
+    /// A policy says how TLS is to be spoken to the backend, and it can't be followed.
+    pub(super) fn new(
+        conn: &Downstream,
+        caller: &Caller,
+        view: &View,
+        backend: &Arc<Frontend>,
+        parts: &Parts,
+    ) -> Result<Self, String> {
+        let protocol = caller.front.upstream_protocol(backend.protocol, parts);
+        Ok(Self {
+            tls: caller.front.upstream_tls(&conn.engine.backends, view, &backend.key, protocol)?,
             engine: Rc::clone(&conn.engine),
             source: Rc::clone(&caller.source),
             workload: WorkloadLabel::of(&caller.workload),
             client: caller.client.ip(),
             backend: Arc::clone(backend),
-            protocol: caller.front.upstream_protocol(backend.protocol, parts),
-        }
+            protocol,
+        })
     }
 
     fn count(&self, result: &'static str) {
@@ -92,6 +104,7 @@ async fn run(order: Order, message: Message, protocol: Protocol) {
         balancer: order.engine.balancers.get(&order.backend, now),
         hash: None,
         protocol,
+        tls: order.tls.clone(),
         timeouts: Timeouts::default(),
         retry: None,
         deadline: Some(now + LIMIT),

@@ -11,13 +11,14 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use weft_core::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http};
-use weft_core::ids::RuleKey;
+use weft_core::ids::{RuleKey, ServicePortKey};
 use weft_core::matching::{RequestFacts, is_grpc};
 use weft_core::normalize;
 use weft_core::reason::Reason;
 use weft_core::route::{RedirectScheme, Timeouts};
 use weft_core::service::{AppProtocol, HashKey};
 use weft_core::snapshot::{Frontend, RouteSet, Snapshot};
+use weft_tls::BackendClient;
 
 use super::begin::{Begun, begin};
 use super::body::{RequestBody, ResponseBody};
@@ -31,6 +32,7 @@ use super::mirrored;
 use super::replay::{Replays, Source};
 use super::{check, gateway, hop, interim, reply};
 use crate::balance::{Balancer, hash_bytes, hash_ip};
+use crate::connect::BackendClients;
 use crate::connect::http_pool::Protocol;
 
 /// Serves one request; every failure is an answer.
@@ -141,14 +143,27 @@ impl Exchange<'_> {
     ) -> Response<ResponseBody> {
         let rule = plan.as_ref().map(|plan| &plan.rule.key);
         if let Front::Gateway { listener, .. } = &self.caller.front {
+            if plan.as_ref().is_some_and(|plan| plan.authority.is_some()) {
+                gateway::tell_host(&mut parts);
+            }
             gateway::tell(&mut parts.headers, self.caller.client.ip(), listener.is_some());
         }
         let mirrored = plan.as_ref().filter(|plan| !plan.mirrors.is_empty());
         let tees = mirrored.map(|plan| self.mirror(plan, &parts, &body)).unwrap_or_default();
         let upstream = self.caller.front.upstream_protocol(backend.protocol, &parts);
+        let tls = match self.caller.front.upstream_tls(&self.conn.engine.backends, self.view, &backend.key, upstream) {
+            Ok(tls) => tls,
+            Err(why) => {
+                let failed = reply::failure(Reason::InvalidBackend, why);
+                return reply::respond(failed, asked, self.conn.labelled(rule, None, self.protocol), 0);
+            }
+        };
         if let Err(Unwritable) = prepare(&mut parts, plan.as_ref(), upstream, self.upgrade.as_ref()) {
             let failed = reply::failure(Reason::BadRequest, "the target cannot be written");
             return reply::respond(failed, asked, self.conn.labelled(rule, None, self.protocol), 0);
+        }
+        if tls.is_some() {
+            gateway::secure_scheme(&mut parts);
         }
         let engine = &self.conn.engine;
         let balancer = engine.balancers.get(backend, asked.started);
@@ -163,6 +178,7 @@ impl Exchange<'_> {
             hash: hash_of(&balancer, &parts, client),
             balancer,
             protocol: upstream,
+            tls,
             timeouts,
             retry,
             deadline: deadline(asked.started, timeouts.request),
@@ -180,8 +196,10 @@ impl Exchange<'_> {
         let mut tees = Vec::new();
         for key in &plan.mirrors {
             let Some(backend) = self.view.frontend(key) else { continue };
-            let order = mirrored::Order::new(self.conn, self.caller, backend, parts);
-            tees.extend(mirrored::start(order, plan, parts, body));
+            match mirrored::Order::new(self.conn, self.caller, self.view, backend, parts) {
+                Ok(order) => tees.extend(mirrored::start(order, plan, parts, body)),
+                Err(why) => tracing::debug!(backend = %backend.key, "not mirrored: {why}"),
+            }
         }
         tees
     }
@@ -259,6 +277,20 @@ impl Front {
             (_, Self::Service(_)) if is_h2 => Protocol::H2,
             (_, Self::Gateway { .. }) if is_h2 && is_grpc(&parts.headers) => Protocol::H2,
             _ => Protocol::H1,
+        }
+    }
+
+    /// TLS that a backend speaks itself: a Gateway follows its policy. What pods send is the application's own business.
+    pub(super) fn upstream_tls(
+        &self,
+        clients: &BackendClients,
+        snapshot: &Snapshot,
+        backend: &ServicePortKey,
+        protocol: Protocol,
+    ) -> Result<Option<BackendClient>, String> {
+        match self {
+            Self::Service(_) => Ok(None),
+            Self::Gateway { bind, .. } => clients.of(snapshot, bind, backend, Some(protocol)),
         }
     }
 }

@@ -59,6 +59,7 @@ async fn a_scrape_names_every_family_once_and_says_how_the_node_is() {
         certificates,
         budget: NodeBudget::new(1000, defaults),
         addresses: Vec::new(),
+        gateways: Default::default(),
         limits: Limits::default(),
     });
     let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::from(Vec::new()), identities));

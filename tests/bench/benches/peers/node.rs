@@ -101,6 +101,7 @@ pub fn serve(path: &Path) -> Result<()> {
         certificates,
         budget: NodeBudget::new(CONNECTIONS, defaults),
         addresses: Vec::new(),
+        gateways: Default::default(),
         limits: Limits::default(),
     });
     let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);

@@ -19,7 +19,7 @@ impl Named for Host {
 }
 
 fn key(name: &str) -> ListenerKey {
-    ListenerKey { gateway: GatewayKey::new("ns", "gw"), name: name.into() }
+    ListenerKey::new(GatewayKey::new("ns", "gw"), name)
 }
 
 /// Listeners whose names are their hostnames; `any` has none.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{Request, rule};
+use crate::ids::RuleKey;
 use crate::matching::HttpTable;
 use crate::matching::host::HostSpecificity;
 use crate::matching::rank::{Rank, WithinHost, normal_prefix};
@@ -87,8 +88,44 @@ fn request_text() -> impl Strategy<Value = String> {
         .prop_map(|(method, host, path, query, headers)| format!("{method} {host}{path}{query} {headers}"))
 }
 
+/// What a table says of a request.
+fn found<'a>(table: &'a HttpTable, request: &Request) -> Option<(&'a RuleKey, usize, Option<usize>)> {
+    table.find(&request.facts()).map(|it| (&it.rule.key, it.match_index, it.prefix_len))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn a_table_that_was_edited_finds_what_a_new_one_finds(
+        rules in proptest::collection::vec(rule_text(), 4..24),
+        edits in proptest::collection::vec(proptest::collection::vec(any::<prop::sample::Index>(), 1..3), 1..6),
+        requests in proptest::collection::vec(request_text(), 1..8),
+    ) {
+        let all: Vec<_> = rules.iter().map(|text| Arc::new(RouteRule::Http(rule(text)))).collect();
+        // Which of them are there; each edit turns some around.
+        let mut there = vec![true; all.len()];
+        let of = |there: &[bool]| -> Vec<_> {
+            let mut rules: Vec<_> = all.iter().zip(there).filter(|(_, is)| **is).map(|(rule, _)| Arc::clone(rule)).collect();
+            // One object never has two rules in one place.
+            rules.sort_by(|a, b| a.key().cmp(b.key()));
+            rules.dedup_by(|a, b| a.key() == b.key());
+            rules
+        };
+        let mut table = HttpTable::new(of(&there));
+        for edit in &edits {
+            for index in edit {
+                let at = index.index(there.len());
+                there[at] = !there[at];
+            }
+            table = table.edited(of(&there));
+            let fresh = HttpTable::new(of(&there));
+            for text in &requests {
+                let request = Request::new(text);
+                prop_assert_eq!(found(&table, &request), found(&fresh, &request), "{}", text);
+            }
+        }
+    }
+
     #[test]
     fn the_index_finds_what_the_ordered_walk_finds(
         rules in proptest::collection::vec(rule_text(), 0..16),

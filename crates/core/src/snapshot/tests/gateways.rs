@@ -3,13 +3,16 @@
 use http::HeaderMap;
 
 use super::*;
-use crate::gateway::{Bind, Certificate, Listener, ListenerProtocol, PortLayer, PrivateKey};
-use crate::ids::{CertificateKey, GatewayKey, ListenerKey, SectionName};
+use crate::gateway::{
+    BackendTls, BackendTrust, Bind, Certificate, GatewayConfig, GatewayRule, Listener, ListenerProtocol, PortLayer,
+    PrivateKey, by_scope,
+};
+use crate::ids::{CertificateKey, GatewayKey, GatewayRuleKey, ListenerKey, ListenerSetKey, SecretKey};
 use crate::matching::{ListenerChoice, RequestFacts};
 use crate::route::HostnameMatch;
 
 fn key(name: &str) -> ListenerKey {
-    ListenerKey { gateway: GatewayKey::new("edge", "gw"), name: name.into() }
+    ListenerKey::new(GatewayKey::new("edge", "gw"), name)
 }
 
 fn listener_on(name: &str, number: u16, hostname: Option<&str>, protocol: ListenerProtocol) -> Listener {
@@ -20,6 +23,7 @@ fn listener_on(name: &str, number: u16, hostname: Option<&str>, protocol: Listen
         hostname: hostname.map(HostnameMatch::new),
         protocol,
         kinds: vec![RouteKind::Http, RouteKind::Grpc],
+        client_validation: None,
     }
 }
 
@@ -30,15 +34,15 @@ fn http(name: &str, number: u16, hostname: Option<&str>) -> Change {
 fn route(name: &str, listeners: &[&str], hostnames: &[&str]) -> Change {
     let Change::Upsert(Resource::Rule(rule)) = http_rule(RouteKind::Http, "shop", name, None) else { panic!() };
     let RouteRule::Http(mut rule) = (*rule).clone() else { panic!() };
-    let parent = |name: &&str| Parent::Listener { gateway: key(name).gateway, listener: SectionName::from(*name) };
-    rule.parents.extend(listeners.iter().map(parent));
+    rule.parents = listeners.iter().map(|name| Parent::Listener(key(name))).collect();
     rule.hostnames = hostnames.iter().map(|name| HostnameMatch::new(name)).collect();
     rule.matches[0].path = PathMatch::Prefix(String::new());
-    Change::Upsert(Resource::Rule(Arc::new(RouteRule::Http(rule))))
+    let rule = Arc::new(RouteRule::Http(rule));
+    Change::Upsert(Resource::GatewayRule(Arc::new(GatewayRule { gateway: GatewayKey::new("edge", "gw"), rule })))
 }
 
 fn bind(number: u16) -> Bind {
-    Bind { address: None, port: port(number) }
+    Bind::tcp(None, port(number))
 }
 
 /// `listener route`, or why there is none.
@@ -88,7 +92,8 @@ fn the_order_in_which_listeners_and_routes_come_and_go_does_not_matter() {
         let gone = snapshot.apply(&[Change::Remove(ResourceKey::Listener(key("any")))]);
         assert_eq!(answer(&gone, 80, "a.com"), "refused");
         assert_eq!(answer(&gone.apply(&[http("any", 80, None)]), 80, "a.com"), "any r");
-        let unrouted = snapshot.apply(&[Change::Remove(ResourceKey::Rule(rule_key(RouteKind::Http, "shop", "r")))]);
+        let rule = GatewayRuleKey { gateway: key("any").gateway, rule: rule_key(RouteKind::Http, "shop", "r") };
+        let unrouted = snapshot.apply(&[Change::Remove(ResourceKey::GatewayRule(rule))]);
         assert_eq!(answer(&unrouted, 80, "a.com"), "any 404");
     }
 }
@@ -104,12 +109,15 @@ fn an_edit_of_one_listener_leaves_the_port_of_another_as_it_was() {
 
 #[test]
 fn hostnames_count_at_a_gateway_and_not_at_a_service() {
-    let snapshot = Snapshot::default().apply(&[
-        service("cart", "10.96.0.1", &[(80, AppProtocol::Http)]),
-        http("any", 80, None),
-        route("both", &["any"], &["a.com"]),
-    ]);
-    assert_eq!(answer(&snapshot, 80, "b.com"), "any 404");
+    let Change::Upsert(Resource::Rule(rule)) = http_rule(RouteKind::Http, "shop", "both", None) else { panic!() };
+    let RouteRule::Http(mut rule) = (*rule).clone() else { panic!() };
+    rule.parents.push(Parent::Listener(key("any")));
+    rule.hostnames = vec![HostnameMatch::new("a.com")];
+    rule.matches[0].path = PathMatch::Prefix(String::new());
+    let mut changes: Vec<_> = by_scope(RouteRule::Http(rule)).into_iter().map(Change::Upsert).collect();
+    changes.extend([service("cart", "10.96.0.1", &[(80, AppProtocol::Http)]), http("any", 80, None)]);
+    let snapshot = Snapshot::default().apply(&changes);
+    assert_eq!((answer(&snapshot, 80, "a.com"), answer(&snapshot, 80, "b.com")), ("any both".into(), "any 404".into()));
     let ConnectionPlan::Http { table: Some(table), .. } = plan(&snapshot, "shop", "10.96.0.1:80") else { panic!() };
     let headers = HeaderMap::new();
     let facts = RequestFacts { method: &http::Method::GET, host: "cart", path: "/", query: None, headers: &headers };
@@ -138,15 +146,61 @@ fn a_listener_with_addresses_listens_at_each_of_them_and_nowhere_else() {
 }
 
 #[test]
+fn tcp_and_udp_of_one_port_are_two_places() {
+    let of = |name: &str, protocol, kind| {
+        let listener = Listener { kinds: vec![kind], ..listener_on(name, 53, None, protocol) };
+        Change::Upsert(Resource::Listener(Arc::new(listener)))
+    };
+    let snapshot = Snapshot::default()
+        .apply(&[of("tcp", ListenerProtocol::Tcp, RouteKind::Tcp), of("udp", ListenerProtocol::Udp, RouteKind::Udp)]);
+    let mut at: Vec<_> = snapshot.gateway_ports().map(|it| (it.bind.to_string(), it.layer)).collect();
+    at.sort();
+    assert_eq!(at, [("*:53".to_owned(), PortLayer::Tcp), ("*:53/udp".to_owned(), PortLayer::Udp)]);
+}
+
+#[test]
+fn a_listener_of_a_set_is_another_than_one_of_the_gateway_by_its_name() {
+    let of_set = ListenerKey::of_set(key("l").gateway, ListenerSetKey::new("team", "set"), "l");
+    let Change::Upsert(Resource::Listener(own)) = http("l", 80, Some("a.com")) else { panic!() };
+    let second = Listener { key: of_set.clone(), hostname: Some(HostnameMatch::new("b.com")), ..(*own).clone() };
+    let Change::Upsert(Resource::GatewayRule(rule)) = route("r", &["l"], &[]) else { panic!() };
+    let rule = GatewayRule { rule: Arc::new(rule.rule.attached_to(vec![Parent::Listener(of_set)])), ..(*rule).clone() };
+    let snapshot = Snapshot::default().apply(&[
+        Change::Upsert(Resource::Listener(own)),
+        Change::Upsert(Resource::Listener(Arc::new(second))),
+        Change::Upsert(Resource::GatewayRule(Arc::new(rule))),
+    ]);
+    assert_eq!((answer(&snapshot, 80, "a.com"), answer(&snapshot, 80, "b.com")), ("l 404".into(), "l r".into()));
+}
+
+#[test]
+fn how_backends_are_spoken_to_is_known_until_it_is_removed() {
+    let port = ServicePortKey { service: ServiceKey::new("edge", "web"), port: port(443) };
+    let tls = BackendTls {
+        port: port.clone(),
+        hostname: "web.example".into(),
+        subject_alt_names: Vec::new(),
+        trust: BackendTrust::System,
+    };
+    let config = GatewayConfig { key: key("any").gateway, client_certificate: None };
+    let all = [Resource::BackendTls(Arc::new(tls)), Resource::GatewayConfig(Arc::new(config))];
+    let snapshot = Snapshot::default().apply(&all.clone().map(Change::Upsert));
+    assert!(snapshot.backend_tls(&port).is_some() && snapshot.gateway_config(&key("any").gateway).is_some());
+    assert!(all.iter().all(|resource| snapshot.resources().contains(resource)));
+    let gone = snapshot.apply(&all.map(|resource| Change::Remove(resource.key())));
+    assert!(gone.backend_tls(&port).is_none() && gone.gateway_config(&key("any").gateway).is_none());
+}
+
+#[test]
 fn private_keys_are_in_no_copy_of_a_snapshot() {
     let certificate = Certificate {
-        key: CertificateKey::new("edge", "c"),
+        key: CertificateKey::new(key("any").gateway, SecretKey::new("edge", "c")),
         chain: b"chain".to_vec(),
         private_key: PrivateKey::new(*b"key"),
     };
     let listener = http("any", 80, None);
     let snapshot = Snapshot::default().apply(&[Change::Upsert(Resource::Certificate(Arc::new(certificate))), listener]);
-    assert!(snapshot.certificate(&CertificateKey::new("edge", "c")).is_some());
+    assert!(snapshot.certificate(&CertificateKey::new(key("any").gateway, SecretKey::new("edge", "c"))).is_some());
     let copy = snapshot.resources();
     assert!(copy.iter().any(|it| matches!(it, Resource::Listener(_))), "listeners are in it");
     assert!(!copy.iter().any(|it| matches!(it, Resource::Certificate(_))));

@@ -11,7 +11,7 @@ use super::convert::{
     InvalidField, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
 use crate::filter::validate_rule;
-use crate::ids::{RouteKey, RouteKind, RuleKey, SectionName};
+use crate::ids::{ListenerKey, RouteKey, RouteKind, RuleKey, SectionName};
 use crate::route::{Created, HostnameMatch, HttpRule, L4Backend, L4Rule, Parent, RouteRule, Timeouts};
 
 wire_enum!(RouteKind, proto::RouteKind: Grpc = Grpc, Http = Http, Tls = Tls, Tcp = Tcp, Udp = Udp);
@@ -138,10 +138,7 @@ impl Wire for Parent {
                     let consumer = wire_optional(consumer.as_ref());
                     Form::Service(proto::ServiceParent { port: Some(port.to_wire()), consumer })
                 }
-                Self::Listener { gateway, listener } => {
-                    let listener = listener.to_wire();
-                    Form::Listener(proto::ListenerParent { gateway: Some(gateway.to_wire()), listener })
-                }
+                Self::Listener(key) => Form::Listener(key.to_wire()),
             }),
         }
     }
@@ -152,9 +149,7 @@ impl Wire for Parent {
             Form::Service(it) => {
                 Self::Service { port: required(it.port, "port")?, consumer: optional(it.consumer, "consumer")? }
             }
-            Form::Listener(it) => {
-                Self::Listener { gateway: required(it.gateway, "gateway")?, listener: field(it.listener, "listener")? }
-            }
+            Form::Listener(it) => Self::Listener(ListenerKey::from_wire(it)?),
         })
     }
 }

@@ -274,11 +274,10 @@ fn action() -> impl Strategy<Value = HttpAction> {
 type Common = ((String, String, u16, Option<SectionName>, i64), Vec<Parent>, Vec<HostnameMatch>);
 
 fn common() -> impl Strategy<Value = Common> {
-    let gateway = (text(), text()).prop_map(|(ns, name)| GatewayKey::new(ns, name));
     let parent = prop_oneof![
         (service_port_key(), of(text()))
             .prop_map(|(port, consumer)| Parent::Service { port, consumer: consumer.map(Namespace::from) }),
-        (gateway, section()).prop_map(|(gateway, listener)| Parent::Listener { gateway, listener }),
+        gateway::listener_key().prop_map(Parent::Listener),
     ];
     let names = (text(), text(), any::<u16>(), of(section()), any::<i64>());
     (names, vec(parent, FEW), vec(hostname(), FEW))
@@ -412,6 +411,9 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         1 => mesh_policy().prop_map(|it| Resource::MeshPolicy(Arc::new(it))),
         2 => gateway::listener().prop_map(|it| Resource::Listener(Arc::new(it))),
         1 => gateway::certificate().prop_map(|it| Resource::Certificate(Arc::new(it))),
+        1 => l4_rule().prop_flat_map(gateway::rule).prop_map(|it| Resource::GatewayRule(Arc::new(it))),
+        1 => gateway::config().prop_map(|it| Resource::GatewayConfig(Arc::new(it))),
+        1 => gateway::backend_tls().prop_map(|it| Resource::BackendTls(Arc::new(it))),
         1 => mesh().prop_map(|it| Resource::Mesh(Arc::new(it))),
     ]
 }

@@ -5,7 +5,10 @@ use prost::Message;
 use weft_api::weft::config::v1 as proto;
 
 use super::*;
-use crate::ids::{CertificateKey, GatewayKey, ListenerKey, PolicyKey, RouteKey, RouteKind, RuleKey, ServiceKey};
+use crate::ids::{
+    CertificateKey, GatewayKey, GatewayRuleKey, ListenerKey, ListenerSetKey, PolicyKey, Port, RouteKey, RouteKind,
+    RuleKey, SecretKey, ServiceKey, ServicePortKey,
+};
 use crate::service::SliceKey;
 
 proptest! {
@@ -36,8 +39,12 @@ proptest! {
     }
 }
 
+fn gateway() -> GatewayKey {
+    GatewayKey::new("ns", "gw")
+}
+
 fn listener_key(name: &str) -> ListenerKey {
-    ListenerKey { gateway: GatewayKey::new("ns", "gw"), name: name.into() }
+    ListenerKey::new(gateway(), name)
 }
 
 fn rule_key(name: &str) -> RuleKey {
@@ -46,6 +53,9 @@ fn rule_key(name: &str) -> RuleKey {
 
 #[test]
 fn a_name_reads_back_to_its_key() {
+    let of_set = ListenerKey::of_set(gateway(), ListenerSetKey::new("team", "set"), "http");
+    let rule = GatewayRuleKey { gateway: gateway(), rule: rule_key("r") };
+    let port = ServicePortKey { service: ServiceKey::new("shop", "cart"), port: Port::new(443).unwrap() };
     for (key, text) in [
         (ResourceKey::Workload("Kubernetes//Pod/shop/cart-1".into()), "Kubernetes//Pod/shop/cart-1"),
         (ResourceKey::Service(ServiceKey::new("shop", "cart")), "shop/cart"),
@@ -54,15 +64,46 @@ fn a_name_reads_back_to_its_key() {
         (ResourceKey::Authorization(PolicyKey::new("ns", "p")), "ns/p"),
         (ResourceKey::MeshPolicy(PolicyKey::new("ns", "p")), "ns/p"),
         (ResourceKey::Listener(listener_key("http")), "ns/gw/http"),
-        (ResourceKey::Certificate(CertificateKey::new("ns", "c")), "ns/c"),
+        (ResourceKey::Listener(of_set), "ns/gw/team/set/http"),
+        (ResourceKey::Certificate(CertificateKey::new(gateway(), SecretKey::new("other", "c"))), "ns/gw/other/c"),
+        (ResourceKey::GatewayRule(rule), "ns/gw/HTTPRoute/ns/r/12"),
+        (ResourceKey::GatewayConfig(gateway()), "ns/gw"),
+        (ResourceKey::BackendTls(port), "shop/cart/443"),
         (ResourceKey::Mesh, "mesh"),
     ] {
         assert_eq!(name(&key), text);
         assert_eq!(parse_name(type_url(&key), text), Ok(key));
     }
     let types: std::collections::HashSet<_> = TYPE_URLS.into_iter().collect();
-    assert_eq!(types.len(), 9);
-    assert!(GATEWAY_TYPE_URLS.iter().all(|of_gateways| types.contains(of_gateways)));
+    assert_eq!(types.len(), TYPE_URLS.len());
+    for some in [&NODE_TYPE_URLS[..], &GATEWAY_CLIENT_TYPE_URLS, &GATEWAY_TYPE_URLS] {
+        assert!(some.iter().all(|it| types.contains(it)));
+    }
+}
+
+#[test]
+fn a_gateway_sees_its_own_and_a_node_nothing_of_gateways() {
+    let url = |name: &str| TYPE_URLS.into_iter().find(|it| it.ends_with(&format!(".{name}"))).unwrap();
+    let (own, other) = (gateway(), GatewayKey::new("ns", "other"));
+    for (kind, name, own_sees, other_sees, node_sees) in [
+        ("Listener", "ns/gw/http", true, false, false),
+        ("Listener", "ns/gw/team/set/http", true, false, false),
+        ("Certificate", "ns/gw/ns/c", true, false, false),
+        ("GatewayRule", "ns/gw/HTTPRoute/ns/r/0", true, false, false),
+        ("GatewayConfig", "ns/gw", true, false, false),
+        ("BackendTls", "ns/s/443", true, true, false),
+        ("Rule", "HTTPRoute/ns/r/0", true, true, true),
+        ("Workload", "u", true, true, true),
+        ("Certificate", "ns/gw", false, false, false),
+        ("GatewayConfig", "ns/gw/x", false, false, false),
+    ] {
+        let sees = [Some(&own), Some(&other), None].map(|who| may_see(who, url(kind), name));
+        assert_eq!(sees, [own_sees, other_sees, node_sees], "{kind} {name}");
+    }
+    assert_eq!(owner(url("Certificate"), "ns/gw/ns/c"), Some(own));
+    assert_eq!(owner(url("BackendTls"), "ns/gw/80"), None);
+    assert!(NODE_TYPE_URLS.iter().all(|it| !GATEWAY_TYPE_URLS.contains(it)));
+    assert!(GATEWAY_TYPE_URLS.iter().all(|it| GATEWAY_CLIENT_TYPE_URLS.contains(it)));
 }
 
 #[test]
@@ -70,6 +111,10 @@ fn other_names_are_refused() {
     let service = type_url(&ResourceKey::Service(ServiceKey::new("a", "b")));
     let rule = type_url(&ResourceKey::Rule(rule_key("r")));
     let listener = type_url(&ResourceKey::Listener(listener_key("http")));
+    let certificate = type_url(&ResourceKey::Certificate(CertificateKey::new(gateway(), SecretKey::new("ns", "c"))));
+    let gateway_rule = type_url(&ResourceKey::GatewayRule(GatewayRuleKey { gateway: gateway(), rule: rule_key("r") }));
+    let port = ServicePortKey { service: ServiceKey::new("ns", "s"), port: Port::new(1).unwrap() };
+    let backend = type_url(&ResourceKey::BackendTls(port));
     for (type_url, name) in [
         (service, ""),
         (service, "a"),
@@ -85,6 +130,14 @@ fn other_names_are_refused() {
         (listener, "ns/gw"),
         (listener, "ns/gw/"),
         (listener, "ns/gw/http/0"),
+        (listener, "ns/gw/team/set/"),
+        (certificate, "ns/c"),
+        (certificate, "ns/gw//c"),
+        (gateway_rule, "HTTPRoute/ns/r/0"),
+        (gateway_rule, "/gw/HTTPRoute/ns/r/0"),
+        (backend, "ns/s"),
+        (backend, "ns/s/0"),
+        (backend, "ns/s/+1"),
         (type_url(&ResourceKey::Mesh), "other"),
         (type_url(&ResourceKey::Workload("x".into())), ""),
     ] {
@@ -227,5 +280,26 @@ fn an_error_in_a_listener_names_the_field() {
     assert_eq!(wrong(&|it| it.protocol = None), "protocol: missing");
     assert!(wrong(&|it| it.hostname = Some("A.b".into())).starts_with("hostname: expected a hostname in lower case"));
     let no_keys = |it: &mut proto::Listener| it.protocol = Some(Protocol::Https(proto::Certificates::default()));
-    assert_eq!(wrong(&no_keys), "protocol.https.keys: missing");
+    assert_eq!(wrong(&no_keys), "protocol.https.secrets: missing");
+    let validation = proto::ClientValidation { ca: Vec::new(), mode: 1 };
+    let edit = |it: &mut proto::Listener| it.client_validation = Some(validation.clone());
+    assert_eq!(wrong(&edit), "client_validation.ca: missing");
+}
+
+#[test]
+fn a_rule_of_a_gateway_is_attached_to_nothing_else() {
+    let key = ResourceKey::GatewayRule(GatewayRuleKey { gateway: gateway(), rule: rule_key("r") });
+    let read = |parent: proto::parent::Parent| {
+        let parents = vec![proto::Parent { parent: Some(parent) }];
+        let rule = Some(proto::Rule { parents, ..wire_rule() });
+        let message = proto::GatewayRule { gateway: Some(gateway().to_wire()), rule };
+        decode(type_url(&key), &name(&key), &message.encode_to_vec()).map_err(|wrong| wrong.to_string())
+    };
+    let listener = |of: GatewayKey| proto::parent::Parent::Listener(ListenerKey::new(of, "l").to_wire());
+    assert!(read(listener(gateway())).is_ok());
+    let port = ServicePortKey { service: ServiceKey::new("ns", "s"), port: Port::new(80).unwrap() };
+    let service = proto::parent::Parent::Service(proto::ServiceParent { port: Some(port.to_wire()), consumer: None });
+    for other in [listener(GatewayKey::new("ns", "x")), service] {
+        assert_eq!(read(other).unwrap_err(), "rule.parents: expected listeners of the Gateway");
+    }
 }

@@ -1,12 +1,16 @@
 //! Gateways: what their listeners are understood as, who may attach, and what the statuses say.
 
+mod cluster;
+mod l4;
 mod routes;
+mod sets;
+mod tls;
 
 use weft_core::gateway::{Listener, ListenerProtocol};
 
 use super::*;
-use crate::object::{Condition, ConditionType, GatewayStatus};
-use crate::translate::gateway::{GatewaySettings, KeyPairCheck};
+use crate::object::{Condition, ConditionType, GatewayAddress, GatewayStatus};
+use crate::translate::gateway::{GatewaySettings, KeyPairCheck, Place};
 
 /// A chain is good if it says so, and its key is the one that goes with it.
 fn check(chain: &[u8], key: &[u8]) -> Result<(), String> {
@@ -17,7 +21,8 @@ fn check(chain: &[u8], key: &[u8]) -> Result<(), String> {
 }
 
 pub(super) fn serving() -> IndexConfig {
-    let settings = GatewaySettings { addresses: vec!["192.0.2.1".parse().unwrap()], check: KeyPairCheck(check) };
+    let place = Place::Machine { addresses: vec!["192.0.2.1".parse().unwrap()] };
+    let settings = GatewaySettings { place, check: KeyPairCheck(check) };
     IndexConfig { gateways: Some(settings), ..IndexConfig::default() }
 }
 
@@ -63,7 +68,9 @@ fn status_of(index: &Index, name: &str) -> GatewayStatus {
 
 /// The reasons of some conditions that aren't as they should be.
 fn wrong(conditions: &[Condition]) -> Vec<String> {
-    let good = |c: &&Condition| c.status == (c.kind != ConditionType::Conflicted);
+    use ConditionType::{Conflicted, InsecureFrontendValidationMode, OverlappingTlsConfig};
+    let bad_if_true = |kind| matches!(kind, Conflicted | OverlappingTlsConfig | InsecureFrontendValidationMode);
+    let good = |c: &&Condition| c.status != bad_if_true(c.kind);
     let show = |c: &Condition| format!("{}/{}", serde_json::to_value(c.kind).unwrap().as_str().unwrap(), c.reason);
     conditions.iter().filter(|c| !good(c)).map(show).collect()
 }
@@ -98,7 +105,7 @@ fn a_listener_is_served_as_it_says() {
     );
     let (index, out) = serve(&(text + &secret("edge", "c", "chain 1", "key 1")));
     let status = status_of(&index, "gw");
-    assert_eq!(status.addresses, ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(status.addresses, [GatewayAddress::Ip("192.0.2.1".parse().unwrap())]);
     assert!(wrong(&status.conditions).is_empty(), "{status:?}");
     assert!(status.listeners.iter().all(|listener| wrong(&listener.conditions).is_empty()), "{status:?}");
     let kinds: Vec<_> = status.listeners.iter().map(|listener| listener.supported_kinds.clone()).collect();
@@ -109,7 +116,7 @@ fn a_listener_is_served_as_it_says() {
     assert_eq!(served[0].hostname.as_ref().unwrap().to_string(), "*.example.com");
     assert_eq!((&served[0].protocol, &served[0].kinds), (&ListenerProtocol::Http, &http));
     let ListenerProtocol::Https { certificates } = &served[1].protocol else { panic!("{served:?}") };
-    assert_eq!(certificates[0].to_string(), "edge/c");
+    assert_eq!(certificates[0].to_string(), "edge/gw/edge/c");
     assert!(out.statuses.iter().any(|update| update.object.kind == Kind::Gateway && update.generation == 2));
     let keys: Vec<_> = out.changes.iter().filter(|c| matches!(c, Change::Upsert(Resource::Certificate(_)))).collect();
     assert_eq!(keys.len(), 1);
@@ -141,7 +148,7 @@ fn only_classes_of_ours_are_served_and_without_settings_nothing_is() {
 fn a_listener_that_is_wrong_says_why_and_costs_no_other() {
     let tls = |refs: &str| format!("port: 443, protocol: HTTPS, tls: {{certificateRefs: [{refs}]}}");
     for (listener, reasons) in [
-        ("port: 81, protocol: UDP", vec!["Accepted/UnsupportedProtocol", "Programmed/Invalid"]),
+        ("port: 81, protocol: SCTP", vec!["Accepted/UnsupportedProtocol", "Programmed/Invalid"]),
         ("port: 81, protocol: example.com/foo", vec!["Accepted/UnsupportedProtocol", "Programmed/Invalid"]),
         ("port: 0, protocol: HTTP", vec!["Accepted/UnsupportedValue", "Programmed/Invalid"]),
         ("port: 70000, protocol: HTTP", vec!["Accepted/UnsupportedValue", "Programmed/Invalid"]),
@@ -151,9 +158,15 @@ fn a_listener_that_is_wrong_says_why_and_costs_no_other() {
             vec!["Accepted/UnsupportedValue", "Programmed/Invalid"],
         ),
         ("port: 81, protocol: TCP, hostname: a.com", vec!["Accepted/UnsupportedValue", "Programmed/Invalid"]),
+        ("port: 81, protocol: UDP, hostname: a.com", vec!["Accepted/UnsupportedValue", "Programmed/Invalid"]),
+        ("port: 81, protocol: UDP, tls: {mode: Passthrough}", vec!["Accepted/UnsupportedValue", "Programmed/Invalid"]),
         (
-            "port: 443, protocol: TLS, tls: {mode: Terminate, certificateRefs: [{name: c}]}",
-            vec!["Accepted/UnsupportedValue", "Programmed/Invalid"],
+            "port: 443, protocol: TLS, tls: {mode: Terminate, certificateRefs: [{name: nobody}]}",
+            vec!["Programmed/Invalid", "ResolvedRefs/InvalidCertificateRef"],
+        ),
+        (
+            "port: 443, protocol: TLS, tls: {mode: Passthrough}, allowedRoutes: {kinds: [{kind: TLSRoute}, {kind: TCPRoute}]}",
+            vec!["ResolvedRefs/InvalidRouteKinds"],
         ),
         ("port: 443, protocol: TLS", vec!["Accepted/UnsupportedValue", "Programmed/Invalid"]),
         (
@@ -235,6 +248,7 @@ fn listeners_that_cannot_be_told_apart_all_lose() {
     let https = |name: &str, more: &str| {
         format!("{{name: {name}, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}{more}}}")
     };
+    let of = |port: u16, protocol: &str| format!("{{name: {protocol}{port}, port: {port}, protocol: {protocol}}}");
     let (a, b) = (", hostname: a.com", ", hostname: b.com");
     let none: Vec<String> = Vec::new();
     let hostname: Vec<String> =
@@ -250,6 +264,8 @@ fn listeners_that_cannot_be_told_apart_all_lose() {
         (vec![http("x", a), https("y", a).replace("443", "80"), http("z", b)], vec![&protocol, &protocol, &protocol]),
         (vec![https("x", a), tls("y", b), http("z", a)], vec![&none, &none, &none]),
         (vec![https("x", a), tls("y", a), http("z", a)], vec![&protocol, &protocol, &none]),
+        (vec![of(53, "TCP"), of(53, "UDP"), of(54, "UDP")], vec![&none, &none, &none]),
+        (vec![of(53, "TCP"), of(53, "UDP"), of(53, "UDP").replace("UDP53", "y")], vec![&none, &hostname, &hostname]),
     ] {
         let text = gateway(&list.join(", ")) + &secret("edge", "c", "chain 1", "key 1");
         assert_eq!(listeners(&text), want.into_iter().cloned().collect::<Vec<_>>(), "{list:?}");
@@ -269,11 +285,6 @@ fn a_gateway_that_asks_for_what_cannot_be_is_refused_whole() {
         ("addresses: [{type: test/fake, value: x}]", "Accepted/UnsupportedAddress"),
         ("addresses: [{value: nonsense}]", "Accepted/UnsupportedAddress"),
         ("infrastructure: {parametersRef: {group: a.b, kind: C, name: d}}", "Accepted/InvalidParameters"),
-        ("tls: {backend: {clientCertificateRef: {name: c}}}", "Accepted/Invalid"),
-        (
-            "tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: c}]}}}}",
-            "Accepted/Invalid",
-        ),
     ] {
         let (index, _) = serve(&gateway_of("gw", &format!("listeners: [{HTTP}], {more}")));
         assert_eq!(wrong(&status_of(&index, "gw").conditions), [reason, "Programmed/Invalid"], "{more}");
@@ -286,7 +297,7 @@ fn a_gateway_that_asks_for_what_cannot_be_is_refused_whole() {
     let wanted: std::net::IpAddr = "192.0.2.9".parse().unwrap();
     assert_eq!(
         (served(&index)[0].addresses.as_slice(), status_of(&index, "gw").addresses.as_slice()),
-        (&[wanted][..], &[wanted][..])
+        (&[wanted][..], &[GatewayAddress::Ip(wanted)][..])
     );
 }
 

@@ -138,6 +138,7 @@ fn a_backend_in_another_namespace_needs_a_grant_and_gets_it_live() {
     assert!(index.commit().is_empty());
 }
 
+mod backend_tls;
 mod gateways;
 mod order;
 mod policies;

@@ -35,6 +35,51 @@ fn one_edit_among_five_thousand_routes() {
 }
 
 #[test]
+fn a_gateway_with_a_thousand_listener_sets() {
+    const SETS: usize = 1000;
+    const ROUTES: usize = 8;
+    let mut index = Index::new(super::gateways::serving());
+    objects(SHOP).into_iter().for_each(|o| index.apply(o));
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw, namespace: shop}\n\
+                   spec: {gatewayClassName: weft, allowedListeners: {namespaces: {from: All}}, \
+                   listeners: [{name: own, port: 80, protocol: HTTP, hostname: own.com}]}";
+    objects(gateway).into_iter().for_each(|o| index.apply(o));
+    let set = |i: usize, port: u16| {
+        let text = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {{name: s{i}, namespace: shop}}\n\
+             spec: {{parentRef: {{name: gw}}, listeners: [{{name: l, port: {port}, protocol: HTTP, hostname: s{i}.com}}]}}"
+        );
+        objects(&text).remove(0)
+    };
+    let of_set = |i: usize, n: usize, path: &str| {
+        let parent = format!("{{group: gateway.networking.k8s.io, kind: ListenerSet, name: s{i}}}");
+        let rules = format!("[{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: cart-v2, port: 80}}]}}]");
+        objects(&route(&format!("r{i}-{n}"), &parent, &rules)).remove(0)
+    };
+    for i in 0..SETS {
+        index.apply(set(i, 80));
+        (0..ROUTES).for_each(|n| index.apply(of_set(i, n, &format!("/p{n}"))));
+    }
+    let start = Instant::now();
+    let out = index.commit();
+    println!("{SETS} sets with {ROUTES} routes each: {:?}, {} changes", start.elapsed(), out.changes.len());
+    let mut edit = |what: &str, object: Object, most: Duration| {
+        let start = Instant::now();
+        index.apply(object);
+        let out = index.commit();
+        let took = start.elapsed();
+        println!("{what}: {took:?}, {} changes, {} statuses", out.changes.len(), out.statuses.len());
+        assert!(took < most, "{what}: {took:?}");
+        (out.changes.len(), out.statuses.len())
+    };
+    assert_eq!(edit("one route", of_set(77, 3, "/new"), Duration::from_millis(10)), (1, 0));
+    // Its listener and the status of the set; its routes say what they said.
+    assert_eq!(edit("one set", set(77, 81), Duration::from_millis(500)), (1, 0));
+    assert_eq!(edit("a set more", set(SETS, 80), Duration::from_millis(500)), (1, 2));
+    assert_eq!(edit("a route more", of_set(SETS, 0, "/"), Duration::from_millis(10)), (1, 2));
+}
+
+#[test]
 fn a_hundred_thousand_endpoints() {
     use k8s_openapi::api::discovery::v1 as k8s;
     let Object::EndpointSlice(first) = objects(SHOP).pop().unwrap() else { panic!() };

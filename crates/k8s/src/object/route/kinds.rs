@@ -21,6 +21,9 @@ pub struct HttpRouteSpec {
     /// What it attaches to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_refs: Option<Vec<ParentReference>>,
+    /// `All`: it attaches to default Gateways, too (GEP-3793).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_default_gateways: Option<String>,
     /// Hosts (SNI names of a TLSRoute); without meaning at a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostnames: Option<Vec<String>>,
@@ -44,6 +47,9 @@ pub struct GrpcRouteSpec {
     /// What it attaches to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_refs: Option<Vec<ParentReference>>,
+    /// `All`: it attaches to default Gateways, too (GEP-3793).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_default_gateways: Option<String>,
     /// Hosts (SNI names of a TLSRoute); without meaning at a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostnames: Option<Vec<String>>,
@@ -61,6 +67,9 @@ pub struct TlsRouteSpec {
     /// What it attaches to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_refs: Option<Vec<ParentReference>>,
+    /// `All`: it attaches to default Gateways, too (GEP-3793).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_default_gateways: Option<String>,
     /// Hosts (SNI names of a TLSRoute); without meaning at a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostnames: Option<Vec<String>>,
@@ -78,6 +87,9 @@ pub struct TcpRouteSpec {
     /// What it attaches to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_refs: Option<Vec<ParentReference>>,
+    /// `All`: it attaches to default Gateways, too (GEP-3793).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_default_gateways: Option<String>,
     /// Its rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<L4RouteRule>>,
@@ -92,6 +104,9 @@ pub struct UdpRouteSpec {
     /// What it attaches to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_refs: Option<Vec<ParentReference>>,
+    /// `All`: it attaches to default Gateways, too (GEP-3793).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_default_gateways: Option<String>,
     /// Its rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<L4RouteRule>>,

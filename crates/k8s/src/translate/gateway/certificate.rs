@@ -1,11 +1,11 @@
-//! `certificateRefs[]` -> certificates.
+//! References to Secrets -> certificates.
 
 use std::fmt;
 
-use gateway_api::experimental::gateways::GatewayListenersTlsCertificateRefs;
+use gateway_api::experimental::gateways::{GatewayListenersTlsCertificateRefs, GatewayTlsBackendClientCertificateRef};
 use k8s_openapi::api::core::v1::Secret;
 use weft_core::gateway::{Certificate, PrivateKey};
-use weft_core::ids::{CertificateKey, GatewayKey};
+use weft_core::ids::{CertificateKey, GatewayKey, ListenerSetKey, Namespace, SecretKey};
 
 use super::Lookup;
 use crate::translate::{Problem, Reason};
@@ -34,32 +34,91 @@ impl fmt::Debug for KeyPairCheck {
     }
 }
 
-/// The certificate that a listener refers to. Whether the reference may be followed is asked before whether there is
-/// something at its end, so that nobody finds out what there is in other namespaces.
+/// Who holds a listener. What it refers to is looked for in the holder's namespace, and ReferenceGrants name the holder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holder<'a> {
+    /// The Gateway that serves it.
+    pub gateway: &'a GatewayKey,
+    /// The ListenerSet, if it isn't the Gateway itself.
+    pub set: Option<&'a ListenerSetKey>,
+}
+
+impl<'a> Holder<'a> {
+    /// The Gateway itself.
+    pub(super) const fn gateway(gateway: &'a GatewayKey) -> Self {
+        Self { gateway, set: None }
+    }
+
+    /// Its kind.
+    pub(super) const fn kind(self) -> &'static str {
+        if self.set.is_some() { "ListenerSet" } else { "Gateway" }
+    }
+
+    /// Its namespace.
+    pub(super) fn namespace(self) -> &'a Namespace {
+        self.set.map_or(&self.gateway.namespace, |set| &set.namespace)
+    }
+
+    /// Fails unless a reference from here may be followed: into another namespace it takes a ReferenceGrant. Asked before
+    /// whether there is something at its end, so that nobody finds out what there is in other namespaces.
+    pub(super) fn may_refer(
+        self,
+        field: &str,
+        (kind, namespace, name): (&str, &Namespace, &str),
+        lookup: &dyn Lookup,
+    ) -> Result<(), Problem> {
+        let own = self.namespace();
+        if own == namespace || lookup.permitted((self.kind(), own), (kind, namespace, name)) {
+            return Ok(());
+        }
+        let message =
+            format!("{kind} {namespace}/{name} is in another namespace and no ReferenceGrant there permits it");
+        let from = self.kind();
+        let remedy = format!("create a ReferenceGrant in namespace {namespace} from {from} in {own} to {kind} {name}");
+        Err(Problem::new(format!("{field}.namespace"), Reason::RefNotPermitted, message, remedy))
+    }
+}
+
+/// A reference to a Secret (`SecretObjectReference`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SecretReference<'a> {
+    group: Option<&'a str>,
+    kind: Option<&'a str>,
+    namespace: Option<&'a str>,
+    name: &'a str,
+}
+
+impl<'a> From<&'a GatewayListenersTlsCertificateRefs> for SecretReference<'a> {
+    fn from(it: &'a GatewayListenersTlsCertificateRefs) -> Self {
+        let (group, kind) = (it.group.as_deref(), it.kind.as_deref());
+        Self { group, kind, namespace: it.namespace.as_deref(), name: &it.name }
+    }
+}
+
+impl<'a> From<&'a GatewayTlsBackendClientCertificateRef> for SecretReference<'a> {
+    fn from(it: &'a GatewayTlsBackendClientCertificateRef) -> Self {
+        let (group, kind) = (it.group.as_deref(), it.kind.as_deref());
+        Self { group, kind, namespace: it.namespace.as_deref(), name: &it.name }
+    }
+}
+
+/// The certificate that a Secret holds. `invalid` is the word for a reference to none.
 pub(super) fn certificate(
-    gateway: &GatewayKey,
+    holder: Holder<'_>,
     field: &str,
-    wanted: &GatewayListenersTlsCertificateRefs,
+    wanted: SecretReference<'_>,
+    invalid: Reason,
     lookup: &dyn Lookup,
 ) -> Result<Certificate, Problem> {
-    let invalid = |part: &str, message: String, remedy: &str| {
-        Problem::new(format!("{field}{part}"), Reason::InvalidCertificateRef, message, remedy)
-    };
-    let (group, kind) = (wanted.group.as_deref().unwrap_or_default(), wanted.kind.as_deref().unwrap_or("Secret"));
+    let invalid =
+        |part: &str, message: String, remedy: &str| Problem::new(format!("{field}{part}"), invalid, message, remedy);
+    let (group, kind) = (wanted.group.unwrap_or_default(), wanted.kind.unwrap_or("Secret"));
     if !group.is_empty() || kind != "Secret" {
         let message = format!("a certificate can't be of kind {kind:?} in group {group:?}");
         return Err(invalid(".kind", message, "refer to a Secret of the core group"));
     }
-    let namespace = wanted.namespace.as_deref().unwrap_or(gateway.namespace.as_str());
-    let key = CertificateKey::new(namespace, wanted.name.as_str());
-    if key.namespace != gateway.namespace && !lookup.permitted(&gateway.namespace, &key) {
-        let message = format!("Secret {key} is in another namespace and no ReferenceGrant there permits it");
-        let remedy = format!(
-            "create a ReferenceGrant in namespace {} from Gateway in {} to Secret {}",
-            key.namespace, gateway.namespace, key.name
-        );
-        return Err(Problem::new(format!("{field}.namespace"), Reason::RefNotPermitted, message, remedy));
-    }
+    let key = SecretKey::new(wanted.namespace.unwrap_or(holder.namespace().as_str()), wanted.name);
+    holder.may_refer(field, ("Secret", &key.namespace, key.name.as_str()), lookup)?;
     let Some(secret) = lookup.secret(&key) else {
         return Err(invalid(".name", format!("Secret {key} does not exist"), "create it, or correct the name"));
     };
@@ -72,6 +131,7 @@ pub(super) fn certificate(
         let remedy = "put a certificate chain, leaf first, into tls.crt and its private key into tls.key, both as PEM";
         invalid(".name", format!("Secret {key}: {why}"), remedy)
     })?;
+    let key = CertificateKey { gateway: holder.gateway.clone(), secret: key };
     Ok(Certificate { key, chain, private_key: PrivateKey::new(private_key) })
 }
 

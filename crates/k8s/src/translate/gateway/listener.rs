@@ -1,23 +1,24 @@
 //! `listeners[]`, one by one.
 
+use std::collections::BTreeMap;
+
 use gateway_api::experimental::gateways::{
     GatewayListeners, GatewayListenersAllowedRoutesNamespaces, GatewayListenersAllowedRoutesNamespacesFrom as From,
     GatewayListenersTls, GatewayListenersTlsMode as Mode,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use weft_core::gateway::{Certificate, ListenerProtocol};
-use weft_core::ids::{GatewayKey, Port, RouteKind, SectionName};
+use weft_core::ids::{CertificateKey, Port, RouteKind, SectionName};
 use weft_core::route::HostnameMatch;
 
-use super::certificate::certificate;
-use super::{AllowedNamespaces, ListenerView, Lookup};
+use super::certificate::{Holder, certificate};
+use super::{AllowedNamespaces, ListenerView, Lookup, spec};
 use crate::object::GATEWAY_GROUP;
 use crate::translate::labels;
 use crate::translate::route::hostname;
 use crate::translate::{Problem, Reason, suggestion};
 
 /// Protocols of the API that are served.
-const PROTOCOLS: [&str; 4] = ["HTTP", "HTTPS", "TLS", "TCP"];
+const PROTOCOLS: [&str; 5] = ["HTTP", "HTTPS", "TLS", "TCP", "UDP"];
 
 /// The kinds of route that a protocol can carry.
 fn carried(protocol: &str) -> &'static [RouteKind] {
@@ -25,17 +26,18 @@ fn carried(protocol: &str) -> &'static [RouteKind] {
         "HTTP" | "HTTPS" => &[RouteKind::Http, RouteKind::Grpc],
         "TLS" => &[RouteKind::Tls],
         "TCP" => &[RouteKind::Tcp],
+        "UDP" => &[RouteKind::Udp],
         _ => &[],
     }
 }
 
 /// Understands a listener by itself. The certificates that it presents are added to `certificates`.
 pub(super) fn listener(
-    gateway: &GatewayKey,
+    holder: Holder<'_>,
     index: usize,
     spec: &GatewayListeners,
     lookup: &dyn Lookup,
-    certificates: &mut Vec<Certificate>,
+    certificates: &mut BTreeMap<CertificateKey, Certificate>,
 ) -> ListenerView {
     let field = format!("spec.listeners[{index}]");
     let (mut unresolved, mut wrong) = (Vec::new(), Vec::new());
@@ -54,10 +56,12 @@ pub(super) fn listener(
     let kinds = kinds(&field, spec, known, &mut unresolved);
     let allowed = spec.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
     let namespaces = namespaces(&format!("{field}.allowedRoutes.namespaces"), allowed, &mut wrong);
-    let mut reading = Reading { gateway, field: &field, lookup, certificates, wrong, unresolved };
+    let mut reading = Reading { holder, field: &field, lookup, certificates, wrong, unresolved };
     let serves = reading.protocol(spec);
     let Reading { wrong, unresolved, .. } = reading;
     ListenerView {
+        set: holder.set.cloned(),
+        namespace: holder.namespace().clone(),
         name: SectionName::new(&spec.name),
         port,
         protocol: spec.protocol.clone(),
@@ -65,6 +69,8 @@ pub(super) fn listener(
         kinds,
         namespaces,
         serves,
+        client_validation: None,
+        overlaps: None,
         refused: wrong.into_iter().next(),
         conflict: None,
         unresolved,
@@ -74,8 +80,8 @@ pub(super) fn listener(
 
 fn listener_hostname(field: &str, spec: &GatewayListeners, wrong: &mut Vec<Problem>) -> Option<HostnameMatch> {
     let text = spec.hostname.as_deref().filter(|text| !text.is_empty())?;
-    if spec.protocol == "TCP" {
-        let message = "has no meaning with protocol TCP, which has no names";
+    if matches!(spec.protocol.as_str(), "TCP" | "UDP") {
+        let message = format!("has no meaning with protocol {}, which has no names", spec.protocol);
         wrong.push(Problem::value(format!("{field}.hostname"), message, "remove it, or use protocol TLS"));
         return None;
     }
@@ -119,27 +125,20 @@ fn kinds(
 
 fn namespaces(
     field: &str,
-    spec: Option<&GatewayListenersAllowedRoutesNamespaces>,
+    wanted: Option<&GatewayListenersAllowedRoutesNamespaces>,
     wrong: &mut Vec<Problem>,
 ) -> AllowedNamespaces {
-    let Some(spec) = spec else { return AllowedNamespaces::Same };
-    match spec.from.as_ref().unwrap_or(&From::Same) {
+    let Some(wanted) = wanted else { return AllowedNamespaces::Same };
+    match wanted.from.as_ref().unwrap_or(&From::Same) {
         From::Same => AllowedNamespaces::Same,
         From::All => AllowedNamespaces::All,
         From::Selector => {
-            let Some(selector) = &spec.selector else {
+            let Some(selector) = &wanted.selector else {
                 let message = "is missing, with from: Selector";
                 wrong.push(Problem::value(format!("{field}.selector"), message, "add it, or use from: All"));
                 return AllowedNamespaces::None;
             };
-            let expressions = selector.match_expressions.iter().flatten().map(|it| LabelSelectorRequirement {
-                key: it.key.clone(),
-                operator: it.operator.clone(),
-                values: it.values.clone(),
-            });
-            let expressions = selector.match_expressions.is_some().then(|| expressions.collect());
-            let selector =
-                LabelSelector { match_labels: selector.match_labels.clone(), match_expressions: expressions };
+            let selector = spec::selector_of_routes(selector);
             match labels::check(&format!("{field}.selector"), &selector) {
                 None => AllowedNamespaces::Selector(Box::new(selector)),
                 Some(problem) => {
@@ -153,10 +152,10 @@ fn namespaces(
 
 /// The state of understanding what a listener serves.
 struct Reading<'a> {
-    gateway: &'a GatewayKey,
+    holder: Holder<'a>,
     field: &'a str,
     lookup: &'a dyn Lookup,
-    certificates: &'a mut Vec<Certificate>,
+    certificates: &'a mut BTreeMap<CertificateKey, Certificate>,
     wrong: Vec<Problem>,
     unresolved: Vec<Problem>,
 }
@@ -166,13 +165,14 @@ impl Reading<'_> {
     fn protocol(&mut self, spec: &GatewayListeners) -> Option<ListenerProtocol> {
         let mode = spec.tls.as_ref().and_then(|tls| tls.mode.as_ref());
         match (spec.protocol.as_str(), &spec.tls) {
-            ("HTTP" | "TCP", Some(_)) => {
+            ("HTTP" | "TCP" | "UDP", Some(_)) => {
                 // To leave it out would be to send in the clear what was to be encrypted.
                 let message = format!("has no meaning with protocol {}", spec.protocol);
                 self.refuse(".tls", message, "use protocol HTTPS or TLS, or remove it")
             }
             ("HTTP", None) => Some(ListenerProtocol::Http),
             ("TCP", None) => Some(ListenerProtocol::Tcp),
+            ("UDP", None) => Some(ListenerProtocol::Udp),
             ("HTTPS", _) if mode == Some(&Mode::Passthrough) => {
                 let message = "Passthrough can't be with protocol HTTPS: requests could not be seen".to_owned();
                 self.refuse(".tls.mode", message, "use protocol TLS, or mode Terminate")
@@ -181,11 +181,11 @@ impl Reading<'_> {
                 let certificates = self.present(tls.as_ref())?;
                 Some(ListenerProtocol::Https { certificates })
             }
-            ("TLS", _) => match mode {
+            ("TLS", tls) => match mode {
                 Some(Mode::Passthrough) => Some(ListenerProtocol::TlsPassthrough),
                 Some(Mode::Terminate) => {
-                    let message = "Terminate with protocol TLS is not served yet".to_owned();
-                    self.refuse(".tls.mode", message, "use Passthrough, or protocol HTTPS if it is HTTP inside")
+                    let certificates = self.present(tls.as_ref())?;
+                    Some(ListenerProtocol::TlsTerminate { certificates })
                 }
                 None => self.refuse(".tls.mode", "is missing".to_owned(), "use Terminate or Passthrough"),
             },
@@ -199,7 +199,7 @@ impl Reading<'_> {
     }
 
     /// The certificates that can be presented: those that are there, so that one that isn't costs only its own hosts.
-    fn present(&mut self, tls: Option<&GatewayListenersTls>) -> Option<Vec<weft_core::ids::CertificateKey>> {
+    fn present(&mut self, tls: Option<&GatewayListenersTls>) -> Option<Vec<CertificateKey>> {
         let wanted = tls.and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
         let field = format!("{}.tls.certificateRefs", self.field);
         if wanted.is_empty() {
@@ -210,12 +210,11 @@ impl Reading<'_> {
         }
         let mut keys = Vec::new();
         for (i, reference) in wanted.iter().enumerate() {
-            match certificate(self.gateway, &format!("{field}[{i}]"), reference, self.lookup) {
+            let (field, invalid) = (format!("{field}[{i}]"), Reason::InvalidCertificateRef);
+            match certificate(self.holder, &field, reference.into(), invalid, self.lookup) {
                 Ok(found) => {
                     keys.push(found.key.clone());
-                    if !self.certificates.iter().any(|known| known.key == found.key) {
-                        self.certificates.push(found);
-                    }
+                    self.certificates.insert(found.key.clone(), found);
                 }
                 Err(problem) => self.unresolved.push(problem),
             }

@@ -11,24 +11,41 @@
 
 mod certificate;
 mod conflict;
+mod features;
+mod frontend;
+mod infrastructure;
 mod listener;
+mod overlap;
+mod set;
+mod spec;
 mod status;
+pub(crate) mod trust;
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Secret;
+use gateway_api::experimental::gateways::GatewayDefaultScope;
+use gateway_api::experimental::listenersets::ListenerSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use weft_core::gateway::{Certificate, Listener, ListenerProtocol};
-use weft_core::ids::{CertificateKey, GatewayKey, ListenerKey, Namespace, Port, RouteKind, SectionName};
+use weft_core::gateway::{Certificate, ClientValidation, GatewayConfig, Listener, ListenerProtocol};
+use weft_core::ids::{
+    CertificateKey, GatewayKey, ListenerKey, ListenerSetKey, Namespace, Port, RouteKind, SecretKey, SectionName,
+};
 use weft_core::route::HostnameMatch;
 
 use super::labels::{self, Labels};
 use super::{Problem, Reason};
-use crate::object::{Gateway, created_seconds};
+use crate::object::{Gateway, GatewayParameters, GatewayParametersSpec, created_seconds};
+use certificate::Holder;
+use frontend::Frontend;
 
 pub use certificate::KeyPairCheck;
 pub use conflict::claim_ports;
-pub use status::status;
+pub use features::GATEWAY_FEATURES;
+pub use infrastructure::{GatewayPlan, Infrastructure, parameters_of_class, services};
+pub use set::{SetView, parent_of_set, set_key, set_status};
+pub use status::{InCluster, Served, status};
 
 /// The class of Gateways that need no GatewayClass where there is no cluster.
 pub const DEFAULT_CLASS: &str = "weft";
@@ -36,18 +53,44 @@ pub const DEFAULT_CLASS: &str = "weft";
 /// How Gateways are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySettings {
-    /// Addresses that clients reach the machine at, for the status of Gateways that ask for none.
-    pub addresses: Vec<IpAddr>,
+    /// Where they are served.
+    pub place: Place,
     /// Tells a certificate that can be served from one that can't.
     pub check: KeyPairCheck,
 }
 
+/// Where Gateways are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// All on this machine, whose ports they share.
+    Machine {
+        /// Addresses that clients reach the machine at, for the status of Gateways that ask for none.
+        addresses: Vec<IpAddr>,
+    },
+    /// Each by pods of its own, which listen on all that they have; a Service has the addresses.
+    Cluster,
+}
+
 /// What a Gateway needs to know of other objects.
 pub trait Lookup {
+    /// `GatewayParameters` of a namespace, by their name.
+    fn parameters(&self, namespace: &str, name: &str) -> Option<&GatewayParameters>;
+    /// What the class of a Gateway says of its parameters.
+    ///
+    /// # Errors
+    /// They can't be had.
+    fn class_parameters(&self, class: &str) -> Result<GatewayParametersSpec, Problem>;
     /// A Secret.
-    fn secret(&self, key: &CertificateKey) -> Option<&Secret>;
-    /// Whether a ReferenceGrant lets Gateways of a namespace refer to the Secret.
-    fn permitted(&self, from: &Namespace, to: &CertificateKey) -> bool;
+    fn secret(&self, key: &SecretKey) -> Option<&Secret>;
+    /// A ConfigMap.
+    fn config_map(&self, namespace: &Namespace, name: &str) -> Option<&ConfigMap>;
+    /// The ListenerSets that name a Gateway, in any order.
+    fn listener_sets(&self, gateway: &GatewayKey) -> Vec<&ListenerSet>;
+    /// The labels of a namespace, if it is known.
+    fn namespace_labels(&self, namespace: &Namespace) -> Option<&Labels>;
+    /// Whether a ReferenceGrant lets objects of a kind (of the Gateway API) and a namespace refer to one of the core
+    /// group, given by kind, namespace and name.
+    fn permitted(&self, from: (&str, &Namespace), to: (&str, &Namespace, &str)) -> bool;
     /// How Gateways are served.
     fn settings(&self) -> &GatewaySettings;
 }
@@ -61,19 +104,48 @@ pub struct GatewayView {
     pub created: i64,
     /// `metadata.generation`
     pub generation: i64,
+    /// Its class.
+    pub class: String,
+    /// Which incarnation; empty where there are none.
+    pub uid: String,
     /// The addresses that it asks for.
     pub requested: Vec<IpAddr>,
-    /// Its listeners, in order.
+    /// What its objects in a cluster are like.
+    pub infrastructure: Infrastructure,
+    /// Whether its listeners are on the addresses that it asks for, not on all that there are.
+    pub binds_requested: bool,
+    /// Its listeners, in the order of precedence: its own as they are written, then those of the ListenerSets that it
+    /// allows.
     pub listeners: Vec<ListenerView>,
-    /// What its listeners present.
-    pub certificates: Vec<Certificate>,
+    /// How many of them are its own.
+    pub own_count: usize,
+    /// The ListenerSets that name it, older ones first, and where each is in the list.
+    pub sets: Vec<SetView>,
+    set_places: HashMap<ListenerSetKey, usize>,
+    /// What its listeners present, and it itself.
+    pub certificates: BTreeMap<CertificateKey, Certificate>,
+    /// What it presents to backends that ask for a certificate.
+    pub client_certificate: Option<CertificateKey>,
+    /// References of its own that don't hold.
+    pub unresolved: Vec<Problem>,
+    /// Whether clients without a valid certificate are let through where one is asked for.
+    pub insecure_frontend: bool,
+    /// Whether routes may attach that don't name it (GEP-3793).
+    pub is_default: bool,
     /// What is wrong with the Gateway as a whole: it has no listeners then.
     pub refused: Option<Problem>,
+    /// What is wrong with what it says of its pods and Services. Those that are there serve on, new ones are not made: else
+    /// parameters that somebody deletes would end all traffic.
+    pub frozen: Option<Problem>,
 }
 
 /// A listener, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerView {
+    /// The ListenerSet that holds it, if it isn't the Gateway itself.
+    pub set: Option<ListenerSetKey>,
+    /// The namespace of its holder.
+    pub namespace: Namespace,
     /// Its name.
     pub name: SectionName,
     /// `spec.listeners[n]`
@@ -90,6 +162,10 @@ pub struct ListenerView {
     pub namespaces: AllowedNamespaces,
     /// What is done on it; `None` if nothing can be.
     pub serves: Option<ListenerProtocol>,
+    /// What is asked of clients' certificates.
+    pub client_validation: Option<ClientValidation>,
+    /// Another listener whose TLS is for some of the same names: a note, it is served.
+    pub overlaps: Option<String>,
     /// Why it is not accepted: values, protocol, port.
     pub refused: Option<Problem>,
     /// Why it can't be told from another one.
@@ -101,7 +177,7 @@ pub struct ListenerView {
 /// `allowedRoutes.namespaces`
 #[derive(Clone, Debug, PartialEq)]
 pub enum AllowedNamespaces {
-    /// The Gateway's own.
+    /// The own: that of the Gateway, or of the ListenerSet that has the listener.
     Same,
     /// All.
     All,
@@ -112,7 +188,7 @@ pub enum AllowedNamespaces {
 }
 
 impl AllowedNamespaces {
-    /// Whether routes of a namespace with these labels may attach to a Gateway of namespace `own`.
+    /// Whether what is in a namespace with these labels may attach to what is in namespace `own`.
     pub fn allow(&self, own: &Namespace, namespace: &Namespace, of_namespace: Option<&Labels>) -> bool {
         match self {
             Self::Same => own == namespace,
@@ -139,6 +215,16 @@ impl ListenerView {
     pub fn is_programmed(&self) -> bool {
         self.takes_routes() && self.serves.is_some()
     }
+
+    /// Its key at a Gateway.
+    pub fn key(&self, gateway: &GatewayKey) -> ListenerKey {
+        ListenerKey { gateway: gateway.clone(), set: self.set.clone(), name: self.name.clone() }
+    }
+
+    /// All that is wrong with it.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.refused.iter().chain(&self.conflict).chain(&self.unresolved)
+    }
 }
 
 impl GatewayView {
@@ -147,21 +233,42 @@ impl GatewayView {
         let served = self.listeners.iter().filter(|it| self.refused.is_none() && it.is_programmed());
         served.filter_map(|it| {
             Some(Listener {
-                key: ListenerKey { gateway: self.key.clone(), name: it.name.clone() },
-                addresses: self.requested.clone(),
+                key: it.key(&self.key),
+                addresses: if self.binds_requested { self.requested.clone() } else { Vec::new() },
                 port: it.port?,
                 hostname: it.hostname.clone(),
                 protocol: it.serves.clone()?,
                 kinds: it.kinds.clone(),
+                client_validation: it.client_validation.clone(),
             })
         })
     }
 
-    /// All that is wrong with it.
+    /// The listeners that it holds itself.
+    pub fn own(&self) -> &[ListenerView] {
+        self.listeners.get(..self.own_count).unwrap_or_default()
+    }
+
+    /// A ListenerSet that names it.
+    pub fn set(&self, key: &ListenerSetKey) -> Option<&SetView> {
+        self.sets.get(*self.set_places.get(key)?)
+    }
+
+    /// Whether nothing is wrong with the whole of it; single listeners may be.
+    pub const fn is_accepted(&self) -> bool {
+        self.refused.is_none() && self.frozen.is_none()
+    }
+
+    /// What the data plane has to know of it besides its listeners, if there is anything.
+    pub fn config(&self) -> Option<GatewayConfig> {
+        let client_certificate = self.client_certificate.clone().filter(|_| self.refused.is_none())?;
+        Some(GatewayConfig { key: self.key.clone(), client_certificate: Some(client_certificate) })
+    }
+
+    /// All that is wrong with it, not with what ListenerSets add.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let of_listeners =
-            self.listeners.iter().flat_map(|it| it.refused.iter().chain(&it.conflict).chain(&it.unresolved));
-        self.refused.iter().chain(of_listeners)
+        let whole = self.refused.iter().chain(&self.frozen).chain(&self.unresolved);
+        whole.chain(self.own().iter().flat_map(ListenerView::problems))
     }
 }
 
@@ -170,21 +277,66 @@ pub fn view(gateway: &Gateway, lookup: &dyn Lookup) -> GatewayView {
     let meta = &gateway.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or("default");
     let key = GatewayKey::new(namespace, meta.name.as_deref().unwrap_or_default());
-    let mut certificates = Vec::new();
-    let listeners = gateway.spec.listeners.iter().enumerate();
+    let mut certificates = BTreeMap::new();
+    let (holder, listeners) = (Holder::gateway(&key), gateway.spec.listeners.iter().enumerate());
     let mut listeners: Vec<_> =
-        listeners.map(|(i, spec)| listener::listener(&key, i, spec, lookup, &mut certificates)).collect();
+        listeners.map(|(i, spec)| listener::listener(holder, i, spec, lookup, &mut certificates)).collect();
+    let own_count = listeners.len();
+    let sets = set::attach(gateway, &key, lookup, &mut listeners, &mut certificates);
+    let set_places = sets.iter().enumerate().map(|(place, set)| (set.key.clone(), place)).collect();
+    let frontend = Frontend::of(gateway, &key, lookup);
+    listeners.iter_mut().for_each(|listener| frontend.apply(&key, listener));
     conflict::within(&mut listeners);
+    overlap::note(&mut listeners);
+    let mut unresolved = Vec::new();
+    let client_certificate = client_certificate(gateway, holder, lookup, &mut certificates, &mut unresolved);
     let (requested, wrong_address) = addresses(gateway);
-    let refused = wrong_address.or_else(|| unsupported(gateway));
+    let (infrastructure, wrong_parameters) = infrastructure::of(gateway, lookup);
+    let (in_cluster, wrong) = (lookup.settings().place == Place::Cluster, wrong_address.or(wrong_parameters));
+    let (refused, frozen) = if in_cluster { (None, wrong) } else { (wrong, None) };
     GatewayView {
-        key,
         created: created_seconds(meta),
         generation: meta.generation.unwrap_or(0),
+        class: gateway.spec.gateway_class_name.clone(),
+        uid: meta.uid.clone().unwrap_or_default(),
         requested,
+        infrastructure,
+        binds_requested: !in_cluster,
         listeners,
+        own_count,
+        sets,
+        set_places,
         certificates,
+        client_certificate,
+        unresolved,
+        insecure_frontend: frontend.is_insecure(),
+        is_default: gateway.spec.default_scope == Some(GatewayDefaultScope::All),
         refused,
+        frozen,
+        key,
+    }
+}
+
+/// What `spec.tls.backend` presents to backends (GEP-3155). Without it they are spoken to as by anybody.
+fn client_certificate(
+    gateway: &Gateway,
+    holder: Holder<'_>,
+    lookup: &dyn Lookup,
+    certificates: &mut BTreeMap<CertificateKey, Certificate>,
+    unresolved: &mut Vec<Problem>,
+) -> Option<CertificateKey> {
+    let backend = gateway.spec.tls.as_ref()?.backend.as_ref()?;
+    let (wanted, field) = (backend.client_certificate_ref.as_ref()?, "spec.tls.backend.clientCertificateRef");
+    match certificate::certificate(holder, field, wanted.into(), Reason::InvalidClientCertificateRef, lookup) {
+        Ok(found) => {
+            let key = found.key.clone();
+            certificates.insert(key.clone(), found);
+            Some(key)
+        }
+        Err(problem) => {
+            unresolved.push(problem);
+            None
+        }
     }
 }
 
@@ -211,20 +363,4 @@ fn addresses(gateway: &Gateway) -> (Vec<IpAddr>, Option<Problem>) {
         }
     }
     (requested, None)
-}
-
-/// What the Gateway asks for that isn't done: to leave it out silently would be to serve something else.
-fn unsupported(gateway: &Gateway) -> Option<Problem> {
-    if let Some(wanted) = gateway.spec.infrastructure.as_ref().and_then(|it| it.parameters_ref.as_ref()) {
-        let field = "spec.infrastructure.parametersRef";
-        let message = format!("{}/{} is not a kind of parameters that is known", wanted.group, wanted.kind);
-        return Some(Problem::new(field, Reason::InvalidParameters, message, "remove it"));
-    }
-    let tls = gateway.spec.tls.as_ref()?;
-    if tls.frontend.is_some() {
-        let message = "clients' certificates are not asked for yet, so nobody may be let in by them";
-        return Some(Problem::value("spec.tls.frontend", message, "remove it"));
-    }
-    let message = "the Gateway presents no certificate to its backends yet";
-    tls.backend.is_some().then(|| Problem::value("spec.tls.backend", message, "remove it"))
 }

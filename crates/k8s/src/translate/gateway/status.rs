@@ -2,30 +2,62 @@
 
 use std::net::IpAddr;
 
-use weft_core::ids::SectionName;
-
-use super::{GatewaySettings, GatewayView, ListenerView};
-use crate::object::{Condition, ConditionType, GatewayStatus, ListenerStatus};
+use super::{GatewayView, ListenerView};
+use crate::object::{Condition, ConditionType, GatewayAddress, GatewayServiceType, GatewayStatus, ListenerStatus};
 use crate::translate::{Reason, summary};
 
+/// Who serves a Gateway, and how far that has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Served<'a> {
+    /// This machine, which clients reach at these addresses.
+    ByMachine(&'a [IpAddr]),
+    /// Pods of its own.
+    ByPods(InCluster),
+}
+
+/// How far a Gateway is served by pods of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InCluster {
+    /// The addresses that its Services have been given.
+    pub addresses: Vec<GatewayAddress>,
+    /// Whether a pod has bound all its listeners as they are now.
+    pub bound: bool,
+    /// Why one of its objects can't be made.
+    pub failure: Option<String>,
+}
+
 /// The status of a Gateway; `attached` says how many routes each listener has.
-pub fn status(
-    view: &GatewayView,
-    settings: &GatewaySettings,
-    attached: impl Fn(&SectionName) -> usize,
-) -> GatewayStatus {
+pub fn status(view: &GatewayView, served: &Served<'_>, attached: impl Fn(&ListenerView) -> usize) -> GatewayStatus {
     let whole = view.refused.is_none();
-    let listeners = view.listeners.iter().map(|it| ListenerStatus {
+    let listeners = view.own().iter().map(|it| ListenerStatus {
         name: it.name.to_string(),
         supported_kinds: it.kinds.clone(),
-        attached_routes: if whole { attached(&it.name) } else { 0 },
-        conditions: listener_conditions(it, whole),
+        attached_routes: if whole { attached(it) } else { 0 },
+        conditions: listener_conditions(it, whole, served),
     });
     let listeners = listeners.collect();
-    let (accepted, programmed) = (accepted(view), programmed(view));
-    let addresses: &[IpAddr] = if view.requested.is_empty() { &settings.addresses } else { &view.requested };
-    let addresses = if programmed.status { addresses.to_vec() } else { Vec::new() };
-    GatewayStatus { addresses, conditions: vec![accepted, programmed], listeners }
+    let (accepted, programmed) = (accepted(view), programmed(view, served));
+    let mut conditions = vec![accepted, programmed.clone(), resolved(view)];
+    conditions.extend(view.insecure_frontend.then(insecure));
+    let sets = view.sets.iter().filter(|set| set.is_accepted(view)).count();
+    let addresses = match served {
+        Served::ByMachine(_) if !programmed.status => Vec::new(),
+        Served::ByMachine(own) => {
+            let addresses = if view.requested.is_empty() { own } else { view.requested.as_slice() };
+            addresses.iter().copied().map(GatewayAddress::Ip).collect()
+        }
+        Served::ByPods(_) if !whole => Vec::new(),
+        // An address is there before the pods are, and what is under way to a name is set up by it.
+        Served::ByPods(pods) => {
+            let asked_for = |given: &&GatewayAddress| view.requested.is_empty() || is_asked_for(&view.requested, given);
+            pods.addresses.iter().filter(asked_for).cloned().collect()
+        }
+    };
+    GatewayStatus { addresses, conditions, listeners, attached_listener_sets: sets }
+}
+
+fn is_asked_for(requested: &[IpAddr], given: &GatewayAddress) -> bool {
+    matches!(given, GatewayAddress::Ip(ip) if requested.contains(ip))
 }
 
 fn names<'a>(listeners: impl Iterator<Item = &'a ListenerView>) -> String {
@@ -33,7 +65,7 @@ fn names<'a>(listeners: impl Iterator<Item = &'a ListenerView>) -> String {
 }
 
 fn accepted(view: &GatewayView) -> Condition {
-    if let Some(problem) = &view.refused {
+    if let Some(problem) = view.refused.as_ref().or(view.frozen.as_ref()) {
         // The API has no word for a value of a Gateway's that isn't supported.
         let reason = match problem.reason {
             Reason::UnsupportedValue => "Invalid",
@@ -41,27 +73,89 @@ fn accepted(view: &GatewayView) -> Condition {
         };
         return Condition::new(ConditionType::Accepted, false, reason, problem.to_string());
     }
-    let invalid: Vec<_> = view.listeners.iter().filter(|it| !it.takes_routes()).collect();
+    let invalid: Vec<_> = view.own().iter().filter(|it| !it.takes_routes()).collect();
     if invalid.is_empty() {
         return Condition::new(ConditionType::Accepted, true, "Accepted", "The Gateway is understood");
     }
     let problems = invalid.iter().flat_map(|it| it.refused.iter().chain(&it.conflict));
     let wrong = format!("Not accepted: listeners {}. {}", names(invalid.iter().copied()), summary(problems));
-    let others = names(view.listeners.iter().filter(|it| it.takes_routes()));
+    let others = names(view.own().iter().filter(|it| it.takes_routes()));
     let any = !others.is_empty();
     let text = if any { format!("{wrong}. Accepted: listeners {others}") } else { wrong };
     Condition::new(ConditionType::Accepted, any, "ListenersNotValid", text)
 }
 
-fn programmed(view: &GatewayView) -> Condition {
-    let (kind, any) = (ConditionType::GatewayProgrammed, view.listeners.iter().any(ListenerView::is_programmed));
-    if view.refused.is_none() && any {
-        return Condition::new(kind, true, "Programmed", "The proxy of this machine has been told to listen");
+/// Whether the Gateway's own references hold, and those of its listeners.
+fn resolved(view: &GatewayView) -> Condition {
+    let kind = ConditionType::ResolvedRefs;
+    if let Some(first) = view.unresolved.first() {
+        return Condition::new(kind, false, first.reason.as_str(), summary(&view.unresolved));
     }
-    Condition::new(kind, false, "Invalid", "No listener can be served; the other conditions say why")
+    let unresolved: Vec<_> = view.own().iter().filter(|it| !it.unresolved.is_empty()).collect();
+    if unresolved.is_empty() {
+        return Condition::new(kind, true, "ResolvedRefs", "All references are resolved");
+    }
+    let problems = summary(unresolved.iter().flat_map(|it| &it.unresolved));
+    let text = format!("Not resolved: listeners {}. {problems}", names(unresolved.iter().copied()));
+    Condition::new(kind, false, "ListenersNotResolved", text)
 }
 
-fn listener_conditions(listener: &ListenerView, whole: bool) -> Vec<Condition> {
+fn insecure() -> Condition {
+    let text = "spec.tls.frontend: clients without a valid certificate are let through (AllowInsecureFallback); backends have \
+                to tell who may come in";
+    Condition::new(ConditionType::InsecureFrontendValidationMode, true, "ConfigurationChanged", text)
+}
+
+pub(super) fn programmed(view: &GatewayView, served: &Served<'_>) -> Condition {
+    let kind = ConditionType::GatewayProgrammed;
+    // Pods are there for a Gateway whose certificates are still to come; the listener says that it isn't served.
+    let any = match served {
+        Served::ByMachine(_) => view.listeners.iter().any(ListenerView::is_programmed),
+        Served::ByPods(_) => view.listeners.iter().any(ListenerView::takes_routes),
+    };
+    if view.refused.is_some() || !any {
+        return Condition::new(kind, false, "Invalid", "No listener can be served; the other conditions say why");
+    }
+    match served {
+        Served::ByMachine(_) => Condition::new(kind, true, "Programmed", MACHINE),
+        Served::ByPods(pods) => match waits_for(view, pods) {
+            Some(_) if view.frozen.is_some() => Condition::new(kind, false, "Invalid", FROZEN),
+            Some((reason, message)) => Condition::new(kind, false, reason, message),
+            None => Condition::new(kind, true, "Programmed", PODS),
+        },
+    }
+}
+
+/// What a Gateway in a cluster still needs: reason and message.
+fn waits_for(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, String)> {
+    if let Some(failure) = &pods.failure {
+        return Some(("NoResources", format!("What serves it can't be made: {failure}")));
+    }
+    let missing = |ip: &&IpAddr| !pods.addresses.contains(&GatewayAddress::Ip(**ip));
+    let missing: Vec<_> = view.requested.iter().filter(missing).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        let list = missing.join(", ");
+        let remedy = "ask for others, or for none, or see its Service";
+        let message = format!("spec.addresses: the cluster has not given {list}; {remedy}");
+        return Some(("AddressNotUsable", message));
+    }
+    if pods.addresses.is_empty() {
+        let service = view.infrastructure.parameters.service.as_ref();
+        let who = match service.and_then(|service| service.kind).unwrap_or_default() {
+            GatewayServiceType::LoadBalancer => "no load balancer has given its Service an address",
+            GatewayServiceType::NodePort | GatewayServiceType::ClusterIP => "its Service has no address",
+        };
+        return Some(("AddressNotAssigned", format!("Until now {who}")));
+    }
+    (!pods.bound).then(|| ("Pending", WAITING.to_owned()))
+}
+
+const MACHINE: &str = "The proxy of this machine has been told to listen";
+const PODS: &str = "A pod of it listens, with the configuration as it is now";
+const FROZEN: &str = "What serves it is not made while it is not accepted";
+const WAITING: &str = "No pod of it listens yet with the configuration as it is now";
+
+pub(super) fn listener_conditions(listener: &ListenerView, whole: bool, served: &Served<'_>) -> Vec<Condition> {
     let accepted = match listener.refused.as_ref().or(listener.conflict.as_ref()) {
         None => Condition::new(ConditionType::Accepted, true, "Accepted", "The listener is understood"),
         Some(problem) => Condition::new(ConditionType::Accepted, false, problem.reason.as_str(), problem.to_string()),
@@ -78,10 +172,19 @@ fn listener_conditions(listener: &ListenerView, whole: bool) -> Vec<Condition> {
         }
     };
     let kind = ConditionType::GatewayProgrammed;
-    let programmed = if whole && listener.is_programmed() {
-        Condition::new(kind, true, "Programmed", "The proxy of this machine has been told to listen")
-    } else {
-        Condition::new(kind, false, "Invalid", "It is not served; the other conditions say why")
+    let programmed = match served {
+        _ if !whole || !listener.is_programmed() => {
+            let conflict = listener.conflict.as_ref().filter(|_| listener.set.is_some());
+            let reason = conflict.map_or("Invalid", |problem| problem.reason.as_str());
+            Condition::new(kind, false, reason, "It is not served; the other conditions say why")
+        }
+        Served::ByMachine(_) => Condition::new(kind, true, "Programmed", MACHINE),
+        Served::ByPods(InCluster { bound: true, .. }) => Condition::new(kind, true, "Programmed", PODS),
+        Served::ByPods(_) => Condition::new(kind, false, "Pending", WAITING),
     };
-    vec![accepted, conflicted, programmed, resolved]
+    let overlapping = listener
+        .overlaps
+        .as_ref()
+        .map(|text| Condition::new(ConditionType::OverlappingTlsConfig, true, "OverlappingHostnames", text));
+    [accepted, conflicted, programmed, resolved].into_iter().chain(overlapping).collect()
 }

@@ -1,7 +1,7 @@
 //! backendRef -> [`BackendTarget`].
 
 use weft_core::ids::{Port, RouteKind, ServiceKey, ServicePortKey};
-use weft_core::route::{BackendTarget, InvalidBackend};
+use weft_core::route::{BackendTarget, InvalidBackend, Parent};
 use weft_core::service::{AppProtocol, ServiceKind};
 
 use super::RuleContext;
@@ -32,12 +32,13 @@ pub(super) fn target(
     }
 }
 
-fn resolve(
+/// Whether the reference may be followed.
+fn may_refer(
     ctx: &RuleContext<'_>,
     field: &str,
     key: &ServiceKey,
     wanted: &BackendReference,
-) -> Result<ServicePortKey, (InvalidBackend, Problem)> {
+) -> Result<(), (InvalidBackend, Problem)> {
     let group = wanted.group.as_deref().unwrap_or_default();
     let kind = wanted.kind.as_deref().unwrap_or("Service");
     if !group.is_empty() || kind != "Service" {
@@ -49,7 +50,9 @@ fn resolve(
     let route = &ctx.view.key;
     let foreign = key.namespace != route.namespace;
     // A consumer route may send back to the very Service it is attached to: its clients could call it anyway.
-    let own_parent = || ctx.view.parent_services().any(|parent| parent == *key);
+    // Those of a Gateway could not.
+    let at_gateway = ctx.parents.iter().any(|parent| matches!(parent, Parent::Listener(_)));
+    let own_parent = || !at_gateway && ctx.view.parent_services().any(|parent| parent == *key);
     if foreign && !own_parent() && !ctx.lookup.permitted(route.kind, &route.namespace, key) {
         let message = format!("Service {key} is in another namespace and no ReferenceGrant there permits it");
         let remedy = format!(
@@ -62,6 +65,17 @@ fn resolve(
         let problem = Problem::new(format!("{field}.namespace"), Reason::RefNotPermitted, message, remedy);
         return Err((InvalidBackend::NotPermitted, problem));
     }
+    Ok(())
+}
+
+fn resolve(
+    ctx: &RuleContext<'_>,
+    field: &str,
+    key: &ServiceKey,
+    wanted: &BackendReference,
+) -> Result<ServicePortKey, (InvalidBackend, Problem)> {
+    may_refer(ctx, field, key, wanted)?;
+    let route = &ctx.view.key;
     let not_found = |reason, part: &str, message: String, remedy: String| {
         Err((reason, Problem::new(format!("{field}{part}"), Reason::BackendNotFound, message, remedy)))
     };
@@ -89,9 +103,19 @@ fn resolve(
             remedy,
         );
     };
-    if found.protocol == AppProtocol::Udp && route.kind != RouteKind::Udp {
-        let message = format!("port {number} of Service {key} speaks UDP");
-        let problem = Problem::new(format!("{field}.port"), Reason::UnsupportedProtocol, message, "use a TCP port");
+    // Datagrams and connections don't mix.
+    let is_udp = match route.kind {
+        RouteKind::Udp => found.protocol == AppProtocol::Udp || ctx.lookup.is_open_for_both(key, found.port),
+        _ => found.protocol == AppProtocol::Udp,
+    };
+    if is_udp != (route.kind == RouteKind::Udp) {
+        let (speaks, remedy) = if route.kind == RouteKind::Udp {
+            ("doesn't speak UDP", "use a UDP port")
+        } else {
+            ("speaks UDP", "use a TCP port")
+        };
+        let message = format!("port {number} of Service {key} {speaks}");
+        let problem = Problem::new(format!("{field}.port"), Reason::UnsupportedProtocol, message, remedy);
         return Err((InvalidBackend::UnsupportedPort, problem));
     }
     Ok(ServicePortKey { service: key.clone(), port: found.port })

@@ -1,4 +1,4 @@
-//! Routes with Service parents (GAMMA, GEP-1426) and Gateway parents -> [`RouteRule`]s and status.
+//! Routes with Service parents (GAMMA, GEP-1426), Gateway and ListenerSet parents -> [`RouteRule`]s and status.
 //!
 //! A route passes two steps. [`parents::bind`] says which Service ports it asks for. Then, when the index knows
 //! which kind of route has each port, [`translate`] makes rules and conditions. Which listeners of a Gateway take it
@@ -17,17 +17,19 @@ pub mod parents;
 mod text;
 
 use weft_core::ids::{
-    GatewayKey, ListenerKey, Namespace, RouteKey, RouteKind, RuleKey, SectionName, ServiceKey, ServicePortKey,
+    GatewayKey, ListenerKey, ListenerSetKey, Namespace, Port, RouteKey, RouteKind, RuleKey, SectionName, ServiceKey,
+    ServicePortKey,
 };
 use weft_core::route::{Created, Parent, RouteRule};
 use weft_core::service::Service;
 
 use crate::object::route::{BackendReference, ParentReference};
 use crate::object::{Condition, ConditionType, Object, RouteParentStatus, created_seconds};
+use crate::translate::gateway::GatewayView;
 
 use super::labels::Labels;
 use super::{Problem, Reason, summary};
-pub use attach::GatewayParent;
+pub use attach::{Asking, GatewayParent, SetParent, asking};
 use parents::{Binding, Decided};
 pub(crate) use text::hostname;
 
@@ -35,12 +37,20 @@ pub(crate) use text::hostname;
 pub trait Lookup {
     /// A Service.
     fn service(&self, key: &ServiceKey) -> Option<&Service>;
+    /// Whether a TCP port of a Service is open for UDP, too.
+    fn is_open_for_both(&self, service: &ServiceKey, port: Port) -> bool;
     /// Whether a ReferenceGrant lets routes of this kind and namespace refer to the Service.
     fn permitted(&self, from: RouteKind, namespace: &Namespace, to: &ServiceKey) -> bool;
     /// The kind of route that has a Service port, among the routes of one audience (see [`parents::Claim`]).
     fn holder(&self, port: &ServicePortKey, consumer: Option<&Namespace>) -> Option<RouteKind>;
     /// What a Gateway is to its routes.
     fn gateway(&self, key: &GatewayKey) -> GatewayParent<'_>;
+    /// The route of the other kind, GRPCRoute or HTTPRoute, that has a route's hosts at a listener.
+    fn ahead(&self, listener: &ListenerKey, route: &RouteKey) -> Option<&RouteKey>;
+    /// The Gateways that take routes which don't name them.
+    fn default_gateways(&self) -> Vec<&GatewayView>;
+    /// What a ListenerSet is to its routes.
+    fn listener_set(&self, key: &ListenerSetKey) -> SetParent<'_>;
     /// The labels of a namespace, if it is known.
     fn namespace_labels(&self, namespace: &Namespace) -> Option<&Labels>;
 }
@@ -56,18 +66,27 @@ pub struct RouteView<'a> {
     pub parent_refs: &'a [ParentReference],
     /// Its hostnames.
     pub hostnames: &'a [String],
+    /// Whether it wants to be attached to default Gateways, too.
+    pub uses_defaults: bool,
     object: &'a Object,
 }
 
 impl<'a> RouteView<'a> {
     /// The view of an object, if it is a route.
     pub fn new(object: &'a Object) -> Option<Self> {
-        let (kind, parents, hostnames): (_, _, Option<&Vec<String>>) = match object {
-            Object::GrpcRoute(r) => (RouteKind::Grpc, &r.spec.parent_refs, r.spec.hostnames.as_ref()),
-            Object::HttpRoute(r) => (RouteKind::Http, &r.spec.parent_refs, r.spec.hostnames.as_ref()),
-            Object::TlsRoute(r) => (RouteKind::Tls, &r.spec.parent_refs, r.spec.hostnames.as_ref()),
-            Object::TcpRoute(r) => (RouteKind::Tcp, &r.spec.parent_refs, None),
-            Object::UdpRoute(r) => (RouteKind::Udp, &r.spec.parent_refs, None),
+        type Hostnames<'a> = Option<&'a Vec<String>>;
+        let (kind, parents, scope, hostnames): (_, _, _, Hostnames<'_>) = match object {
+            Object::GrpcRoute(r) => {
+                (RouteKind::Grpc, &r.spec.parent_refs, &r.spec.use_default_gateways, r.spec.hostnames.as_ref())
+            }
+            Object::HttpRoute(r) => {
+                (RouteKind::Http, &r.spec.parent_refs, &r.spec.use_default_gateways, r.spec.hostnames.as_ref())
+            }
+            Object::TlsRoute(r) => {
+                (RouteKind::Tls, &r.spec.parent_refs, &r.spec.use_default_gateways, r.spec.hostnames.as_ref())
+            }
+            Object::TcpRoute(r) => (RouteKind::Tcp, &r.spec.parent_refs, &r.spec.use_default_gateways, None),
+            Object::UdpRoute(r) => (RouteKind::Udp, &r.spec.parent_refs, &r.spec.use_default_gateways, None),
             _ => return None,
         };
         let reference = object.reference();
@@ -76,6 +95,7 @@ impl<'a> RouteView<'a> {
             created: Created { unix_seconds: created_seconds(object.meta()) },
             parent_refs: parents.as_deref().unwrap_or_default(),
             hostnames: hostnames.map(Vec::as_slice).unwrap_or_default(),
+            uses_defaults: scope.as_deref() == Some("All"),
             object,
         })
     }
@@ -88,6 +108,11 @@ impl<'a> RouteView<'a> {
     /// The Gateways it attaches to.
     pub fn parent_gateways(&self) -> impl Iterator<Item = GatewayKey> {
         self.parent_refs.iter().filter(|p| p.is_gateway()).map(|p| attach::gateway_key(&self.key, p))
+    }
+
+    /// The ListenerSets it attaches to.
+    pub fn parent_sets(&self) -> impl Iterator<Item = ListenerSetKey> {
+        self.parent_refs.iter().filter(|p| p.is_listener_set()).map(|p| attach::set_key(&self.key, p))
     }
 
     /// The Services it sends or mirrors to.
@@ -166,7 +191,7 @@ impl RuleContext<'_> {
 pub struct Translated {
     /// Its rules; none if no parent took it.
     pub rules: Vec<RouteRule>,
-    /// One entry for each parent that is a Service, or a Gateway that is served here.
+    /// One entry for each parent that is a Service, or a Gateway or ListenerSet that is served here.
     pub parents: Vec<RouteParentStatus>,
     /// The listeners that it is attached to and accepted by.
     pub listeners: Vec<ListenerKey>,
@@ -202,19 +227,18 @@ pub fn translate(view: &RouteView<'_>, bindings: &[Binding], lookup: &dyn Lookup
 fn decide(view: &RouteView<'_>, bindings: &[Binding], lookup: &dyn Lookup) -> Vec<Decided> {
     let mut bindings = bindings.iter();
     let each = view.parent_refs.iter().enumerate();
-    each.filter_map(|(i, reference)| match reference.is_service() {
+    let named = each.filter_map(|(i, reference)| match reference.is_service() {
         true => bindings.next().map(|binding| binding.decide(view.key.kind, lookup)),
-        false if reference.is_gateway() => attach::decide(view, i, reference, lookup),
+        false if reference.is_gateway() || reference.is_listener_set() => attach::decide(view, i, reference, lookup),
         false => None,
-    })
-    .collect()
+    });
+    let defaults = if view.uses_defaults { attach::decide_defaults(view, lookup) } else { Vec::new() };
+    named.chain(defaults).collect()
 }
 
 fn listeners(attached: &[Parent]) -> Vec<ListenerKey> {
     let of = |parent: &Parent| match parent {
-        Parent::Listener { gateway, listener } => {
-            Some(ListenerKey { gateway: gateway.clone(), name: listener.clone() })
-        }
+        Parent::Listener(listener) => Some(listener.clone()),
         Parent::Service { .. } => None,
     };
     attached.iter().filter_map(of).collect()

@@ -53,7 +53,7 @@ pub(super) fn hostname_problems(view: &RouteView<'_>) -> Vec<Problem> {
 /// The hostnames of an HTTPRoute or GRPCRoute, for its rules: those that can be read; none without a listener, because at
 /// a Service they have no meaning.
 pub(super) fn hostnames(ctx: &RuleContext<'_>) -> Vec<HostnameMatch> {
-    let at_listener = ctx.parents.iter().any(|parent| matches!(parent, Parent::Listener { .. }));
+    let at_listener = ctx.parents.iter().any(|parent| matches!(parent, Parent::Listener(_)));
     let texts = if at_listener { ctx.view.hostnames } else { &[] };
     texts.iter().filter_map(|text| hostname(text)).collect()
 }

@@ -41,6 +41,7 @@ pub(super) fn poll_receive(
             ready!(poll_read(tcp, cx))?
         }
         UpstreamStream::Local(local) => ready!(poll_read(local, cx))?,
+        UpstreamStream::Tls(tls) => ready!(poll_read(tls, cx))?,
         UpstreamStream::Pipe(pipe) => ready!(poll_read(pipe, cx))?,
     };
     if more.is_empty() {

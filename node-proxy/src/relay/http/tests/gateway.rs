@@ -1,12 +1,17 @@
 //! Requests of clients from outside at the listeners of a Gateway.
 
+mod rules;
+
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response, Version};
 use weft_core::change::{Change, Resource};
-use weft_core::gateway::{Listener, ListenerProtocol};
-use weft_core::ids::{CertificateKey, GatewayKey, ListenerKey, Port, RouteKind};
-use weft_core::route::{HostnameMatch, HttpAction, HttpRule, Parent, PathModifier, Redirect, RedirectScheme};
+use weft_core::gateway::{GatewayRule, Listener, ListenerProtocol};
+use weft_core::ids::{CertificateKey, GatewayKey, ListenerKey, Port, RouteKind, SecretKey};
+use weft_core::route::{
+    HostnameMatch, HttpAction, HttpRule, Parent, PathModifier, Redirect, RedirectScheme, RouteRule,
+};
 use weft_core::service::AppProtocol;
 
 use super::world::*;
@@ -14,18 +19,19 @@ use super::world::*;
 const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 fn key_of(name: &str) -> ListenerKey {
-    ListenerKey { gateway: GatewayKey::new("edge", "gw"), name: name.into() }
+    ListenerKey::new(GatewayKey::new("edge", "gw"), name)
 }
 
 /// A listener on port 80 with its hostname as its name; `any` has none.
 fn listener(name: &str, protocol: ListenerProtocol) -> Change {
-    Change::Upsert(Resource::Listener(std::sync::Arc::new(Listener {
+    Change::Upsert(Resource::Listener(Arc::new(Listener {
         key: key_of(name),
         addresses: Vec::new(),
         port: Port::new(80).unwrap(),
         hostname: (name != "any").then(|| HostnameMatch::new(name)),
         protocol,
         kinds: vec![RouteKind::Http, RouteKind::Grpc],
+        client_validation: None,
     })))
 }
 
@@ -34,13 +40,15 @@ fn http(name: &str) -> Change {
 }
 
 fn https(name: &str) -> Change {
-    listener(name, ListenerProtocol::Https { certificates: vec![CertificateKey::new("edge", "c")] })
+    let certificate = CertificateKey::new(GatewayKey::new("edge", "gw"), SecretKey::new("edge", "c"));
+    listener(name, ListenerProtocol::Https { certificates: vec![certificate] })
 }
 
 /// A rule at some listeners.
 fn at(listeners: &[&str], rule: HttpRule) -> Change {
-    let parent = |name: &&str| Parent::Listener { gateway: key_of(name).gateway, listener: (*name).into() };
-    upsert(HttpRule { parents: listeners.iter().map(parent).collect(), ..rule })
+    let parent = |name: &&str| Parent::Listener(key_of(name));
+    let rule = Arc::new(RouteRule::Http(HttpRule { parents: listeners.iter().map(parent).collect(), ..rule }));
+    Change::Upsert(Resource::GatewayRule(Arc::new(GatewayRule { gateway: GatewayKey::new("edge", "gw"), rule })))
 }
 
 fn get(host: &str, path: &str) -> Request<Body> {

@@ -228,7 +228,7 @@ impl World {
             source: Rc::clone(&self.source),
             client: "192.0.2.7:4000".parse().unwrap(),
             local: "192.0.2.1:80".parse().unwrap(),
-            bind: Bind { address: None, port: Port::new(80).unwrap() },
+            bind: Bind::tcp(None, Port::new(80).unwrap()),
             listener,
         };
         spawn_local(async move { front.gateway(Box::new(theirs), connection).await });

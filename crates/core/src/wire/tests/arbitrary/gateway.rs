@@ -1,36 +1,92 @@
-//! Any listener, and any certificate.
+//! Whatever Gateways may have.
 
 use super::*;
-use crate::gateway::{Certificate, Listener, ListenerProtocol, PrivateKey};
+use crate::gateway::*;
+
+fn gateway() -> impl Strategy<Value = GatewayKey> {
+    (text(), text()).prop_map(|(ns, name)| GatewayKey::new(ns, name))
+}
+
+pub(super) fn listener_key() -> impl Strategy<Value = ListenerKey> {
+    let set = of((text(), text()).prop_map(|(ns, name)| ListenerSetKey::new(ns, name)));
+    (gateway(), set, "[a-z-]{1,5}").prop_map(|(gateway, set, name)| ListenerKey { gateway, set, name: name.into() })
+}
+
+fn secret() -> impl Strategy<Value = SecretKey> {
+    (text(), text()).prop_map(|(ns, name)| SecretKey::new(ns, name))
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 1..9)
+}
+
+/// With the keys of certificates still of no Gateway.
+fn protocol() -> impl Strategy<Value = (ListenerProtocol, Vec<SecretKey>)> {
+    let secrets = || vec(secret(), 1..3);
+    let none = |protocol| Just((protocol, Vec::new()));
+    prop_oneof![
+        none(ListenerProtocol::Http),
+        secrets().prop_map(|secrets| (ListenerProtocol::Https { certificates: Vec::new() }, secrets)),
+        secrets().prop_map(|secrets| (ListenerProtocol::TlsTerminate { certificates: Vec::new() }, secrets)),
+        none(ListenerProtocol::TlsPassthrough),
+        none(ListenerProtocol::Tcp),
+        none(ListenerProtocol::Udp),
+    ]
+}
 
 pub(super) fn listener() -> impl Strategy<Value = Listener> {
-    let keys = || vec((text(), text()).prop_map(|(ns, name)| CertificateKey::new(ns, name)), 1..3);
-    let protocol = prop_oneof![
-        Just(ListenerProtocol::Http),
-        keys().prop_map(|certificates| ListenerProtocol::Https { certificates }),
-        keys().prop_map(|certificates| ListenerProtocol::TlsTerminate { certificates }),
-        Just(ListenerProtocol::TlsPassthrough),
-        Just(ListenerProtocol::Tcp),
-    ];
-    let kinds = vec(select(&[RouteKind::Http, RouteKind::Grpc, RouteKind::Tls, RouteKind::Tcp][..]), FEW);
+    use ClientValidationMode::{AllowInsecureFallback, AllowValidOnly};
+    let kinds = vec(select(&[RouteKind::Http, RouteKind::Grpc, RouteKind::Tls, RouteKind::Udp][..]), FEW);
     let place = (vec(any::<IpAddr>(), FEW), port(), of(hostname()));
-    ((text(), text(), "[a-z-]{1,5}"), place, protocol, kinds).prop_map(
-        |((namespace, gateway, name), (addresses, port, hostname), protocol, kinds)| Listener {
-            key: ListenerKey { gateway: GatewayKey::new(namespace, gateway), name: name.into() },
-            addresses,
-            port,
-            hostname,
-            protocol,
-            kinds,
+    let validation = (bytes(), select(&[AllowValidOnly, AllowInsecureFallback][..]))
+        .prop_map(|(ca, mode)| ClientValidation { ca, mode });
+    (listener_key(), place, protocol(), kinds, of(validation)).prop_map(
+        |(key, (addresses, port, hostname), (mut protocol, secrets), kinds, client_validation)| {
+            if let ListenerProtocol::Https { certificates } | ListenerProtocol::TlsTerminate { certificates } =
+                &mut protocol
+            {
+                certificates.extend(secrets.into_iter().map(|it| CertificateKey::new(key.gateway.clone(), it)));
+            }
+            Listener { key, addresses, port, hostname, protocol, kinds, client_validation }
         },
     )
 }
 
 pub(super) fn certificate() -> impl Strategy<Value = Certificate> {
-    let bytes = || vec(any::<u8>(), 1..9);
-    (text(), text(), bytes(), bytes()).prop_map(|(namespace, name, chain, key)| Certificate {
-        key: CertificateKey::new(namespace, name),
+    (gateway(), secret(), bytes(), bytes()).prop_map(|(gateway, secret, chain, key)| Certificate {
+        key: CertificateKey::new(gateway, secret),
         chain,
         private_key: PrivateKey::new(key),
     })
+}
+
+/// The same rule, attached to listeners of one Gateway.
+pub(super) fn rule(rule: RouteRule) -> impl Strategy<Value = GatewayRule> {
+    let listeners = vec((of((text(), text())), "[a-z-]{1,5}"), FEW);
+    (gateway(), listeners).prop_map(move |(gateway, listeners)| {
+        let parent = |(set, name): (Option<(String, String)>, String)| {
+            let set = set.map(|(ns, name)| ListenerSetKey::new(ns, name));
+            Parent::Listener(ListenerKey { gateway: gateway.clone(), set, name: name.into() })
+        };
+        let parents = listeners.into_iter().map(parent).collect();
+        GatewayRule { rule: Arc::new(rule.attached_to(parents)), gateway: gateway.clone() }
+    })
+}
+
+pub(super) fn config() -> impl Strategy<Value = GatewayConfig> {
+    (gateway(), of(secret())).prop_map(|(key, secret)| GatewayConfig {
+        client_certificate: secret.map(|secret| CertificateKey::new(key.clone(), secret)),
+        key,
+    })
+}
+
+pub(super) fn backend_tls() -> impl Strategy<Value = BackendTls> {
+    let name = prop_oneof![any_text().prop_map(SubjectAltName::Hostname), any_text().prop_map(SubjectAltName::Uri),];
+    let trust = prop_oneof![
+        bytes().prop_map(BackendTrust::Bundle),
+        Just(BackendTrust::System),
+        any_text().prop_map(BackendTrust::Invalid),
+    ];
+    (service_port_key(), any_text(), vec(name, FEW), trust)
+        .prop_map(|(port, hostname, subject_alt_names, trust)| BackendTls { port, hostname, subject_alt_names, trust })
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NAMESPACES: &str = "
+pub(super) const NAMESPACES: &str = "
 ---
 apiVersion: v1
 kind: Namespace
@@ -14,7 +14,7 @@ metadata: {name: cart, namespace: shop}
 spec: {clusterIP: 10.96.0.10, ports: [{port: 80, appProtocol: http}]}
 ";
 
-fn http_route(name: &str, parent: &str, hostnames: &str) -> String {
+pub(super) fn http_route(name: &str, parent: &str, hostnames: &str) -> String {
     format!(
         "\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: shop}}\n\
          spec: {{parentRefs: [{parent}], hostnames: [{hostnames}], rules: [{{backendRefs: [{{name: cart, port: 80}}]}}]}}\n"
@@ -22,7 +22,7 @@ fn http_route(name: &str, parent: &str, hostnames: &str) -> String {
 }
 
 /// The conditions of a route that aren't as they should be, for each parent.
-fn route_status(index: &Index, name: &str) -> Vec<Vec<String>> {
+pub(super) fn route_status(index: &Index, name: &str) -> Vec<Vec<String>> {
     match index.status(&ObjectRef::new(Kind::HttpRoute, "shop", name)) {
         Some((_, ObjectStatus::Parents(parents))) => parents.iter().map(|p| wrong(&p.conditions)).collect(),
         other => panic!("{other:?}"),
@@ -34,13 +34,14 @@ fn attached(index: &Index) -> Vec<usize> {
 }
 
 /// The listeners that rules of the route are attached to.
-fn parents(index: &Index) -> Vec<String> {
+pub(super) fn parents(index: &Index) -> Vec<String> {
     let of = |resource: &Resource| match resource {
         Resource::Rule(rule) => Some(rule.parents().to_vec()),
+        Resource::GatewayRule(it) => Some(it.rule.parents().to_vec()),
         _ => None,
     };
     let name = |parent: Parent| match parent {
-        Parent::Listener { gateway, listener } => format!("{gateway}/{listener}"),
+        Parent::Listener(listener) => listener.to_string(),
         Parent::Service { port, .. } => port.to_string(),
     };
     index.resources().filter_map(of).flatten().map(name).collect()
@@ -152,16 +153,114 @@ fn a_route_whose_rules_are_all_invalid_is_not_counted_and_answers_all_the_same()
     assert_eq!(parents(&index), ["edge/gw/any"], "500 instead of 404");
 }
 
-/// Of the only rule.
-fn hostnames(index: &Index) -> Vec<String> {
-    let of = |resource: &Resource| match resource {
-        Resource::Rule(rule) => match &**rule {
-            RouteRule::Http(rule) => Some(rule.hostnames.iter().map(ToString::to_string).collect()),
-            RouteRule::L4(_) => None,
-        },
-        _ => None,
+#[test]
+fn what_a_consumer_route_may_do_a_gateway_may_not() {
+    let bank = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: bank, namespace: money}\n\
+                spec: {clusterIP: 10.96.0.12, ports: [{port: 80, appProtocol: http}]}\n";
+    let consumer = "{group: '', kind: Service, name: bank, namespace: money}";
+    let to_bank =
+        |parents: &str| http_route("r", parents, "").replace("name: cart, port", "name: bank, namespace: money, port");
+    let base = NAMESPACES.to_owned() + bank + &gateway(LISTENERS);
+    let (index, _) = serve(&(base.clone() + &to_bank(consumer)));
+    assert_eq!(route_status(&index, "r"), [Vec::<String>::new()], "its clients could call it anyway");
+    let both = format!("{consumer}, {{name: gw, namespace: edge, sectionName: any}}");
+    let (index, _) = serve(&(base + &to_bank(&both)));
+    let denied = || vec!["ResolvedRefs/RefNotPermitted".to_owned()];
+    assert_eq!(route_status(&index, "r"), [denied(), denied()], "without a ReferenceGrant nobody from outside may");
+}
+
+#[test]
+fn a_host_of_a_listener_has_routes_of_one_kind() {
+    let of = |kind: &str, name: &str, day: u32, hosts: &str| {
+        let made = format!("metadata: {{creationTimestamp: '2026-01-0{day}T00:00:00Z', ");
+        http_route(name, "{name: gw, namespace: edge}", hosts).replace("metadata: {", &made).replace("HTTPRoute", kind)
     };
-    index.resources().find_map(of).unwrap()
+    let listener = "{name: l, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}";
+    let base = NAMESPACES.to_owned() + &gateway(listener);
+    let grpc_status = |index: &Index| match index.status(&ObjectRef::new(Kind::GrpcRoute, "shop", "g")) {
+        Some((_, ObjectStatus::Parents(parents))) => parents.iter().map(|p| wrong(&p.conditions)).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let lost = || vec![vec!["Accepted/Conflicted".to_owned()]];
+    let ok = || vec![Vec::<String>::new()];
+    for (http, grpc, want_http, want_grpc) in [
+        ((1, "a.com"), (2, "a.com"), ok(), lost()),
+        ((2, "a.com"), (1, "a.com"), lost(), ok()),
+        ((1, "a.com"), (2, "b.com"), ok(), ok()),
+        ((1, ""), (2, "b.com"), ok(), lost()),
+        ((1, "'*.com'"), (2, "b.com"), ok(), lost()),
+    ] {
+        let routes = [of("HTTPRoute", "h", http.0, http.1), of("GRPCRoute", "g", grpc.0, grpc.1)];
+        let (index, _) = serve(&(base.clone() + &routes.concat()));
+        assert_eq!(
+            (route_status(&index, "h"), grpc_status(&index)),
+            (want_http.clone(), want_grpc.clone()),
+            "{http:?} {grpc:?}"
+        );
+        assert_eq!(attached(&index)[0], [&want_http, &want_grpc].iter().filter(|it| ***it == ok()).count());
+        // The other way round, one by one; and what had lost gets its hosts when the winner goes.
+        let (mut index, _) = serve(&base);
+        for route in routes.iter().rev() {
+            objects(route).into_iter().for_each(|o| index.apply(o));
+            index.commit();
+        }
+        assert_eq!((route_status(&index, "h"), grpc_status(&index)), (want_http, want_grpc), "{http:?} {grpc:?}");
+        index.delete(&ObjectRef::new(Kind::HttpRoute, "shop", "h"));
+        index.commit();
+        assert_eq!(grpc_status(&index), ok());
+    }
+}
+
+#[test]
+fn a_route_may_leave_the_choice_of_gateways_to_them() {
+    let defaulting =
+        |more: &str| http_route("r", "", "").replace("parentRefs: []", &format!("useDefaultGateways: All{more}"));
+    let any = "{name: any, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}";
+    let of = |name: &str, port: &str, scope: &str| {
+        gateway_of(name, &format!("listeners: [{}]{scope}", any.replace("80", port)))
+    };
+    let own = "{name: own, port: 83, protocol: HTTP}";
+    let base = NAMESPACES.to_owned()
+        + &of("a", "80", ", defaultScope: All")
+        + &of("b", "81", ", defaultScope: None")
+        + &of("c", "82", "")
+        + &gateway_of("d", &format!("listeners: [{own}], defaultScope: All"));
+    let (mut index, _) = serve(&(base.clone() + &defaulting("")));
+    assert_eq!((parents(&index), route_status(&index, "r")), (vec!["edge/a/any".to_owned()], vec![vec![]]));
+    let mut with = |text: &str, want: &[&str]| {
+        objects(text).into_iter().for_each(|o| index.apply(o));
+        index.commit();
+        assert_eq!(parents(&index), want, "{text}");
+    };
+    with(&of("c", "82", ", defaultScope: All"), &["edge/a/any", "edge/c/any"]);
+    with(&of("a", "80", ""), &["edge/c/any"]);
+    with(
+        &defaulting(", parentRefs: [{name: b, namespace: edge}, {name: c, namespace: edge}]"),
+        &["edge/b/any", "edge/c/any"],
+    );
+    with(&defaulting("").replace("Gateways: All", "Gateways: None"), &[]);
+    with(&defaulting(", hostnames: [a.com]").replace("hostnames: [], ", ""), &["edge/c/any"]);
+    with(&of("c", "82", ", defaultScope: All").replace("protocol: HTTP,", "protocol: HTTP, hostname: b.com,"), &[]);
+    assert_eq!(route_status(&index, "r"), [["Accepted/NoMatchingListenerHostname"]]);
+}
+
+/// Of the only rule, at a Gateway if it has one.
+fn hostnames(index: &Index) -> Vec<String> {
+    let of = |rule: &RouteRule| match rule {
+        RouteRule::Http(rule) => Some(rule.hostnames.iter().map(ToString::to_string).collect()),
+        RouteRule::L4(_) => None,
+    };
+    let at_gateway = index.resources().find_map(|resource| match resource {
+        Resource::GatewayRule(it) => of(&it.rule),
+        _ => None,
+    });
+    let at_service = || {
+        index.resources().find_map(|resource| match resource {
+            Resource::Rule(rule) => of(rule),
+            _ => None,
+        })
+    };
+    at_gateway.or_else(at_service).unwrap()
 }
 
 #[test]

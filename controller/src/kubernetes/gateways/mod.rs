@@ -1,0 +1,41 @@
+//! What Gateways are served by in a cluster (GEP-1762).
+//!
+//! ```text
+//!  World --plans--> objects: one Gateway -> its objects --wanted--\
+//!                                                                  table: what to do --apply--> API server
+//!  watches of our objects ------------------------------seen------/
+//! ```
+//!
+//! - `objects`: what a Gateway's objects are. Pure. `pods`: its Deployment. `settings`: what all have in common.
+//! - `table`: what is wanted, what is there, what is to be done next. No I/O.
+//! - `apply`: the task that does it, while this replica leads.
+//!
+//! Objects go with their Gateway by their owner reference. Nothing depends on an event being seen: the same comparison is
+//! made of whatever is there.
+
+mod apply;
+mod objects;
+mod pods;
+mod settings;
+mod table;
+
+use std::collections::BTreeSet;
+
+use weft_core::ids::GatewayKey;
+use weft_k8s::translate::gateway::GatewayPlan;
+
+pub use apply::{Provisioner, run};
+pub use objects::objects;
+pub use settings::PodSettings;
+
+/// All Gateways, as far as what serves them is concerned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plans {
+    /// Those that are ours.
+    pub ours: Vec<GatewayPlan>,
+    /// Those of a class of somebody else: what is there of ours is to go.
+    pub foreign: BTreeSet<GatewayKey>,
+}
+
+#[cfg(test)]
+mod tests;

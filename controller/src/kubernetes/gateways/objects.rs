@@ -1,0 +1,170 @@
+//! One Gateway -> the objects that serve it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+use weft_core::gateway::{Transport, label_value, object_name};
+use weft_core::ids::Port;
+use weft_k8s::index::GATEWAY_NAME_LABEL;
+use weft_k8s::object::{GATEWAY_GROUP, GatewayService, GatewayServiceType};
+use weft_k8s::translate::gateway::{GatewayPlan, services};
+
+use super::pods;
+use super::settings::PodSettings;
+
+/// The label of a Gateway's objects that names its class (GEP-1762).
+pub const CLASS_LABEL: &str = "gateway.networking.k8s.io/gateway-class-name";
+/// The label that tells our objects from those of other implementations, and from people's own.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "weft-controller");
+/// Ports of the process itself, which a Service must not make reachable.
+const RESERVED: [u16; 2] = [15000, 15021];
+/// A Service has to have a port. Behind this one nobody listens, unless a listener has it.
+const NO_LISTENER: u16 = 65535;
+
+/// Everything that serves a Gateway, in the order in which it is made. `roots` are the mesh's, as PEM.
+pub fn objects(plan: &GatewayPlan, settings: &PodSettings, roots: &str) -> Vec<Value> {
+    let name = object_name(plan.key.name.as_str(), &plan.class);
+    let made = Maker { plan, name: &name };
+    let mut objects = vec![made.account(), made.roots(roots)];
+    objects.extend(services(&name, &plan.requested).into_iter().map(|(name, ip)| made.service(&name, ip)));
+    objects.push(pods::deployment(plan, settings, made.metadata(&name)));
+    objects.push(made.disruption_budget());
+    objects.extend(made.autoscaler());
+    objects
+}
+
+/// What the pods of a Gateway are selected by; never changes, since the class is a part of the name.
+pub fn selector(plan: &GatewayPlan) -> BTreeMap<String, String> {
+    let name = label_value(plan.key.name.as_str());
+    [(GATEWAY_NAME_LABEL.to_owned(), name), (CLASS_LABEL.to_owned(), label_value(&plan.class))].into()
+}
+
+/// The name of the copy of the roots.
+pub fn roots_name(object: &str) -> String {
+    format!("{object}-trust")
+}
+
+/// Labels of every object; ours win over those of the Gateway, since objects are found by them.
+pub fn labels(plan: &GatewayPlan) -> BTreeMap<String, String> {
+    let mut labels = plan.infrastructure.labels.clone();
+    labels.extend(selector(plan));
+    labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+    labels
+}
+
+struct Maker<'a> {
+    plan: &'a GatewayPlan,
+    name: &'a str,
+}
+
+impl Maker<'_> {
+    fn metadata(&self, name: &str) -> Map<String, Value> {
+        let mut metadata = Map::new();
+        metadata.insert("name".into(), json!(name));
+        metadata.insert("namespace".into(), json!(self.plan.key.namespace));
+        metadata.insert("labels".into(), json!(labels(self.plan)));
+        let annotations = &self.plan.infrastructure.annotations;
+        if !annotations.is_empty() {
+            metadata.insert("annotations".into(), json!(annotations));
+        }
+        // Without blockOwnerDeletion, which takes the right to change finalizers of Gateways in some clusters.
+        let owner = json!({ "apiVersion": format!("{GATEWAY_GROUP}/v1"), "kind": "Gateway", "name": self.plan.key.name,
+            "uid": self.plan.uid, "controller": true });
+        metadata.insert("ownerReferences".into(), json!([owner]));
+        metadata
+    }
+
+    fn account(&self) -> Value {
+        // It never speaks to the API server: no rights, no token for it.
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(self.name),
+            "automountServiceAccountToken": false })
+    }
+
+    /// A ConfigMap can only be mounted in its own namespace.
+    fn roots(&self, roots: &str) -> Value {
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": self.metadata(&roots_name(self.name)),
+            "data": { "root.pem": roots } })
+    }
+
+    fn service(&self, name: &str, requested: Option<IpAddr>) -> Value {
+        let wanted = self.plan.infrastructure.parameters.service.clone().unwrap_or_default();
+        let mut metadata = self.metadata(name);
+        if !wanted.annotations.is_empty() {
+            let mut annotations = self.plan.infrastructure.annotations.clone();
+            annotations.extend(wanted.annotations.clone());
+            metadata.insert("annotations".into(), json!(annotations));
+        }
+        let spec = self.service_spec(&wanted, requested);
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec })
+    }
+
+    fn service_spec(&self, wanted: &GatewayService, requested: Option<IpAddr>) -> Map<String, Value> {
+        let kind = wanted.kind.unwrap_or_default();
+        let mut spec = Map::new();
+        spec.insert("type".into(), json!(kind.as_str()));
+        spec.insert("selector".into(), json!(selector(self.plan)));
+        spec.insert("ports".into(), self.ports());
+        // One address that is asked for decides about the family.
+        if requested.is_none() {
+            spec.insert("ipFamilyPolicy".into(), json!("PreferDualStack"));
+        }
+        if kind == GatewayServiceType::LoadBalancer {
+            if let Some(ip) = requested {
+                let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                spec.insert("loadBalancerIP".into(), json!(ip));
+                spec.insert("ipFamilyPolicy".into(), json!("SingleStack"));
+                spec.insert("ipFamilies".into(), json!([family]));
+            }
+            if let Some(class) = &wanted.load_balancer_class {
+                spec.insert("loadBalancerClass".into(), json!(class));
+            }
+        }
+        // The API server refuses it on a Service that nobody outside reaches.
+        if kind != GatewayServiceType::ClusterIP
+            && let Some(policy) = wanted.external_traffic_policy
+        {
+            spec.insert("externalTrafficPolicy".into(), json!(policy));
+        }
+        spec
+    }
+
+    /// The process listens on the very ports of the Gateway.
+    fn ports(&self) -> Value {
+        let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "port": port, "targetPort": port, "protocol": protocol });
+        let open = |(number, _): &&(Port, Transport)| !RESERVED.contains(&number.get());
+        let ports = self.plan.ports.iter().filter(open).map(|(number, transport)| match transport {
+            Transport::Tcp => port(&format!("tcp-{number}"), number.get(), "TCP"),
+            Transport::Udp => port(&format!("udp-{number}"), number.get(), "UDP"),
+        });
+        let ports: Vec<_> = ports.collect();
+        if ports.is_empty() { json!([port("no-listener", NO_LISTENER, "TCP")]) } else { json!(ports) }
+    }
+
+    fn disruption_budget(&self) -> Value {
+        let spec = json!({
+            "maxUnavailable": 1,
+            // A pod that isn't ready protects nobody: it must not keep a node from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": { "matchLabels": selector(self.plan) },
+        });
+        json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": self.metadata(self.name), "spec": spec })
+    }
+
+    fn autoscaler(&self) -> Option<Value> {
+        let wanted = self.plan.infrastructure.parameters.autoscaling.as_ref()?;
+        let most = wanted.max_replicas;
+        let cpu = json!({ "type": "Resource", "resource": { "name": "cpu",
+            "target": { "type": "Utilization", "averageUtilization": wanted.cpu_utilization.unwrap_or(70) } } });
+        let spec = json!({
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": self.name },
+            "minReplicas": wanted.min_replicas.unwrap_or(pods::REPLICAS.min(most)),
+            "maxReplicas": most,
+            "metrics": [cpu],
+        });
+        let metadata = self.metadata(self.name);
+        Some(
+            json!({ "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": spec }),
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! The Deployment of a Gateway. Nothing in it depends on listeners, so that no edit of one restarts a pod.
+
+use serde_json::{Map, Value, json};
+use weft_core::gateway::object_name;
+use weft_k8s::object::ENROLMENT_LABEL;
+use weft_k8s::translate::gateway::GatewayPlan;
+
+use super::objects::{labels, roots_name, selector};
+use super::settings::PodSettings;
+
+/// How many pods, unless somebody says otherwise.
+pub const REPLICAS: i32 = 2;
+/// How long a pod that is told to end goes on to accept, and how long open connections may go on after that, unless somebody
+/// says otherwise; in seconds.
+const SHUTDOWN: (i32, i32) = (10, 25);
+/// For the rest of the end, in seconds.
+const REST: i32 = 10;
+/// The user of the process.
+const USER: u32 = 65532;
+/// Where it answers probes and Prometheus.
+const STATUS: u16 = 15021;
+const CONTAINER: &str = "weft-gateway";
+
+/// The Deployment; `metadata` is what all objects of the Gateway have.
+pub fn deployment(plan: &GatewayPlan, settings: &PodSettings, metadata: Map<String, Value>) -> Value {
+    let parameters = &plan.infrastructure.parameters;
+    let mut spec = Map::new();
+    // With an autoscaler the number is its business alone.
+    if parameters.autoscaling.is_none() {
+        spec.insert("replicas".into(), json!(parameters.replicas.unwrap_or(REPLICAS)));
+    }
+    spec.insert("selector".into(), json!({ "matchLabels": selector(plan) }));
+    // A new pod serves before an old one ends.
+    let rolling = json!({ "maxSurge": "25%", "maxUnavailable": 0 });
+    spec.insert("strategy".into(), json!({ "type": "RollingUpdate", "rollingUpdate": rolling }));
+    spec.insert("template".into(), json!({ "metadata": pod_metadata(plan), "spec": pod_spec(plan, settings) }));
+    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })
+}
+
+fn pod_metadata(plan: &GatewayPlan) -> Value {
+    let template = plan.infrastructure.parameters.pod_template.clone().unwrap_or_default();
+    let mut all = template.labels;
+    all.extend(labels(plan));
+    // What comes out of it is in the mesh by itself; nothing that goes in or out may be redirected.
+    all.insert(ENROLMENT_LABEL.to_owned(), "disabled".to_owned());
+    let port = STATUS.to_string();
+    let scraped = [("scrape", "true"), ("port", port.as_str()), ("path", "/metrics")];
+    let scraped = scraped.map(|(name, value)| (format!("prometheus.io/{name}"), value.to_owned()));
+    let mut annotations: std::collections::BTreeMap<_, _> = scraped.into();
+    annotations.insert("kubectl.kubernetes.io/default-container".to_owned(), CONTAINER.to_owned());
+    annotations.extend(plan.infrastructure.annotations.clone());
+    annotations.extend(template.annotations);
+    json!({ "labels": all, "annotations": annotations })
+}
+
+fn pod_spec(plan: &GatewayPlan, settings: &PodSettings) -> Map<String, Value> {
+    let name = object_name(plan.key.name.as_str(), &plan.class);
+    let template = plan.infrastructure.parameters.pod_template.clone().unwrap_or_default();
+    let mut spec = Map::new();
+    let mut set = |field: &str, value: Value| spec.insert(field.to_owned(), value);
+    set("serviceAccountName", json!(name));
+    set("automountServiceAccountToken", json!(false));
+    // Variables with the addresses of all Services of the namespace: nobody reads them.
+    set("enableServiceLinks", json!(false));
+    let (linger, drain) = shutdown(plan);
+    set("terminationGracePeriodSeconds", json!(linger.saturating_add(drain).saturating_add(REST)));
+    let context = json!({
+        "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+        "seccompProfile": { "type": "RuntimeDefault" },
+        // Ports below 1024 without a right for them; of the namespace of the pod only, and safe in Kubernetes' own list.
+        "sysctls": [{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "0" }],
+    });
+    set("securityContext", context);
+    let spread = |key: &str| {
+        json!({ "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": { "matchLabels": selector(plan) }, "matchLabelKeys": ["pod-template-hash"] })
+    };
+    set("topologySpreadConstraints", json!([spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")]));
+    let mut nodes = template.node_selector;
+    nodes.entry("kubernetes.io/os".to_owned()).or_insert_with(|| "linux".to_owned());
+    set("nodeSelector", json!(nodes));
+    if let Some(tolerations) = template.tolerations {
+        set("tolerations", tolerations);
+    }
+    if let Some(affinity) = template.affinity {
+        set("affinity", affinity);
+    }
+    if !settings.pull_secrets.is_empty() {
+        let secrets: Vec<_> = settings.pull_secrets.iter().map(|name| json!({ "name": name })).collect();
+        set("imagePullSecrets", json!(secrets));
+    }
+    set("containers", json!([container(plan, settings, &name)]));
+    let token = json!({ "serviceAccountToken": { "path": "weft", "audience": settings.token_audience, "expirationSeconds": 3600 } });
+    // Not optional: nothing starts that couldn't know whom to trust.
+    let roots = json!({ "name": "trust", "configMap": { "name": roots_name(&name) } });
+    set("volumes", json!([{ "name": "token", "projected": { "sources": [token] } }, roots]));
+    spec
+}
+
+fn container(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Map<String, Value> {
+    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let probe = |path: &str| json!({ "path": path, "port": "http-status" });
+    let mount = |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
+    let mut container = Map::new();
+    let mut set = |field: &str, value: Value| container.insert(field.to_owned(), value);
+    set("name", json!(CONTAINER));
+    set("image", json!(settings.image));
+    if !settings.pull_policy.is_empty() {
+        set("imagePullPolicy", json!(settings.pull_policy));
+    }
+    set("args", json!(arguments(plan, settings, name)));
+    set(
+        "env",
+        json!([
+            field("WEFT_POD_NAME", "metadata.name"),
+            field("WEFT_NODE_NAME", "spec.nodeName"),
+            { "name": "WEFT_LOG", "value": settings.log },
+        ]),
+    );
+    // Those of listeners aren't named, and need not be.
+    set("ports", json!([{ "name": "http-status", "containerPort": STATUS, "protocol": "TCP" }]));
+    set("readinessProbe", json!({ "httpGet": probe("/readyz"), "periodSeconds": 2 }));
+    set("livenessProbe", json!({ "httpGet": probe("/healthz"), "periodSeconds": 10, "failureThreshold": 6 }));
+    let resources = plan.infrastructure.parameters.resources.clone();
+    // It sizes itself by the limit. No CPU limit: a proxy that is throttled delays everybody behind it.
+    let usual = || json!({ "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } });
+    set("resources", resources.unwrap_or_else(usual));
+    set(
+        "securityContext",
+        json!({ "privileged": false, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] } }),
+    );
+    set("volumeMounts", json!([mount("token", "/var/run/secrets/tokens"), mount("trust", "/var/run/secrets/weft")]));
+    container
+}
+
+/// How long a pod that is told to end goes on to accept, and its connections after that, in seconds.
+fn shutdown(plan: &GatewayPlan) -> (i32, i32) {
+    let wanted = plan.infrastructure.parameters.shutdown.unwrap_or_default();
+    (wanted.linger_seconds.unwrap_or(SHUTDOWN.0).max(0), wanted.drain_seconds.unwrap_or(SHUTDOWN.1).max(0))
+}
+
+fn arguments(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Vec<String> {
+    let account = |(namespace, account): &super::super::settings::Account| format!("{namespace}/{account}");
+    let (linger, drain) = shutdown(plan);
+    let mut arguments = vec![
+        "gateway".to_owned(),
+        format!("--gateway={}", plan.key),
+        format!("--service-account={name}"),
+        format!("--control={}", settings.control),
+        format!("--control-account={}", account(&settings.control_account)),
+        format!("--ca={}", settings.ca),
+        format!("--ca-account={}", account(&settings.ca_account)),
+        format!("--trust-domain={}", settings.trust_domain),
+        format!("--status-listen=[::]:{STATUS}"),
+        format!("--linger={linger}s"),
+        format!("--drain-deadline={drain}s"),
+    ];
+    arguments.extend(settings.arguments.iter().cloned());
+    arguments
+}

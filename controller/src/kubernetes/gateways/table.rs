@@ -1,0 +1,351 @@
+//! Objects that are wanted, objects that are there, and what is to be done next. No I/O; the time is given.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde_json::Value;
+use tokio::time::Instant;
+use weft_core::ids::GatewayKey;
+use weft_k8s::object::GATEWAY_GROUP;
+use weft_kube::kube::core::ApiResource;
+
+use super::Plans;
+
+/// Pauses after a failure, and before what somebody else changes again and again is put right: the first and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// A kind of object that is made for Gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owned {
+    /// Who its pods are.
+    ServiceAccount,
+    /// Whom they trust.
+    ConfigMap,
+    /// How clients reach them.
+    Service,
+    /// The pods.
+    Deployment,
+    /// How many of them may be away.
+    DisruptionBudget,
+    /// How many there are.
+    Autoscaler,
+}
+
+impl Owned {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::ServiceAccount,
+        Self::ConfigMap,
+        Self::Service,
+        Self::Deployment,
+        Self::DisruptionBudget,
+        Self::Autoscaler,
+    ];
+
+    /// It as a resource of the API.
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Self::Service => ApiResource::erase::<Service>(&()),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::Autoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
+        }
+    }
+}
+
+/// Names an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    /// Its kind.
+    pub kind: Owned,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Id {
+    /// The name of an object as JSON; `None` if it isn't of a kind that is made for Gateways.
+    pub fn of(object: &Value) -> Option<Self> {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        let kind = text("/kind")?;
+        let kind = Owned::ALL.into_iter().find(|owned| owned.resource().kind == kind)?;
+        Some(Self {
+            kind,
+            namespace: text("/metadata/namespace")?.to_owned(),
+            name: text("/metadata/name")?.to_owned(),
+        })
+    }
+}
+
+/// An object that is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// For which Gateway.
+    pub gateway: GatewayKey,
+    /// Which incarnation of it.
+    pub gateway_uid: String,
+    /// It, as it is applied.
+    pub object: Arc<Value>,
+}
+
+/// An object that is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// Which incarnation.
+    pub uid: String,
+    /// The Gateway that owns it: name and uid.
+    pub owner: Option<(String, String)>,
+    /// It.
+    pub object: Value,
+}
+
+impl Live {
+    /// Reads an object.
+    pub fn of(object: Value) -> Self {
+        let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let owner = owners.into_iter().flatten().find_map(|owner| {
+            let text = |field: &str| owner.get(field).and_then(Value::as_str);
+            // Others have a kind of this name, too.
+            let is_gateway = text("kind")? == "Gateway" && text("apiVersion")?.starts_with(GATEWAY_GROUP);
+            is_gateway.then(|| Some((text("name")?.to_owned(), text("uid")?.to_owned())))?
+        });
+        Self { uid, owner, object }
+    }
+}
+
+/// Something to be done about an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// It is to be as it is wanted; with whether what is there is known to be the Gateway's.
+    Apply(Wanted, bool),
+    /// This incarnation is to go.
+    Delete(String),
+}
+
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// It can't be done now.
+    Failed,
+    /// The API server won't have it, or somebody else has the name; and why.
+    Refused(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing<'a> {
+    /// Ours, and whether it is accepted.
+    Ours(&'a str, bool),
+    Foreign,
+}
+
+#[derive(Debug)]
+struct Applied {
+    object: Arc<Value>,
+    /// How often it was applied again since somebody had changed it.
+    again: u32,
+}
+
+/// What is wanted, what is there, and what comes next.
+#[derive(Debug, Default)]
+pub struct Table {
+    plans: Arc<Plans>,
+    wanted: BTreeMap<Id, Wanted>,
+    live: BTreeMap<Id, Live>,
+    applied: HashMap<Id, Applied>,
+    due: BTreeSet<Id>,
+    later: BTreeSet<(Instant, Id)>,
+    attempts: HashMap<Id, u32>,
+    under_way: BTreeSet<Id>,
+    failures: BTreeMap<Id, (GatewayKey, String)>,
+}
+
+impl Table {
+    /// Takes what is wanted now.
+    pub fn want(&mut self, plans: Arc<Plans>, wanted: BTreeMap<Id, Wanted>) {
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        let differs = |id: &&Id| before.get(*id) != self.wanted.get(*id);
+        let changed: Vec<Id> = before.keys().chain(self.wanted.keys()).filter(differs).cloned().collect();
+        // What is there and isn't wanted may be nobody's by now.
+        let stray = self.live.keys().filter(|id| !self.wanted.contains_key(*id)).cloned();
+        self.due.extend(stray);
+        for id in changed {
+            self.attempts.remove(&id);
+            self.failures.remove(&id);
+            self.due.insert(id);
+        }
+        self.plans = plans;
+    }
+
+    /// Takes all objects of a kind; others are gone.
+    pub fn list(&mut self, kind: Owned, all: Vec<(Id, Live)>, now: Instant) {
+        let there: BTreeSet<_> = all.iter().map(|(id, _)| id.clone()).collect();
+        let known = self.live.keys().chain(self.applied.keys()).filter(|id| id.kind == kind && !there.contains(*id));
+        let gone: BTreeSet<Id> = known.cloned().collect();
+        gone.iter().for_each(|id| self.gone(id));
+        all.into_iter().for_each(|(id, live)| self.see(id, live, now));
+    }
+
+    /// Takes a new or changed object.
+    pub fn see(&mut self, id: Id, live: Live, now: Instant) {
+        let drifts = self.applied.get(&id).is_some_and(|it| !holds(&live.object, &it.object));
+        self.live.insert(id.clone(), live);
+        if !drifts {
+            self.due.insert(id);
+        } else if !self.waits(&id) {
+            // Not at once: it may be what was there before we applied, and somebody may do it again and again.
+            let pause = pause(self.applied.get(&id).map_or(0, |it| it.again));
+            self.later.insert((now + pause, id));
+        }
+    }
+
+    /// Whether an object has its turn later.
+    fn waits(&self, id: &Id) -> bool {
+        self.later.iter().any(|(_, waits)| waits == id)
+    }
+
+    /// Forgets an object.
+    pub fn gone(&mut self, id: &Id) {
+        self.live.remove(id);
+        self.applied.remove(id);
+        self.due.insert(id.clone());
+    }
+
+    /// Looks at everything anew, as a new leader must.
+    pub fn review(&mut self) {
+        self.applied.clear();
+        self.attempts.clear();
+        self.failures.clear();
+        self.due.extend(self.wanted.keys().chain(self.live.keys()).cloned());
+    }
+
+    /// The next thing to be done; [`Table::ended`] is told what became of it.
+    pub fn next(&mut self, now: Instant) -> Option<(Id, Action)> {
+        while let Some((due, _)) = self.later.first()
+            && *due <= now
+            && let Some((_, id)) = self.later.pop_first()
+        {
+            self.due.insert(id);
+        }
+        loop {
+            let id = self.due.iter().find(|id| !self.under_way.contains(*id)).cloned()?;
+            self.due.remove(&id);
+            // What failed waits for its turn, whatever happens meanwhile.
+            let waits = self.attempts.contains_key(&id) && self.waits(&id);
+            if let Some(action) = self.decide(&id).filter(|_| !waits) {
+                self.under_way.insert(id.clone());
+                return Some((id, action));
+            }
+        }
+    }
+
+    /// When something that has to wait has its turn.
+    pub fn due(&self) -> Option<Instant> {
+        self.later.first().map(|(due, _)| *due)
+    }
+
+    /// Takes what became of an action. Whether the object is as it was applied is said by the watch, not looked at here.
+    pub fn ended(&mut self, id: Id, action: &Action, outcome: Outcome, now: Instant) {
+        self.under_way.remove(&id);
+        match (outcome, action) {
+            (Outcome::Done, Action::Apply(wanted, _)) => {
+                let again =
+                    self.applied.remove(&id).filter(|it| it.object == wanted.object).map_or(0, |it| it.again + 1);
+                self.applied.insert(id.clone(), Applied { object: Arc::clone(&wanted.object), again });
+                self.attempts.remove(&id);
+                self.failures.remove(&id);
+            }
+            (Outcome::Done, Action::Delete(_)) => {
+                self.attempts.remove(&id);
+            }
+            (Outcome::Refused(why), Action::Apply(wanted, _)) => {
+                self.failures.insert(id.clone(), (wanted.gateway.clone(), why));
+                self.again(&id, now);
+            }
+            (Outcome::Failed | Outcome::Refused(_), _) => self.again(&id, now),
+        }
+    }
+
+    fn again(&mut self, id: &Id, now: Instant) {
+        let attempts = self.attempts.entry(id.clone()).or_default();
+        let pause = pause(*attempts);
+        *attempts = attempts.saturating_add(1);
+        self.later.insert((now + pause, id.clone()));
+    }
+
+    /// Why objects of Gateways can't be made.
+    pub fn failures(&self) -> BTreeMap<GatewayKey, String> {
+        let mut failures = BTreeMap::new();
+        for (gateway, why) in self.failures.values() {
+            failures.entry(gateway.clone()).or_insert_with(|| why.clone());
+        }
+        failures
+    }
+
+    fn decide(&self, id: &Id) -> Option<Action> {
+        let live = self.live.get(id);
+        let Some(wanted) = self.wanted.get(id) else { return self.decide_unwanted(id, live?) };
+        let owner = live.and_then(|live| live.owner.as_ref());
+        let is_ours = owner.is_some_and(|(_, uid)| *uid == wanted.gateway_uid);
+        if let (Some(live), Some((name, _))) = (live, owner)
+            && !is_ours
+            && name == wanted.gateway.name.as_str()
+        {
+            // Of a Gateway of this name that is gone: it would go soon, and can't have two that own it.
+            return Some(Action::Delete(live.uid.clone()));
+        }
+        let is_applied = self.applied.get(id).is_some_and(|it| it.object == wanted.object);
+        let is_there = live.is_none_or(|live| holds(&live.object, &wanted.object));
+        (!is_applied || !is_there).then(|| Action::Apply(wanted.clone(), is_ours))
+    }
+
+    /// Objects of a Gateway that is gone go with it. Those that it doesn't need any more, and those of one that is somebody
+    /// else's by now, are ours to remove.
+    fn decide_unwanted(&self, id: &Id, live: &Live) -> Option<Action> {
+        let (name, uid) = live.owner.as_ref()?;
+        let key = GatewayKey::new(id.namespace.as_str(), name.as_str());
+        let to_go = match self.standing(&key)? {
+            Standing::Ours(of, accepted) => accepted && of == uid,
+            Standing::Foreign => true,
+        };
+        to_go.then(|| Action::Delete(live.uid.clone()))
+    }
+
+    fn standing(&self, key: &GatewayKey) -> Option<Standing<'_>> {
+        if self.plans.foreign.contains(key) {
+            return Some(Standing::Foreign);
+        }
+        self.plans.ours.iter().find(|plan| plan.key == *key).map(|plan| Standing::Ours(&plan.uid, plan.accepted))
+    }
+}
+
+fn pause(attempts: u32) -> Duration {
+    PAUSES.0.saturating_mul(1 << attempts.min(10)).min(PAUSES.1)
+}
+
+/// Whether an object has everything that is wanted of it; it may have more, which others give it.
+pub fn holds(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (_, Value::Null) => true,
+        (Value::Object(live), Value::Object(wanted)) => {
+            let has = |(field, value): (&String, &Value)| match live.get(field) {
+                Some(live) => holds(live, value),
+                // What is empty need not be kept.
+                None => value.is_null() || value.as_object().is_some_and(|it| it.is_empty()),
+            };
+            wanted.iter().all(has)
+        }
+        (Value::Array(live), Value::Array(wanted)) => wanted.iter().all(|it| live.iter().any(|one| holds(one, it))),
+        (live, wanted) => live == wanted,
+    }
+}

@@ -1,0 +1,171 @@
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use weft_kube::Events;
+use weft_kube_fake::{FakeApi, Reply};
+
+use super::*;
+use crate::kubernetes::intake::Fact;
+
+const SERVICES: &str = "/api/v1/namespaces/edge/services";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/edge/deployments";
+const SCALERS: &str = "/apis/autoscaling/v2/namespaces/edge/horizontalpodautoscalers";
+
+struct World {
+    api: FakeApi,
+    leader: watch::Sender<bool>,
+    plans: watch::Sender<Option<Arc<Plans>>>,
+    facts: mpsc::Receiver<Fact>,
+    roots: tempfile::NamedTempFile,
+}
+
+impl World {
+    fn start() -> Self {
+        let api = FakeApi::new();
+        let (leader, leads) = watch::channel(true);
+        let (plans, planned) = watch::channel(None);
+        let (sender, facts) = mpsc::channel(64);
+        let roots = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(roots.path(), "ROOTS").unwrap();
+        let provisioner = Provisioner {
+            client: api.client(),
+            events: Events::new(api.client(), "weftmesh.io/controller", "test"),
+            settings: settings(roots.path().to_owned()),
+            leader: leads,
+            plans: planned,
+            facts: sender,
+        };
+        tokio::spawn(run(provisioner));
+        Self { api, leader, plans, facts, roots }
+    }
+
+    async fn plan(&self, ours: Vec<GatewayPlan>) {
+        self.plans.send_replace(Some(Arc::new(Plans { ours, ..Plans::default() })));
+        self.settle().await;
+    }
+
+    /// Time stands still but for this: what is due in it happens. Files are read outside of it, so it takes some turns.
+    async fn settle(&self) {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+        }
+    }
+
+    fn get(&self, collection: &str, name: &str) -> Value {
+        self.api.get(&format!("{collection}/{name}")).unwrap_or_default()
+    }
+
+    fn writes(&self) -> usize {
+        let of_gateways = |path: &str| path.contains("/namespaces/edge/") && !path.contains("/events");
+        self.api.requests().iter().filter(|it| it.method != "GET" && of_gateways(&it.path)).count()
+    }
+
+    fn failures(&mut self) -> Option<BTreeMap<GatewayKey, String>> {
+        let mut last = None;
+        while let Ok(Fact::Unprovisioned(failures)) = self.facts.try_recv() {
+            last = Some(failures);
+        }
+        last
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_gets_its_objects_and_they_are_kept() {
+    let mut world = World::start();
+    world.plan(vec![plan("web")]).await;
+    assert_eq!(world.get(SERVICES, "web-weft")["spec"]["ports"][0]["name"], "udp-53");
+    assert_eq!(world.get("/api/v1/namespaces/edge/configmaps", "web-weft-trust")["data"]["root.pem"], "ROOTS");
+    assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
+    assert_eq!(world.writes(), 5);
+    world.plan(vec![plan("web")]).await;
+    assert_eq!((world.writes(), world.failures()), (5, None), "nothing new, nothing to write");
+
+    world.api.remove(&format!("{DEPLOYMENTS}/web-weft"));
+    world.settle().await;
+    assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
+    let mut changed = world.get(SERVICES, "web-weft");
+    changed["spec"]["type"] = json!("NodePort");
+    world.api.put(SERVICES, changed);
+    world.settle().await;
+    assert_eq!(world.get(SERVICES, "web-weft")["spec"]["type"], "LoadBalancer");
+
+    std::fs::write(world.roots.path(), "NEW ROOTS").unwrap();
+    world.settle().await;
+    assert_eq!(world.get("/api/v1/namespaces/edge/configmaps", "web-weft-trust")["data"]["root.pem"], "NEW ROOTS");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_isnt_the_gateways_is_not_touched_and_the_gateway_says_so() {
+    let mut world = World::start();
+    world.api.put(SERVICES, json!({ "metadata": { "name": "web-weft" }, "spec": { "type": "ClusterIP" } }));
+    world.plan(vec![plan("web")]).await;
+    assert_eq!(world.get(SERVICES, "web-weft")["spec"], json!({ "type": "ClusterIP" }));
+    let failures = world.failures().unwrap();
+    assert!(failures[&plan("web").key].contains("Service web-weft exists"), "{failures:?}");
+    let events = world.api.list("/apis/events.k8s.io/v1/namespaces/edge/events");
+    assert_eq!((&events[0]["reason"], &events[0]["regarding"]["name"]), (&json!("ProvisioningRefused"), &json!("web")));
+
+    world.api.remove(&format!("{SERVICES}/web-weft"));
+    for _ in 0..20 {
+        world.settle().await;
+    }
+    assert_eq!(world.get(SERVICES, "web-weft")["spec"]["type"], "LoadBalancer");
+    assert_eq!(world.failures(), Some(BTreeMap::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_leader_writes_and_a_new_one_finds_what_is_to_go() {
+    let world = World::start();
+    world.leader.send(false).unwrap();
+    world.plan(vec![plan("web")]).await;
+    assert_eq!(world.writes(), 0);
+    let scaled = with(plan("web"), json!({ "autoscaling": { "maxReplicas": 3 } }));
+    for object in made(&scaled).into_iter().filter(|object| object["kind"] == "HorizontalPodAutoscaler") {
+        world.api.put(SCALERS, object);
+    }
+    world.settle().await;
+    world.leader.send(true).unwrap();
+    world.settle().await;
+    assert_eq!(world.get(SCALERS, "web-weft"), Value::Null);
+    assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_by_the_api_server_is_told_and_tried_again() {
+    let mut world = World::start();
+    world.api.answer(|request| {
+        (request.method == "PATCH" && request.path.contains("/deployments/"))
+            .then(|| Reply::error(403, "exceeded quota"))
+    });
+    world.plan(vec![plan("web")]).await;
+    assert_eq!(world.failures().unwrap()[&plan("web").key], "Deployment web-weft: exceeded quota");
+    assert!(world.get(SERVICES, "web-weft").is_object(), "one object that is refused keeps no other away");
+    world.api.answer(|_| None);
+    for _ in 0..20 {
+        world.settle().await;
+    }
+    assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
+    assert_eq!(world.failures(), Some(BTreeMap::new()));
+}
+
+/// Without it a Gateway of ten pods would have one until its autoscaler has looked at it.
+#[tokio::test(start_paused = true)]
+async fn the_number_of_pods_stays_when_it_becomes_an_autoscalers_business() {
+    let world = World::start();
+    let scale = |world: &World| {
+        let requests = world.api.requests();
+        let scale = requests.iter().filter(|it| it.query.contains("fieldManager=weft-gateways-scale")).cloned();
+        scale.map(|it| it.body["spec"].clone()).collect::<Vec<_>>()
+    };
+    world.plan(vec![with(plan("web"), json!({ "replicas": 10 }))]).await;
+    assert!(scale(&world).is_empty());
+    let mut deployment = world.get(DEPLOYMENTS, "web-weft");
+    deployment["metadata"]["managedFields"] = json!([{ "manager": "weft-gateways", "operation": "Apply",
+        "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:replicas": {} } } }]);
+    world.api.put(DEPLOYMENTS, deployment);
+    world.plan(vec![with(plan("web"), json!({ "autoscaling": { "maxReplicas": 20 } }))]).await;
+    assert_eq!(scale(&world), [json!({ "replicas": 10 })]);
+    assert!(world.get(SCALERS, "web-weft").is_object());
+}

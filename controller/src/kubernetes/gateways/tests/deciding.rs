@@ -1,0 +1,169 @@
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::*;
+use crate::kubernetes::gateways::table::{Action, Live, Outcome, Owned, Table, holds};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn plans(ours: &[&GatewayPlan]) -> Arc<Plans> {
+    Arc::new(Plans { ours: ours.iter().map(|plan| (*plan).clone()).collect(), ..Plans::default() })
+}
+
+fn want(table: &mut Table, plan: &GatewayPlan) {
+    let objects = if plan.accepted { wanted(plan) } else { BTreeMap::new() };
+    table.want(plans(&[plan]), objects);
+}
+
+/// Does everything that is to be done now, and says what.
+fn work(table: &mut Table, now: Instant) -> Vec<String> {
+    let mut done = Vec::new();
+    while let Some((id, action)) = table.next(now) {
+        let what = match &action {
+            Action::Apply(..) => "apply",
+            Action::Delete(_) => "delete",
+        };
+        done.push(format!("{what} {:?} {}", id.kind, id.name));
+        table.ended(id.clone(), &action, Outcome::Done, now);
+        // What the watch brings then.
+        match action {
+            Action::Apply(wanted, _) => table.see(id, live(&wanted.object), now),
+            Action::Delete(_) => table.gone(&id),
+        }
+        assert!(done.len() < 50, "{done:?}");
+    }
+    done
+}
+
+fn live(object: &Value) -> Live {
+    let mut object = object.clone();
+    object["metadata"]["uid"] = json!("live");
+    object["spec"]["added"] = json!("by the API server");
+    Live::of(object)
+}
+
+#[test]
+fn everything_is_made_once_and_then_only_what_differs() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let mut plan = plan("web");
+    want(&mut table, &plan);
+    assert_eq!(work(&mut table, now).len(), 5);
+    want(&mut table, &plan);
+    assert_eq!((work(&mut table, now), table.due()), (Vec::<String>::new(), None));
+    plan.ports.clear();
+    want(&mut table, &plan);
+    assert_eq!(work(&mut table, now), ["apply Service web-weft"]);
+}
+
+#[test]
+fn what_is_removed_comes_back_and_what_is_changed_is_put_right_after_a_while() {
+    let (mut table, mut now) = (Table::default(), Instant::now());
+    let plan = plan("web");
+    want(&mut table, &plan);
+    work(&mut table, now);
+    let id = Id { kind: Owned::Service, namespace: "edge".into(), name: "web-weft".into() };
+    table.gone(&id);
+    assert_eq!(work(&mut table, now), ["apply Service web-weft"]);
+
+    let mut changed = live(&wanted(&plan)[&id].object);
+    changed.object["spec"]["type"] = json!("NodePort");
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        table.see(id.clone(), changed.clone(), now);
+        table.see(id.clone(), changed.clone(), now);
+        assert!(work(&mut table, now).is_empty(), "not at once, however often somebody changes it");
+        let due = table.due().unwrap();
+        pauses.push((due - now).as_secs());
+        now = due;
+        assert_eq!(work(&mut table, now), ["apply Service web-weft"]);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8]);
+    // A change that is none: the API server has put it in other words, others have added something.
+    table.see(id.clone(), live(&wanted(&plan)[&id].object), now);
+    assert_eq!(table.due(), None);
+}
+
+#[test]
+fn what_a_gateway_needs_no_more_goes_and_what_is_somebody_elses_stays() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let scaled = with(plan("web"), json!({ "autoscaling": { "maxReplicas": 5 } }));
+    want(&mut table, &scaled);
+    assert_eq!(work(&mut table, now).len(), 6);
+    let foreign = Id { kind: Owned::Autoscaler, namespace: "edge".into(), name: "other".into() };
+    table.see(foreign, Live::of(json!({ "metadata": { "uid": "x" } })), now);
+    want(&mut table, &plan("web"));
+    assert_eq!(work(&mut table, now), ["apply Deployment web-weft", "delete Autoscaler web-weft"]);
+
+    // Of another class of ours: all under another name.
+    let mut moved = plan("web");
+    moved.class = "weft-internal".to_owned();
+    want(&mut table, &moved);
+    let done = work(&mut table, now);
+    assert_eq!(done.iter().filter(|it| it.starts_with("delete")).count(), 5, "{done:?}");
+    assert_eq!(done.iter().filter(|it| it.starts_with("apply")).count(), 5, "{done:?}");
+
+    // Not accepted: what is there serves on.
+    moved.accepted = false;
+    want(&mut table, &moved);
+    assert!(work(&mut table, now).is_empty());
+
+    // Of somebody else's class; before that the class was only gone, which can be a mistake.
+    table.want(Arc::new(Plans::default()), BTreeMap::new());
+    assert!(work(&mut table, now).is_empty());
+    let foreign = Plans { foreign: [moved.key.clone()].into(), ..Plans::default() };
+    table.want(Arc::new(foreign), BTreeMap::new());
+    assert_eq!(work(&mut table, now).len(), 5);
+}
+
+#[test]
+fn what_an_earlier_gateway_of_the_name_left_goes_first() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let old = plan("web");
+    want(&mut table, &old);
+    work(&mut table, now);
+    let mut new = plan("web");
+    new.uid = "another".to_owned();
+    want(&mut table, &new);
+    let done = work(&mut table, now);
+    assert_eq!(done.iter().filter(|it| it.starts_with("delete")).count(), 5, "{done:?}");
+    assert_eq!(done.iter().filter(|it| it.starts_with("apply")).count(), 5, "{done:?}");
+}
+
+#[test]
+fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let mut plan = plan("web");
+    want(&mut table, &plan);
+    while let Some((id, action)) = table.next(now) {
+        let outcome = match id.kind {
+            Owned::Service => Outcome::Refused("quota".to_owned()),
+            _ => Outcome::Done,
+        };
+        table.ended(id, &action, outcome, now);
+    }
+    assert_eq!(table.failures(), [(plan.key.clone(), "quota".to_owned())].into());
+    assert_eq!(table.due(), Some(now + SECOND));
+    let (id, action) = table.next(now + SECOND).unwrap();
+    table.ended(id, &action, Outcome::Failed, now + SECOND);
+    assert_eq!(table.due(), Some(now + SECOND * 3));
+    plan.ports.clear();
+    want(&mut table, &plan);
+    assert_eq!(work(&mut table, now + SECOND), ["apply Service web-weft"]);
+    assert!(table.failures().is_empty());
+}
+
+#[test]
+fn an_object_may_have_more_than_is_wanted_of_it() {
+    for (live, wanted, is_held) in [
+        (json!({ "a": 1, "b": 2 }), json!({ "a": 1 }), true),
+        (json!({ "a": 1 }), json!({ "a": 1, "b": 2 }), false),
+        (json!({ "a": 1 }), json!({ "a": 2 }), false),
+        (json!({ "l": [{ "n": 1, "x": 0 }, { "n": 2 }] }), json!({ "l": [{ "n": 2 }, { "n": 1 }] }), true),
+        (json!({ "l": [{ "n": 1 }] }), json!({ "l": [{ "n": 2 }] }), false),
+        (json!({}), json!({ "labels": {}, "nothing": null }), true),
+    ] {
+        assert_eq!(holds(&live, &wanted), is_held, "{live} {wanted}");
+    }
+}

@@ -1,0 +1,200 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The object of a kind, or null.
+fn of<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap_or(&Value::Null)
+}
+
+fn names(objects: &[Value]) -> Vec<String> {
+    let name = |object: &Value| {
+        format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+    };
+    objects.iter().map(name).collect()
+}
+
+#[test]
+fn a_gateway_has_these_objects_all_named_labelled_and_owned() {
+    let objects = made(&plan("web"));
+    let expected = [
+        "ServiceAccount web-weft",
+        "ConfigMap web-weft-trust",
+        "Service web-weft",
+        "Deployment web-weft",
+        "PodDisruptionBudget web-weft",
+    ];
+    assert_eq!(names(&objects), expected);
+    for object in &objects {
+        let (meta, kind) = (&object["metadata"], &object["kind"]);
+        assert_eq!(meta["namespace"], "edge", "{kind}");
+        assert_eq!(meta["labels"]["gateway.networking.k8s.io/gateway-name"], "web", "{kind}");
+        assert_eq!(meta["labels"]["gateway.networking.k8s.io/gateway-class-name"], "weft", "{kind}");
+        let owner = json!([{ "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "web",
+            "uid": "uid-of-web", "controller": true }]);
+        assert_eq!(meta["ownerReferences"], owner, "{kind}");
+    }
+    assert_eq!(of(&objects, "ConfigMap")["data"]["root.pem"], "ROOTS");
+    assert_eq!(of(&objects, "ServiceAccount")["automountServiceAccountToken"], false);
+}
+
+/// A restart for a new listener would cost every connection of the old ones.
+#[test]
+fn an_edit_of_listeners_changes_the_service_and_nothing_else() {
+    let (before, mut edited) = (made(&plan("web")), plan("web"));
+    edited.ports.insert((Port::new(443).unwrap(), Transport::Tcp));
+    let after = made(&edited);
+    let differ = before.iter().zip(&after).filter(|(before, after)| before != after);
+    let differ: Vec<_> = differ.map(|(before, _)| before["kind"].as_str().unwrap()).collect();
+    assert_eq!(differ, ["Service"]);
+}
+
+#[test]
+fn a_service_has_the_ports_of_the_gateway_itself_and_always_one() {
+    let ports = |plan: &GatewayPlan| {
+        let objects = made(plan);
+        let ports = of(&objects, "Service")["spec"]["ports"].as_array().unwrap().clone();
+        let show = |port: &Value| {
+            assert_eq!(port["port"], port["targetPort"]);
+            format!("{} {} {}", port["name"].as_str().unwrap(), port["port"], port["protocol"].as_str().unwrap())
+        };
+        ports.iter().map(show).collect::<Vec<_>>()
+    };
+    let mut both = plan("web");
+    both.ports.insert((Port::new(53).unwrap(), Transport::Tcp));
+    assert_eq!(ports(&both), ["tcp-53 53 TCP", "udp-53 53 UDP", "tcp-80 80 TCP"]);
+    // Metrics and the page for people are nobody's outside.
+    both.ports = [(Port::new(15021).unwrap(), Transport::Tcp), (Port::new(15000).unwrap(), Transport::Tcp)].into();
+    assert_eq!(ports(&both), ["no-listener 65535 TCP"]);
+    both.ports.clear();
+    assert_eq!(ports(&both), ["no-listener 65535 TCP"]);
+}
+
+#[test]
+fn each_address_that_is_asked_for_is_asked_of_a_service() {
+    let mut plan = plan("web");
+    let spec = |plan: &GatewayPlan| of(&made(plan), "Service")["spec"].clone();
+    assert_eq!(spec(&plan)["type"], "LoadBalancer");
+    assert!(spec(&plan).get("loadBalancerIP").is_none());
+    plan.requested = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
+    let objects = made(&plan);
+    let services: Vec<_> = objects.iter().filter(|object| object["kind"] == "Service").collect();
+    let shown = services.iter().map(|service| {
+        (
+            service["metadata"]["name"].clone(),
+            service["spec"]["loadBalancerIP"].clone(),
+            service["spec"]["ipFamilies"].clone(),
+        )
+    });
+    let expected = [
+        (json!("web-weft"), json!("192.0.2.1"), json!(["IPv4"])),
+        (json!("web-weft-2"), json!("2001:db8::1"), json!(["IPv6"])),
+    ];
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn labels_and_annotations_of_the_gateway_are_on_everything_and_never_instead_of_ours() {
+    let mut plan = plan("web");
+    plan.infrastructure.labels = [("team", "edge"), ("gateway.networking.k8s.io/gateway-name", "other")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    plan.infrastructure.annotations = [("note".to_owned(), "of the gateway".to_owned())].into();
+    let plan = with_parameters(plan);
+    let objects = made(&plan);
+    let pod = &of(&objects, "Deployment")["spec"]["template"];
+    for meta in objects.iter().map(|object| &object["metadata"]).chain([&pod["metadata"]]) {
+        assert_eq!((&meta["labels"]["team"], &meta["annotations"]["note"]), (&json!("edge"), &json!("of the gateway")));
+        assert_eq!(meta["labels"]["gateway.networking.k8s.io/gateway-name"], "web");
+    }
+    assert_eq!(of(&objects, "Service")["metadata"]["annotations"]["lb"], "internal");
+    assert!(of(&objects, "Deployment")["metadata"]["annotations"].get("lb").is_none());
+    assert_eq!(pod["metadata"]["labels"]["pod"], "yes");
+    assert_eq!(pod["metadata"]["labels"]["weftmesh.io/mesh"], "disabled", "traffic of a gateway is never redirected");
+    let selector = of(&objects, "Deployment")["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    assert!(selector.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value), "{selector:?}");
+    assert_eq!(selector.len(), 2, "a selector can't be changed, so nothing of the Gateway's choice is in it");
+}
+
+fn with_parameters(plan: GatewayPlan) -> GatewayPlan {
+    with(
+        plan,
+        json!({
+            "service": { "annotations": { "lb": "internal" } },
+            "podTemplate": { "labels": { "pod": "yes", "weftmesh.io/mesh": "enabled" } }
+        }),
+    )
+}
+
+#[test]
+fn parameters_end_up_where_they_belong() {
+    let plan = with(
+        plan("web"),
+        json!({
+            "autoscaling": { "maxReplicas": 5 },
+            "shutdown": { "lingerSeconds": 60 },
+            "resources": { "limits": { "memory": "2Gi" } },
+            "service": { "type": "LoadBalancer", "loadBalancerClass": "example.com/lb", "externalTrafficPolicy": "Local" },
+            "podTemplate": { "nodeSelector": { "pool": "edge" }, "tolerations": [{ "operator": "Exists" }], "affinity": { "nodeAffinity": {} } }
+        }),
+    );
+    let objects = made(&plan);
+    let spec = &of(&objects, "Service")["spec"];
+    assert_eq!(
+        (&spec["loadBalancerClass"], &spec["externalTrafficPolicy"]),
+        (&json!("example.com/lb"), &json!("Local"))
+    );
+    let deployment = &of(&objects, "Deployment")["spec"];
+    assert!(deployment.get("replicas").is_none(), "the number is the autoscaler's");
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["terminationGracePeriodSeconds"], 60 + 25 + 10);
+    assert!(pod["containers"][0]["args"].as_array().unwrap().contains(&json!("--linger=60s")));
+    assert_eq!(pod["containers"][0]["resources"], json!({ "limits": { "memory": "2Gi" } }));
+    assert_eq!(pod["nodeSelector"], json!({ "pool": "edge", "kubernetes.io/os": "linux" }));
+    assert_eq!(
+        (&pod["tolerations"][0]["operator"], &pod["affinity"]),
+        (&json!("Exists"), &json!({ "nodeAffinity": {} }))
+    );
+    let scaler = &of(&objects, "HorizontalPodAutoscaler")["spec"];
+    assert_eq!((&scaler["minReplicas"], &scaler["maxReplicas"]), (&json!(2), &json!(5)));
+    assert_eq!(scaler["scaleTargetRef"]["name"], "web-weft");
+
+    // The API server takes neither on a Service of the cluster only.
+    let plan = with(
+        plan,
+        json!({ "service": { "type": "ClusterIP", "loadBalancerClass": "x", "externalTrafficPolicy": "Local" } }),
+    );
+    let objects = made(&plan);
+    let spec = of(&objects, "Service")["spec"].as_object().unwrap();
+    assert!(!spec.contains_key("loadBalancerClass") && !spec.contains_key("externalTrafficPolicy"), "{spec:?}");
+    assert_eq!(of(&objects, "HorizontalPodAutoscaler"), &Value::Null);
+}
+
+#[test]
+fn a_pod_may_nothing_but_serve() {
+    let objects = made(&plan("web"));
+    let deployment = &of(&objects, "Deployment")["spec"];
+    assert_eq!(
+        (&deployment["replicas"], &deployment["strategy"]["rollingUpdate"]["maxUnavailable"]),
+        (&json!(2), &json!(0))
+    );
+    let pod = &deployment["template"]["spec"];
+    assert_eq!((&pod["serviceAccountName"], &pod["automountServiceAccountToken"]), (&json!("web-weft"), &json!(false)));
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["sysctls"][0]["name"], "net.ipv4.ip_unprivileged_port_start");
+    let container = &pod["containers"][0];
+    assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    let arguments: Vec<_> = container["args"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    assert_eq!(arguments[..3], ["gateway", "--gateway=edge/web", "--service-account=web-weft"]);
+    assert_eq!(arguments.last(), Some(&"--access-log=all"));
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    let seconds = |name: &str| {
+        let argument = arguments.iter().find_map(|it| it.strip_prefix(name)).unwrap();
+        argument.trim_end_matches('s').parse::<u64>().unwrap()
+    };
+    assert!(grace > seconds("--linger=") + seconds("--drain-deadline="), "{grace}");
+    let volumes: Vec<_> = pod["volumes"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(volumes, ["token", "trust"]);
+    assert_eq!(pod["volumes"][1]["configMap"]["name"], "web-weft-trust");
+}

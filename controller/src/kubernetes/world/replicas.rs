@@ -1,0 +1,183 @@
+//! What replicas tell each other of the proxies that follow them: what these refuse, and what Gateways' pods have bound.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use weft_core::change::{Change, Resource, ResourceKey};
+use weft_core::gateway::object_name;
+use weft_core::ids::{GatewayKey, Namespace, ServiceAccount};
+use weft_core::wire;
+use weft_k8s::object::{Kind, ObjectRef};
+use weft_xds::Version;
+
+use super::World;
+use crate::kubernetes::access::Accounts;
+use crate::kubernetes::bound::{Fingerprint, Report};
+use crate::kubernetes::refusals;
+
+/// What follows for those who follow the configuration.
+#[derive(Debug, Default, PartialEq)]
+pub struct Audience {
+    /// The ServiceAccounts of Gateways' pods, if they may be others than before.
+    pub accounts: Option<Arc<Accounts>>,
+    /// Gateways that have other listeners than before; `None`: they are gone.
+    pub listeners: Vec<(GatewayKey, Option<Fingerprint>)>,
+}
+
+/// The Gateways of this mesh, and what is heard of their pods.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    /// The listeners that are published, by the names of their resources.
+    listeners: BTreeMap<GatewayKey, BTreeMap<String, Version>>,
+    /// Of each Gateway of ours, with or without listeners.
+    wanted: BTreeMap<GatewayKey, Fingerprint>,
+    /// The revision of the index's Gateways that this is of.
+    revision: Option<u64>,
+    /// What each replica says that pods have bound; `None` until that was heard.
+    pub(super) reports: Option<BTreeMap<String, Report>>,
+    /// What this one says: newer than what is in `reports` under its name.
+    pub(super) own: Report,
+    bound: BTreeSet<GatewayKey>,
+    /// Replicas that are gone and have a word in `reports`.
+    gone: BTreeSet<String>,
+}
+
+impl Fleet {
+    /// Notes what was published; returns the Gateways whose listeners it is about.
+    fn note(&mut self, changes: &[Change]) -> BTreeSet<GatewayKey> {
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            let (key, version) = match change {
+                Change::Upsert(resource @ Resource::Listener(listener)) => {
+                    (&listener.key, Some(Version::of(&wire::encode(resource))))
+                }
+                Change::Remove(ResourceKey::Listener(key)) => (key, None),
+                _ => continue,
+            };
+            let name = wire::name(&ResourceKey::Listener(key.clone()));
+            let of_gateway = self.listeners.entry(key.gateway.clone()).or_default();
+            match version {
+                Some(version) => drop(of_gateway.insert(name, version)),
+                None => drop(of_gateway.remove(&name)),
+            }
+            touched.insert(key.gateway.clone());
+        }
+        self.listeners.retain(|_, listeners| !listeners.is_empty());
+        touched
+    }
+
+    /// Which listeners a Gateway is to have.
+    fn fingerprint(&self, gateway: &GatewayKey) -> Fingerprint {
+        self.listeners.get(gateway).map_or_else(|| Fingerprint::of(&BTreeMap::new()), Fingerprint::of)
+    }
+
+    /// The Gateways of which a pod has bound all listeners as they are now, by the word of any replica. That of one that is
+    /// gone counts until it is removed: its pods are on their way to another.
+    fn bound(&self, own: &str) -> BTreeSet<GatewayKey> {
+        let others = self.reports.iter().flatten().filter(|(replica, _)| *replica != own).map(|(_, report)| report);
+        let reports: Vec<_> = others.chain([&self.own]).collect();
+        let is_bound = |gateway: &GatewayKey, wanted: &Fingerprint| {
+            let name = gateway.to_string();
+            reports.iter().any(|report| report.get(&name).is_some_and(|has| has.contains(wanted)))
+        };
+        self.wanted.iter().filter(|(gateway, wanted)| is_bound(gateway, wanted)).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+impl World {
+    /// Takes over what was published of Gateways, and tells the index which of them have bound it: to be committed again if
+    /// that is something else than before.
+    pub(super) fn follow_gateways(&mut self, changes: &[Change]) -> (Audience, bool) {
+        let mut touched = self.fleet.note(changes);
+        let mut audience = Audience::default();
+        let revision = Some(self.index.gateways_revision());
+        if std::mem::replace(&mut self.fleet.revision, revision) != revision {
+            let ours: BTreeMap<GatewayKey, String> = self.index.gateways().collect();
+            let gone: Vec<_> =
+                self.fleet.wanted.keys().filter(|gateway| !ours.contains_key(*gateway)).cloned().collect();
+            for gateway in gone {
+                self.fleet.wanted.remove(&gateway);
+                audience.listeners.push((gateway, None));
+            }
+            let known = &self.fleet.wanted;
+            let new: Vec<_> = ours.keys().filter(|gateway| !known.contains_key(*gateway)).cloned().collect();
+            for gateway in new {
+                self.fleet.wanted.insert(gateway.clone(), Fingerprint::of(&BTreeMap::new()));
+                touched.insert(gateway);
+            }
+            audience.accounts = Some(Arc::new(ours.into_iter().map(account).collect()));
+        }
+        touched.retain(|gateway| self.fleet.wanted.contains_key(gateway));
+        for gateway in touched {
+            let fingerprint = self.fleet.fingerprint(&gateway);
+            self.fleet.wanted.insert(gateway.clone(), fingerprint.clone());
+            audience.listeners.push((gateway, Some(fingerprint)));
+        }
+        (audience, self.take_bound())
+    }
+
+    /// Whether other Gateways have bound their listeners than before.
+    fn take_bound(&mut self) -> bool {
+        let bound = self.fleet.bound(self.replica.name.as_str());
+        if bound == self.fleet.bound {
+            return false;
+        }
+        self.fleet.bound.clone_from(&bound);
+        self.index.set_bound(bound);
+        true
+    }
+
+    /// Replicas that are gone and left a word of what pods have bound.
+    pub(super) fn gone_of_bound(&self) -> Vec<String> {
+        let replicas = self.fleet.reports.iter().flat_map(BTreeMap::keys);
+        replicas.filter(|name| !self.lives(name)).cloned().collect()
+    }
+
+    /// Those that are gone since the last time.
+    pub(super) fn newly_gone_of_bound(&mut self) -> Vec<String> {
+        let gone: BTreeSet<_> = self.gone_of_bound().into_iter().collect();
+        let before = std::mem::replace(&mut self.fleet.gone, gone);
+        self.fleet.gone.difference(&before).cloned().collect()
+    }
+
+    /// What is to be heard of other replicas before anything is said: a Gateway that they know to be bound would else be said
+    /// not to be.
+    pub(super) fn missing_of_replicas(&self) -> Option<&'static str> {
+        let is_missing = self.index.config().gateways.is_some() && self.fleet.reports.is_none();
+        is_missing.then_some("ConfigMap weft-gateways")
+    }
+
+    /// Whether a replica is there.
+    fn lives(&self, name: &str) -> bool {
+        let pod = ObjectRef::new(Kind::Pod, self.replica.namespace.clone(), name);
+        pod == self.replica || self.index.get(&pod).is_some()
+    }
+
+    /// Puts together what replicas say, without those whose pod is gone: their nodes follow another by now. Objects of
+    /// which something else is said than before are touched. Returns those that are gone since the last time.
+    pub(super) fn take_refusals(&mut self) -> Vec<String> {
+        if self.reports.is_empty() && self.refused.is_empty() {
+            return Vec::new();
+        }
+        let gone: BTreeSet<_> = self.reports.keys().filter(|name| !self.lives(name)).cloned().collect();
+        let living = self.reports.iter().filter(|(name, _)| !gone.contains(*name));
+        let refused = refusals::merged(living.map(|(_, report)| report));
+        let keys: BTreeSet<&ObjectRef> = refused.keys().chain(self.refused.keys()).collect();
+        let differs = |key: &&&ObjectRef| refused.get(**key) != self.refused.get(**key);
+        self.touched.extend(keys.iter().filter(differs).map(|key| (*key).clone()));
+        self.refused = refused;
+        let new = gone.difference(&self.gone).cloned().collect();
+        self.gone = gone;
+        new
+    }
+}
+
+/// The ServiceAccount of a Gateway's pods.
+fn account((gateway, class): (GatewayKey, String)) -> ((Namespace, ServiceAccount), GatewayKey) {
+    let name = object_name(gateway.name.as_str(), &class);
+    ((gateway.namespace.clone(), ServiceAccount::from(name)), gateway)
+}
+
+#[cfg(test)]
+#[path = "../tests/replicas.rs"]
+mod tests;

@@ -1,0 +1,190 @@
+//! Gateways that are served by pods of their own: what has to be made for each, and how far that has come.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use weft_core::gateway::{label_value, object_name};
+use weft_core::ids::GatewayKey;
+
+use super::Index;
+use crate::object::{
+    CONTROLLER_NAME, GatewayAddress, GatewayParameters, GatewayParametersSpec, GatewayServiceType, Kind, Object,
+    ObjectRef,
+};
+use crate::translate::Problem;
+use crate::translate::gateway::{GatewayPlan, GatewayView, InCluster, Place, parameters_of_class};
+
+/// The label of a Gateway's objects that names it (GEP-1762).
+pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
+
+/// What is known of Gateways that are served by pods of their own.
+#[derive(Debug, Default)]
+pub(super) struct Provisioned {
+    /// Those whose pods have bound their listeners as they are.
+    bound: BTreeSet<GatewayKey>,
+    /// Why objects of a Gateway can't be made.
+    failures: BTreeMap<GatewayKey, String>,
+    /// Gateways whose objects would have the names of an older Gateway's, and that one.
+    clashes: BTreeMap<GatewayKey, GatewayKey>,
+    /// Goes up whenever a plan may be another.
+    revision: u64,
+}
+
+impl Index {
+    /// Whether Gateways are served by pods of their own.
+    pub(super) fn in_cluster(&self) -> bool {
+        self.config.gateways.as_ref().is_some_and(|settings| settings.place == Place::Cluster)
+    }
+
+    /// Gateways that are served by pods of their own, with their classes. No two of them have objects of the same name.
+    pub fn gateways(&self) -> impl Iterator<Item = (GatewayKey, String)> {
+        self.distinct_gateways().map(|view| (view.key.clone(), view.class.clone()))
+    }
+
+    /// What each of them needs.
+    pub fn gateway_plans(&self) -> impl Iterator<Item = GatewayPlan> {
+        self.distinct_gateways().map(GatewayView::plan)
+    }
+
+    fn distinct_gateways(&self) -> impl Iterator<Item = &GatewayView> {
+        self.gateways.views().filter(|view| !self.gateways.provisioned.clashes.contains_key(&view.key))
+    }
+
+    /// Notes that plans may be others, and finds Gateways whose names and classes come to the same name, as `a` of class
+    /// `b-c` and `a-b` of class `c` do. The older one has it: else somebody could take its place by a Gateway of such a name.
+    pub(super) fn note_plans(&mut self) {
+        let mut views: Vec<_> = self.gateways.views().collect();
+        views.sort_by_key(|view| (view.created, &view.key));
+        let (mut taken, mut clashes) = (HashMap::new(), BTreeMap::new());
+        for view in views {
+            let name = object_name(view.key.name.as_str(), &view.class);
+            match taken.entry((&view.key.namespace, name)) {
+                Entry::Vacant(place) => drop(place.insert(&view.key)),
+                Entry::Occupied(holder) => drop(clashes.insert(view.key.clone(), (*holder.get()).clone())),
+            }
+        }
+        let before = std::mem::replace(&mut self.gateways.provisioned.clashes, clashes);
+        let differs: Vec<_> = {
+            let now = &self.gateways.provisioned.clashes;
+            before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key)).cloned().collect()
+        };
+        self.gateways.stale.extend(differs);
+        self.gateways.provisioned.revision += 1;
+    }
+
+    /// Gateways of classes that are there and another controller's.
+    pub fn foreign_gateways(&self) -> impl Iterator<Item = GatewayKey> {
+        self.of_kind(Kind::Gateway).filter_map(|(reference, object)| {
+            let Object::Gateway(gateway) = object else { return None };
+            let class = ObjectRef::new(Kind::GatewayClass, "", gateway.spec.gateway_class_name.as_str());
+            let Object::GatewayClass(class) = self.objects.get(&class)? else { return None };
+            let is_foreign = class.spec.controller_name != CONTROLLER_NAME;
+            is_foreign.then(|| GatewayKey::new(reference.namespace.clone(), reference.name.clone()))
+        })
+    }
+
+    /// Goes up whenever [`Index::gateway_plans`] may say something else.
+    pub const fn gateways_revision(&self) -> u64 {
+        self.gateways.provisioned.revision
+    }
+
+    /// Says whose pods have bound all listeners as they are now; of all others none has. Takes effect with the next
+    /// [`Index::commit`].
+    pub fn set_bound(&mut self, bound: BTreeSet<GatewayKey>) {
+        let before = std::mem::replace(&mut self.gateways.provisioned.bound, bound);
+        let changed = before.symmetric_difference(&self.gateways.provisioned.bound).cloned();
+        self.gateways.stale.extend(changed);
+    }
+
+    /// Says of which Gateways objects can't be made, and why. Takes effect with the next [`Index::commit`].
+    pub fn set_unprovisioned(&mut self, failures: BTreeMap<GatewayKey, String>) {
+        let before = std::mem::replace(&mut self.gateways.provisioned.failures, failures);
+        let now = &self.gateways.provisioned.failures;
+        let differs = |key: &&GatewayKey| before.get(*key) != now.get(*key);
+        let changed: Vec<_> = before.keys().chain(now.keys()).filter(differs).cloned().collect();
+        self.gateways.stale.extend(changed);
+    }
+
+    /// `GatewayParameters` by namespace and name.
+    pub(super) fn gateway_parameters(&self, namespace: &str, name: &str) -> Option<&GatewayParameters> {
+        match self.objects.get(&ObjectRef::new(Kind::GatewayParameters, namespace, name)) {
+            Some(Object::GatewayParameters(parameters)) => Some(parameters),
+            _ => None,
+        }
+    }
+
+    /// What a GatewayClass says of its Gateways' parameters; nothing if there is no such class.
+    ///
+    /// # Errors
+    /// It refers to another kind, or to nothing.
+    pub fn class_parameters(&self, class: &str) -> Result<GatewayParametersSpec, Problem> {
+        match self.objects.get(&ObjectRef::new(Kind::GatewayClass, "", class)) {
+            Some(Object::GatewayClass(class)) => {
+                parameters_of_class(class, |namespace, name| self.gateway_parameters(namespace, name))
+            }
+            _ => Ok(GatewayParametersSpec::default()),
+        }
+    }
+
+    /// A Service of a Gateway has changed, perhaps its addresses.
+    pub(super) fn gateway_service_changed(&mut self, service: &ObjectRef, old: Option<&Object>, new: Option<&Object>) {
+        if !self.in_cluster() {
+            return;
+        }
+        let label = |object: Option<&Object>| object?.meta().labels.as_ref()?.get(GATEWAY_NAME_LABEL).cloned();
+        let names = [label(old), label(new)];
+        if names.iter().all(Option::is_none) {
+            return;
+        }
+        let is_of = |view: &&GatewayView| {
+            view.key.namespace == service.namespace && names.contains(&Some(label_value(view.key.name.as_str())))
+        };
+        let keys: Vec<_> = self.gateways.views().filter(is_of).map(|view| view.key.clone()).collect();
+        self.gateways.stale.extend(keys);
+    }
+
+    /// How far a Gateway is served by its pods.
+    pub(super) fn in_pods(&self, view: &GatewayView) -> InCluster {
+        let label = label_value(view.key.name.as_str());
+        let mut addresses = BTreeSet::new();
+        for (name, _) in view.services() {
+            let reference = ObjectRef::new(Kind::Service, view.key.namespace.clone(), name.as_str());
+            let Some(Object::Service(service)) = self.objects.get(&reference) else { continue };
+            // Somebody else's Service may have the name.
+            let labels = service.metadata.labels.as_ref();
+            if labels.and_then(|labels| labels.get(GATEWAY_NAME_LABEL)) == Some(&label) {
+                addresses.extend(addresses_of(service));
+            }
+        }
+        let known = &self.gateways.provisioned;
+        if let Some(holder) = known.clashes.get(&view.key) {
+            let failure =
+                format!("its objects would have the names of those of Gateway {holder}; give it another name");
+            return InCluster { failure: Some(failure), ..InCluster::default() };
+        }
+        InCluster {
+            addresses: addresses.into_iter().collect(),
+            bound: known.bound.contains(&view.key),
+            failure: known.failures.get(&view.key).cloned(),
+        }
+    }
+}
+
+/// Where clients reach a Service: what its load balancer has given, or for other types its addresses in the cluster.
+fn addresses_of(service: &Service) -> Vec<GatewayAddress> {
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some(GatewayServiceType::LoadBalancer.as_str()) {
+        let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
+        return ingress.iter().filter_map(given).collect();
+    }
+    let ips = spec.and_then(|spec| spec.cluster_ips.as_deref()).unwrap_or_default();
+    ips.iter().filter_map(|ip| ip.parse().ok()).map(GatewayAddress::Ip).collect()
+}
+
+fn given(ingress: &LoadBalancerIngress) -> Option<GatewayAddress> {
+    let ip = ingress.ip.as_deref().and_then(|ip| ip.parse().ok()).map(GatewayAddress::Ip);
+    let name = || ingress.hostname.clone().filter(|name| !name.is_empty()).map(GatewayAddress::Hostname);
+    ip.or_else(name)
+}

@@ -1,0 +1,246 @@
+//! Gateways that are served by pods of their own: what is made for them, and when they are Programmed.
+
+use weft_core::ids::GatewayKey;
+
+use super::*;
+use crate::object::GatewayServiceType;
+use crate::translate::gateway::GatewayPlan;
+
+const CLASS: &str = "\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: weft}\n\
+     spec: {controllerName: weftmesh.io/gateway-controller}\n";
+
+fn in_cluster(text: &str) -> Index {
+    let settings = GatewaySettings { place: Place::Cluster, check: KeyPairCheck(check) };
+    let mut index = Index::new(IndexConfig { gateways: Some(settings), ..IndexConfig::default() });
+    add(&mut index, text);
+    index
+}
+
+fn add(index: &mut Index, text: &str) {
+    objects(text).into_iter().for_each(|o| index.apply(o));
+    index.commit();
+}
+
+fn service(name: &str, label: &str, spec: &str, ingress: &str) -> String {
+    format!(
+        "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: edge, \
+         labels: {{gateway.networking.k8s.io/gateway-name: {label}}}}}\n\
+         spec: {{{spec}}}\nstatus: {{loadBalancer: {{ingress: [{ingress}]}}}}\n"
+    )
+}
+
+fn balanced(name: &str, ingress: &str) -> String {
+    service(name, "gw", "type: LoadBalancer, clusterIPs: [10.0.0.1], ports: [{port: 80}]", ingress)
+}
+
+fn parameters(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "\n---\napiVersion: weftmesh.io/v1alpha1\nkind: GatewayParameters\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{{spec}}}\n"
+    )
+}
+
+fn bind(index: &mut Index, bound: &[&str]) {
+    index.set_bound(bound.iter().map(|name| GatewayKey::new("edge", *name)).collect());
+    index.commit();
+}
+
+/// The reason why it isn't Programmed, or the addresses.
+fn standing(index: &Index) -> Result<Vec<GatewayAddress>, String> {
+    let status = status_of(index, "gw");
+    let condition = status.conditions.iter().find(|c| c.kind == ConditionType::GatewayProgrammed).unwrap();
+    if condition.status { Ok(status.addresses) } else { Err(condition.reason.clone()) }
+}
+
+fn ips(list: &[&str]) -> Vec<GatewayAddress> {
+    list.iter().map(|ip| GatewayAddress::Ip(ip.parse().unwrap())).collect()
+}
+
+fn plan_of(index: &Index) -> GatewayPlan {
+    index.gateway_plans().next().unwrap()
+}
+
+#[test]
+fn it_is_programmed_when_it_has_an_address_and_a_pod_listens() {
+    let waits = |reason: &str| Err(reason.to_owned());
+    let mut index = in_cluster(&(CLASS.to_owned() + &gateway(HTTP)));
+    assert_eq!(standing(&index), waits("AddressNotAssigned"));
+    add(&mut index, &balanced("gw-weft", ""));
+    assert_eq!(standing(&index), waits("AddressNotAssigned"));
+    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.7}, {hostname: lb.example.com}"));
+    assert_eq!(standing(&index), waits("Pending"));
+    let status = status_of(&index, "gw");
+    assert_eq!(status.addresses.len(), 2, "an address is there before the pods are");
+    assert_eq!(wrong(&status.listeners[0].conditions), ["Programmed/Pending"]);
+    bind(&mut index, &["gw", "other"]);
+    let name = GatewayAddress::Hostname("lb.example.com".to_owned());
+    assert_eq!(standing(&index), Ok([ips(&["192.0.2.7"]), vec![name]].concat()));
+    assert!(wrong(&status_of(&index, "gw").listeners[0].conditions).is_empty());
+    assert_eq!(served(&index)[0].addresses, Vec::<std::net::IpAddr>::new(), "a pod listens on all that it has");
+
+    bind(&mut index, &["other"]);
+    assert_eq!(standing(&index), waits("Pending"));
+    index.set_unprovisioned([(GatewayKey::new("edge", "gw"), "exceeded quota".to_owned())].into());
+    index.commit();
+    assert_eq!(standing(&index), waits("NoResources"));
+    index.set_unprovisioned(Default::default());
+    index.commit();
+    assert_eq!(standing(&index), waits("Pending"));
+    index.delete(&ObjectRef::new(Kind::Service, "edge", "gw-weft"));
+    index.commit();
+    assert_eq!(standing(&index), waits("AddressNotAssigned"));
+}
+
+#[test]
+fn a_service_of_the_cluster_has_its_addresses_there_and_anybody_elses_counts_for_nothing() {
+    let spec = "type: ClusterIP, clusterIPs: [10.0.0.1, 'fd00::1'], ports: [{port: 80}]";
+    let mut index = in_cluster(&(CLASS.to_owned() + &gateway(HTTP) + &service("gw-weft", "gw", spec, "")));
+    bind(&mut index, &["gw"]);
+    assert_eq!(standing(&index), Ok(ips(&["10.0.0.1", "fd00::1"])));
+    for other in [service("gw-weft", "other", spec, ""), service("gw", "gw", spec, "")] {
+        let mut index = in_cluster(&(CLASS.to_owned() + &gateway(HTTP) + &other));
+        bind(&mut index, &["gw"]);
+        assert_eq!(standing(&index), Err("AddressNotAssigned".to_owned()), "{other}");
+    }
+}
+
+#[test]
+fn the_addresses_that_are_asked_for_are_compared_with_those_that_are_given() {
+    let asks = |list: &str| CLASS.to_owned() + &gateway_of("gw", &format!("listeners: [{HTTP}], addresses: [{list}]"));
+    let mut index = in_cluster(&asks("{type: example.com/other, value: x}, {value: 192.0.2.1}"));
+    assert_eq!(wrong(&status_of(&index, "gw").conditions), ["Accepted/UnsupportedAddress", "Programmed/Invalid"]);
+    assert!(!plan_of(&index).accepted);
+
+    add(&mut index, &asks("{value: 192.0.2.1}, {value: 192.0.2.2}"));
+    add(&mut index, &(balanced("gw-weft", "") + &balanced("gw-weft-2", "{ip: 192.0.2.2}")));
+    bind(&mut index, &["gw"]);
+    assert_eq!(wrong(&status_of(&index, "gw").conditions), ["Programmed/AddressNotUsable"]);
+    assert_eq!(status_of(&index, "gw").addresses, ips(&["192.0.2.2"]));
+
+    add(&mut index, &asks("{value: 192.0.2.2}"));
+    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.9}"));
+    assert_eq!(standing(&index), Err("AddressNotUsable".to_owned()), "another one is not what was asked for");
+    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.2}"));
+    assert_eq!(standing(&index), Ok(ips(&["192.0.2.2"])));
+
+    // An entry without a value leaves the choice to the cluster.
+    add(&mut index, &asks("{type: IPAddress}"));
+    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.9}"));
+    assert_eq!(standing(&index), Ok(ips(&["192.0.2.9"])));
+}
+
+#[test]
+fn only_what_has_a_class_of_ours_is_planned_for_and_ports_are_nobodys() {
+    let of = |name: &str, class: &str| {
+        gateway_of(name, &format!("listeners: [{HTTP}]"))
+            .replace("gatewayClassName: weft", &format!("gatewayClassName: {class}"))
+    };
+    let other =
+        CLASS.replace("name: weft", "name: other").replace("weftmesh.io/gateway-controller", "example.com/other");
+    let mut index =
+        in_cluster(&(of("a", "weft") + &of("b", "weft") + &of("c", "other") + &of("d", "missing") + &other));
+    assert_eq!(index.gateways().count(), 0, "in a cluster somebody makes the class");
+    assert_eq!(index.foreign_gateways().collect::<Vec<_>>(), [GatewayKey::new("edge", "c")]);
+    let before = index.gateways_revision();
+    add(&mut index, CLASS);
+    assert_ne!(index.gateways_revision(), before);
+    let names: Vec<_> = index.gateways().map(|(key, class)| format!("{key} {class}")).collect();
+    assert_eq!(names, ["edge/a weft", "edge/b weft"]);
+    assert_eq!(served(&index).len(), 2, "each has pods of its own, so both have port 80");
+}
+
+#[test]
+fn two_gateways_whose_objects_would_have_the_same_names_are_not_mixed_up() {
+    let of = |name: &str, class: &str, created: &str| {
+        let meta = format!("creationTimestamp: '{created}', generation: 2");
+        let text = gateway_of(name, &format!("listeners: [{HTTP}]")).replace("generation: 2", &meta);
+        text.replace("gatewayClassName: weft", &format!("gatewayClassName: {class}"))
+    };
+    let classes = CLASS.replace("name: weft", "name: c") + &CLASS.replace("name: weft", "name: b-c");
+    let (older, newer) = (of("gw-b", "c", "2026-01-01T00:00:00Z"), of("gw", "b-c", "2026-02-01T00:00:00Z"));
+    let mut index =
+        in_cluster(&(classes + &older + &newer + &service("gw-b-c", "gw-b", "type: LoadBalancer", "{ip: 192.0.2.7}")));
+    let names = |index: &Index| index.gateways().map(|(key, _)| key.name.to_string()).collect::<Vec<_>>();
+    assert_eq!((names(&index), index.gateway_plans().count()), (vec!["gw-b".to_owned()], 1));
+    bind(&mut index, &["gw", "gw-b"]);
+    assert_eq!(standing(&index), Err("NoResources".to_owned()));
+    index.delete(&ObjectRef::new(Kind::Gateway, "edge", "gw-b"));
+    index.commit();
+    assert_eq!((names(&index), standing(&index)), (vec!["gw".to_owned()], Err("AddressNotAssigned".to_owned())));
+}
+
+#[test]
+fn ports_of_listeners_that_are_accepted_are_opened() {
+    let text = "{name: a, port: 80, protocol: HTTP}, {name: b, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: none}]}}, \
+                {name: c, port: 81, protocol: HTTP}, {name: d, port: 81, protocol: TCP}, {name: e, port: 82, protocol: NONE}";
+    let mut index = in_cluster(&(CLASS.to_owned() + &gateway(text) + &balanced("gw-weft", "{ip: 192.0.2.7}")));
+    let ports: Vec<_> = plan_of(&index).ports.iter().map(|(port, _)| port.get()).collect();
+    assert_eq!(ports, [80, 443]);
+    bind(&mut index, &["gw"]);
+    assert!(standing(&index).is_ok());
+    let bad: Vec<_> = status_of(&index, "gw")
+        .listeners
+        .iter()
+        .map(|it| wrong(&it.conditions).contains(&"Programmed/Invalid".to_owned()))
+        .collect();
+    assert_eq!(bad, [false, true, true, true, true]);
+}
+
+#[test]
+fn parameters_of_class_and_gateway_are_found_or_asked_for() {
+    let class = |reference: &str| CLASS.replace("spec: {", &format!("spec: {{parametersRef: {{{reference}}}, "));
+    let own = |reference: &str| {
+        gateway_of("gw", &format!("listeners: [{HTTP}], infrastructure: {{parametersRef: {{{reference}}}}}"))
+    };
+    let good = "group: weftmesh.io, kind: GatewayParameters, name: p";
+    let of_class = format!("{good}, namespace: mesh");
+    let all =
+        parameters("mesh", "p", "replicas: 3, service: {type: ClusterIP}") + &parameters("edge", "p", "replicas: 5");
+
+    let mut index = in_cluster(&(class(&of_class) + &own(good) + &all));
+    let found = plan_of(&index).infrastructure.parameters;
+    assert_eq!((found.replicas, found.service.unwrap().kind), (Some(5), Some(GatewayServiceType::ClusterIP)));
+    add(&mut index, &parameters("edge", "p", "replicas: 7"));
+    assert_eq!(plan_of(&index).infrastructure.parameters.replicas, Some(7));
+    assert!(index.class_parameters("weft").is_ok());
+
+    for (class, own) in [
+        (CLASS.to_owned(), own("group: weftmesh.io, kind: GatewayParameters, name: missing")),
+        (CLASS.to_owned(), own("group: invalid.io, kind: InvalidParameters, name: p")),
+        (class("group: '', kind: ConfigMap, namespace: mesh, name: p"), gateway(HTTP)),
+        (class(good), gateway(HTTP)),
+        (class(&of_class.replace("name: p", "name: q")), gateway(HTTP)),
+    ] {
+        let index = in_cluster(&(class.clone() + &own + &all));
+        let reasons = wrong(&status_of(&index, "gw").conditions);
+        assert_eq!(reasons, ["Accepted/InvalidParameters", "Programmed/Invalid"], "{class}{own}");
+        assert!(!plan_of(&index).accepted);
+        assert_eq!(index.class_parameters("weft").is_ok(), class == CLASS);
+    }
+}
+
+/// Somebody who deletes the parameters of a class must not end the traffic of all its Gateways.
+#[test]
+fn a_gateway_that_serves_goes_on_when_it_is_not_accepted_any_more() {
+    let class = CLASS.replace(
+        "spec: {",
+        "spec: {parametersRef: {group: weftmesh.io, kind: GatewayParameters, namespace: mesh, name: p}, ",
+    );
+    let all =
+        class + &gateway(HTTP) + &parameters("mesh", "p", "replicas: 3") + &balanced("gw-weft", "{ip: 192.0.2.7}");
+    let mut index = in_cluster(&all);
+    bind(&mut index, &["gw"]);
+    assert!(standing(&index).is_ok() && plan_of(&index).accepted);
+    index.delete(&ObjectRef::new(Kind::GatewayParameters, "mesh", "p"));
+    let out = index.commit();
+    assert_eq!(wrong(&status_of(&index, "gw").conditions), ["Accepted/InvalidParameters"]);
+    assert_eq!((served(&index).len(), out.changes.len(), plan_of(&index).accepted), (1, 0, false));
+}
+
+#[test]
+fn infrastructure_goes_with_the_plan() {
+    let spec = format!("listeners: [{HTTP}], infrastructure: {{labels: {{team: edge}}, annotations: {{note: it}}}}");
+    let plan = plan_of(&in_cluster(&(CLASS.to_owned() + &gateway_of("gw", &spec))));
+    assert_eq!(plan.infrastructure.labels["team"], "edge");
+    assert_eq!((plan.infrastructure.annotations["note"].as_str(), plan.class.as_str()), ("it", "weft"));
+}
