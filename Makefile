@@ -10,6 +10,8 @@ PROFILE ?= release
 OUT ?= dist/images
 TAG ?= dev
 VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' charts/weft/Chart.yaml)
+RUNS ?= 3
+REPORTS ?= dist/conformance
 # The test cluster's name: clusters of different names stand side by side.
 NAME ?= dev
 
@@ -84,9 +86,13 @@ cluster-up: cluster-build ## a Kubernetes of two nodes on this machine with Weft
 cluster-down: ## takes that cluster down
 	tests/cluster/down.sh $(NAME)
 
-cluster-test: cluster-build ## installs by Helm on a fresh cluster and runs the mesh tests of the conformance suite and ours there
+cluster-test: cluster-build ## installs by Helm on a fresh cluster and runs the whole conformance suite and our tests there
 	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
 	tests/cluster/test.sh $(CARGO_TARGET_DIR)/images
+
+conformance: cluster-build ## the official conformance suite whole, RUNS times on a fresh cluster; reports in REPORTS
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
+	tests/cluster/test.sh $(CARGO_TARGET_DIR)/images $(RUNS) $(REPORTS)
 
 images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name ARCH=arm64 PROFILE=release
 	@$(INSTALL) build images images-$(ARCH)
@@ -96,4 +102,4 @@ images: ## one docker-archive per component for `ctr images import` and `docker 
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit demo bench bench-scale images cluster-build cluster-up cluster-down cluster-test clean
+.PHONY: help build test test-full lint unit demo bench bench-scale images cluster-build cluster-up cluster-down cluster-test conformance clean

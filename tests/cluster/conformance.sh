@@ -21,13 +21,13 @@ mesh)
     features+=,MeshHTTPRouteRedirectPath,MeshHTTPRouteBackendRequestHeaderModification,MeshHTTPRouteQueryParamMatching,MeshHTTPRouteNamedRouteRule
     features+=,HTTPRoute,HTTPRoute303RedirectStatusCode,HTTPRoute307RedirectStatusCode,HTTPRoute308RedirectStatusCode,HTTPRouteParentRefPort
     features+=,HTTPRouteResponseHeaderModification,GRPCRoute
-    arguments+=(-conformance-profiles=MESH-HTTP,MESH-GRPC "-supported-features=$features")
+    arguments+=("-conformance-profiles=MESH-HTTP,MESH-GRPC" "-supported-features=$features")
     # The suite waits for pods in two namespaces that only its gateway tests make.
     "$dir/k" apply -f "$here/conformance-namespaces.yaml" >/dev/null
     limit=15m
     ;;
 all)
-    arguments+=(-conformance-profiles=GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP,MESH-HTTP,MESH-GRPC -all-features)
+    arguments+=("-conformance-profiles=GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP,MESH-HTTP,MESH-GRPC" -all-features)
     # Retries are in the experimental channel alone, and a policy of the standard one keeps it from being put over it.
     "$dir/k" delete validatingadmissionpolicybinding safe-upgrades.gateway.networking.k8s.io --ignore-not-found >/dev/null
     "$here/crds.sh" "$name" experimental

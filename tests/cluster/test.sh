@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A fresh cluster, Weft by Helm, and on it: the whole official conformance suite, then our own tests. Everything is
-# taken down again, and what a failure needs is collected first. Usage: test.sh IMAGES_DIR
+# taken down again, and what a failure needs is collected first. With RUNS nothing but the suite, that often, with a report
+# of each in REPORTS_DIR. Usage: test.sh IMAGES_DIR [RUNS REPORTS_DIR]
 set -euo pipefail
-images=${1:?usage: test.sh IMAGES_DIR}
+images=${1:?usage: test.sh IMAGES_DIR [RUNS REPORTS_DIR]} runs=${2:-} reports=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -n "${KUBECONFIG:-}" ]; then
     # Somebody else's cluster, with Weft on it and the test images on its nodes: see README.md.
@@ -22,25 +23,45 @@ ended() {
     "$here/down.sh" "$name"
 }
 trap 'ended $?' EXIT
+suite() { # suite REPORT
+    local log=$CLUSTER_DIR/log/conformance.log passed
+    "$here/conformance.sh" "$name" all "$1" >"$log" 2>&1 || {
+        grep -E '^ *--- FAIL' "$log" || tail -30 "$log"
+        exit 1
+    }
+    passed=$(grep -cE '^    --- PASS: TestConformance/' "$log")
+    echo "$passed tests of the suite passed"
+    [ "$passed" = 153 ] || { echo "the suite has 153" >&2; exit 1; }
+    # Ours, and the suite again, begin when its namespaces are gone.
+    local deadline=$((SECONDS + 120))
+    while [ -n "$("$CLUSTER_DIR/k" get namespaces -l gateway-conformance -o name)" ]; do
+        [ $SECONDS -lt $deadline ] || { echo "the suite's namespaces don't go" >&2; exit 1; }
+        sleep 1
+    done
+}
 step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
 
-step "charts, tokens, ways to install"
 build=${CLUSTER_BUILD:-${WEFT_CACHE:-$HOME/.cache/weft}/cluster}
-PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens --test install -- --ignored
+if [ -z "$runs" ]; then
+    step "charts, tokens, ways to install"
+    PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens --test install -- --ignored
+fi
 step "cluster"
 "$here/up.sh" "$name"
 "$here/load.sh" "$name" "$images"
 step "the quickstart, line by line"
 "$here/quickstart.py" "$CLUSTER_DIR" "$build/crds"
+if [ -n "$runs" ]; then
+    mkdir -p "$reports"
+    for run in $(seq "$runs"); do
+        step "conformance: all seven profiles, $run of $runs"
+        suite "$(realpath "$reports")/report-$run.yaml"
+    done
+    step "done"
+    exit
+fi
 step "conformance: all seven profiles"
-mkdir -p "$CLUSTER_DIR/conformance"
-"$here/conformance.sh" "$name" all "$CLUSTER_DIR/conformance/report.yaml" >"$CLUSTER_DIR/log/conformance.log" 2>&1 || {
-    grep -E '^ *--- FAIL' "$CLUSTER_DIR/log/conformance.log" || tail -30 "$CLUSTER_DIR/log/conformance.log"
-    exit 1
-}
-passed=$(grep -cE '^    --- PASS: TestConformance/' "$CLUSTER_DIR/log/conformance.log")
-echo "$passed tests of the suite passed"
-[ "$passed" = 153 ] || { echo "the suite has 153" >&2; exit 1; }
+suite "$CLUSTER_DIR/report.yaml"
 step "our own tests"
 cargo test --workspace --quiet --test cluster -- --ignored --test-threads=1
 step "done"

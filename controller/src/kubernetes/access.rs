@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -90,6 +90,8 @@ pub struct Client {
     id: u64,
     who: Who,
     told: AtomicU64,
+    /// Whether it asks for listeners: who doesn't has bound none, however far it has come.
+    listens: AtomicBool,
 }
 
 /// Lets proxies in.
@@ -182,8 +184,12 @@ impl ProxyAccess {
         }
     }
 
-    fn nacked(&self, client: &Client, type_url: &TypeUrl, reason: &str, refused: Vec<Refusal>) {
+    fn nacked(&self, client: &Client, type_url: &TypeUrl, reason: &str, mut refused: Vec<Refusal>) {
         tracing::error!(client = %client.who, %type_url, reason, "a proxy refuses configuration");
+        // Whoever can read the token of one Gateway must not speak ill of what others have, too.
+        if let Some(gateway) = client.who.gateway() {
+            refused.retain(|it| wire::owner(type_url.as_str(), &it.name).as_ref() == Some(gateway));
+        }
         metrics::counter!("weft_controller_nacks_total", "type" => type_url.as_str().to_owned()).increment(1);
         self.refused.edit(|all| {
             all.refuse(client.id, &client.who.as_node(), type_url, &refused);
@@ -229,11 +235,21 @@ impl Access for ProxyAccess {
             metrics::counter!("weft_controller_clients_refused_total").increment(1);
         })?;
         let id = self.clients.fetch_add(1, Ordering::Relaxed);
-        Ok(Client { id, who, told: AtomicU64::new(self.publisher.sequence().0) })
+        Ok(Client { id, who, told: AtomicU64::new(self.publisher.sequence().0), listens: AtomicBool::default() })
     }
 
-    fn is_restricted(&self, _client: &Client, type_url: &TypeUrl) -> bool {
-        wire::GATEWAY_TYPE_URLS.contains(&type_url.as_str())
+    fn on_type(&self, client: &Client, type_url: &TypeUrl) -> Result<(), Status> {
+        if !wire::TYPE_URLS.contains(&type_url.as_str()) {
+            return Err(Status::invalid_argument(format!("{type_url} is not a type that this controller knows")));
+        }
+        if type_url.as_str() == wire::LISTENER {
+            client.listens.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn is_restricted(&self, client: &Client, type_url: &TypeUrl) -> bool {
+        wire::is_restricted(client.who.gateway(), type_url.as_str())
     }
 
     fn may_see(&self, client: &Client, type_url: &TypeUrl, name: &str) -> bool {
@@ -264,7 +280,9 @@ impl Access for ProxyAccess {
             }
             Event::Synced(sequence) => {
                 self.synced(client, sequence);
-                self.bound.edit(|bound| bound.synced(client.id, sequence));
+                if client.listens.load(Ordering::Relaxed) {
+                    self.bound.edit(|bound| bound.synced(client.id, sequence));
+                }
             }
             Event::Nacked { type_url, reason, refused } => self.nacked(client, &type_url, &reason, refused),
             Event::Mended { type_url, names } => self.mended(client, &type_url, &names),

@@ -12,6 +12,7 @@
 //! Invariants: a place that stays in the configuration keeps its sockets, whatever happens to others; an edit never
 //! touches a connection that is open.
 
+mod handshakes;
 mod listening;
 mod progress;
 mod serve;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use weft_sys::sock::Keepalive;
 
 pub use self::progress::{Failing, Progress, Watch};
 pub use self::source::{Gateways, identity_of};
@@ -33,6 +35,8 @@ use listening::Listening;
 
 /// When a place that could not be listened on is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Of connections to clients and endpoints: one whose other end is gone without a word is noticed after two minutes.
+const KEEPALIVE: Keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), retries: 4 };
 
 /// Listens for Gateways, as the configuration says, until the worker drains.
 pub(crate) async fn follow(worker: Rc<Worker>) {

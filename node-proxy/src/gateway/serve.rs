@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use weft_core::gateway::{Bind, ListenerProtocol, PortLayer};
 use weft_core::reason::Reason;
 use weft_core::snapshot::{GatewayListener, RouteSet};
+use weft_sys::sock;
 use weft_tls::TlsStream;
 
+use super::KEEPALIVE;
 use super::terminate::Terminators;
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction};
@@ -22,6 +26,9 @@ use crate::worker::Worker;
 
 /// A fatal alert `unrecognized_name` (RFC 6066, section 3): nobody here has the name that was asked for.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// How long a handshake may take, with the wait for its turn.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A connection that was accepted.
 pub(super) struct Arrived {
@@ -39,8 +46,8 @@ pub(super) async fn serve(
 ) {
     let Arrived { bind, stream, client } = arrived;
     // Fails only for a connection that is gone already, which the first read will tell.
-    let _ = weft_sys::sock::set_nodelay(&stream);
-    let local = stream.local_addr().map_or(client, weft_sys::sock::canonical);
+    let _ = tune(&stream);
+    let local = stream.local_addr().map_or(client, sock::canonical);
     let connection = GatewayConnection { source: Rc::clone(source), client, local, bind, listener: None };
     let layer = worker.node.store.load().gateway_port(&bind).map(|port| port.layer);
     match layer {
@@ -57,6 +64,11 @@ pub(super) async fn serve(
         // The place is gone, and its socket will be in a moment.
         None => refuse(worker, &connection, &stream, Reason::NoListener),
     }
+}
+
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    sock::set_nodelay(stream)?;
+    sock::set_keepalive(stream, Some(KEEPALIVE))
 }
 
 /// The listener that has a name, of those at a place.
@@ -101,7 +113,6 @@ async fn tls(worker: &Rc<Worker>, terminators: &Terminators, mut stream: TcpStre
         let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
         return note(worker, &connection, Reason::NoListener);
     };
-    let key = &found.listener.key;
     let is_http = match &found.listener.protocol {
         ListenerProtocol::Https { .. } => true,
         ListenerProtocol::TlsTerminate { .. } => false,
@@ -115,15 +126,12 @@ async fn tls(worker: &Rc<Worker>, terminators: &Terminators, mut stream: TcpStre
     };
     let tls = match terminators.of(&worker.node.store.load(), &found.listener) {
         Ok(tls) => tls,
-        Err(why) => {
-            tracing::warn!(listener = %key, "TLS can't be ended: {why}");
-            return refuse(worker, &connection, &stream, Reason::NoCertificate);
-        }
+        Err(_told) => return refuse(worker, &connection, &stream, Reason::NoCertificate),
     };
     let Hello { bytes: first, server_name } = hello;
     match shake(worker, &connection, &tls, Replayed::new(first, stream)).await {
         Ok(io) if is_http => {
-            let listener = Some(key.clone());
+            let listener = Some(Arc::clone(&found.listener));
             worker.http.gateway(Box::new(io), GatewayConnection { listener, ..connection }).await;
         }
         Ok(io) => {
@@ -141,9 +149,15 @@ async fn shake(
     tls: &weft_tls::GatewayTls,
     io: Replayed,
 ) -> Result<TlsStream<Replayed>, Reason> {
-    let turn = connection.source.pod.budget.handshake().await?;
-    let shaken = Box::pin(worker.turns.take(tls.accept(io))).await;
-    drop(turn);
+    let budget = &connection.source.pod.budget;
+    let most = budget.usage().max_handshakes;
+    let begun = worker.node.gateways.handshakes().begin(connection.client.ip(), most);
+    let _of_client = begun.ok_or(Reason::LimitHandshakes)?;
+    let in_turn = async {
+        let _turn = budget.handshake().await?;
+        Ok(worker.turns.take(tls.accept(io)).await)
+    };
+    let shaken = Box::pin(timeout(HANDSHAKE, in_turn)).await.map_err(|_| Reason::TlsHandshake)??;
     shaken.map_err(|error| {
         tracing::debug!(client = %connection.client, bind = %connection.bind, "TLS handshake failed: {error}");
         Reason::TlsHandshake
@@ -152,7 +166,7 @@ async fn shake(
 
 /// Closes with a reset: the client must not take a refusal for an empty answer.
 fn refuse(worker: &Worker, connection: &GatewayConnection, stream: &TcpStream, reason: Reason) {
-    let _ = weft_sys::sock::reset_on_close(stream);
+    let _ = sock::reset_on_close(stream);
     note(worker, connection, reason);
 }
 
@@ -170,4 +184,18 @@ fn note(worker: &Worker, connection: &GatewayConnection, reason: Reason) {
         http: false,
     };
     worker.observer.refused(&record, reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_without_a_word_is_noticed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tune(&stream).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+    }
 }

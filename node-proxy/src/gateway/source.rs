@@ -14,6 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use weft_core::gateway::object_name;
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::GatewayKey;
+use weft_core::policy::WorkloadLimits;
 use weft_core::workload::{Enrolment, Owner, Workload};
 use weft_sys::sock::{self, Connect};
 use weft_tls::{
@@ -21,7 +22,9 @@ use weft_tls::{
     TrustBundle, TrustStore,
 };
 
-use super::Progress;
+use super::handshakes::Handshakes;
+use super::udp::Room;
+use super::{KEEPALIVE, Progress};
 use crate::budget::Budget;
 use crate::identify::Pod;
 use crate::inpod::{ListenerRole, Outgoing, PodNet};
@@ -29,12 +32,16 @@ use crate::worker::Node;
 
 /// The class by which a Gateway outside of Kubernetes has its name.
 const CLASS: &str = "weft";
+/// The fewest TLS handshakes that a Gateway may have under way.
+const HANDSHAKES: u32 = 64;
 
 /// The Gateways of a proxy, as all its workers share them: who each is, and how far the workers are with listening.
 #[derive(Debug)]
 pub struct Gateways {
     identities: Identities,
     progress: Progress,
+    handshakes: Handshakes,
+    sessions: Room,
     pods: Mutex<HashMap<GatewayKey, Weak<Pod>>>,
 }
 
@@ -56,7 +63,8 @@ impl Default for Gateways {
 
 impl Gateways {
     fn new(identities: Identities, progress: Progress) -> Self {
-        Self { identities, progress, pods: Mutex::default() }
+        let (handshakes, sessions) = (Handshakes::default(), Room::default());
+        Self { identities, progress, handshakes, sessions, pods: Mutex::default() }
     }
 
     /// Only this one has an identity; `progress` is told how far the workers are.
@@ -72,6 +80,16 @@ impl Gateways {
     /// How far the workers are.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// The handshakes under way.
+    pub(super) fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
+    /// The sessions of datagrams.
+    pub(super) fn sessions(&self) -> &Room {
+        &self.sessions
     }
 
     /// Those that somebody listens for.
@@ -102,11 +120,17 @@ impl Gateways {
         let workload = Arc::new(workload_of(node, gateway, identity));
         let sandbox = format!("gateway/{gateway}").into();
         let budget = Budget::new(Arc::clone(&node.budget));
+        budget.set_limits(limits(node.budget.max_connections()));
         match manager {
             Some(manager) => Pod::new(sandbox, workload, Arc::new(OwnNet { in_mesh: true }), manager, budget),
             None => Pod::new(sandbox, workload, Arc::new(OwnNet { in_mesh: false }), &nobody(), budget),
         }
     }
+}
+
+/// Its clients may be slow, or mean to be: what is counted is how many it waits for, and what they cost takes turns anyway.
+fn limits(connections: u32) -> WorkloadLimits {
+    WorkloadLimits { max_handshakes: Some((connections / 2).max(HANDSHAKES)), ..WorkloadLimits::default() }
 }
 
 /// The identity of a Gateway outside of Kubernetes: as the objects that are made for one in a cluster are named (GEP-1762).
@@ -170,6 +194,7 @@ impl PodNet for OwnNet {
         let options = Connect { source: source.map(|ip| SocketAddr::new(ip, 0)), ..Connect::default() };
         let socket = sock::prepare(None, &options, to)?;
         sock::set_nodelay(&socket)?;
+        sock::set_keepalive(&socket, Some(KEEPALIVE))?;
         Ok(Outgoing { socket: TcpSocket::from_std_stream(socket.into()), to })
     }
 }
@@ -232,6 +257,13 @@ mod tests {
         assert_eq!(gateways.pods().len(), 2);
         drop((source, stranger));
         assert!(gateways.pods().is_empty());
+    }
+
+    #[test]
+    fn handshakes_may_be_many_and_connections_to_endpoints_are_probed() {
+        assert_eq!([1, 1000].map(|most| limits(most).max_handshakes), [Some(64), Some(500)]);
+        let made = OwnNet { in_mesh: false }.outgoing(None, "192.0.2.1:80".parse().unwrap()).unwrap();
+        assert!(made.socket.keepalive().unwrap());
     }
 
     #[tokio::test]

@@ -18,7 +18,8 @@ struct Made {
     of: Vec<Arc<Certificate>>,
     inside: Inside,
     clients: Option<ClientValidation>,
-    tls: GatewayTls,
+    /// Or why there is none, for people.
+    tls: Result<GatewayTls, String>,
 }
 
 impl Made {
@@ -44,23 +45,16 @@ impl Terminators {
             _ => Inside::Bytes,
         };
         if let Some(made) = self.0.borrow().get(&listener.key).filter(|made| made.is_for(&now, inside, clients)) {
-            return Ok(made.tls.clone());
+            return made.tls.clone();
         }
-        let mut pairs = Vec::with_capacity(now.len());
-        let mut why = "no certificate has come yet".to_owned();
-        for certificate in &now {
-            match KeyPair::from_pem(&certificate.chain, certificate.private_key.pem()) {
-                Ok(pair) => pairs.push(pair),
-                Err(invalid) => why = format!("Secret {}: {invalid}", certificate.key.secret),
-            }
+        let tls = make(&now, inside, clients.as_ref());
+        // Once for each change: clients may come often.
+        if let Err(why) = &tls {
+            tracing::warn!(listener = %listener.key, "TLS can't be ended: {why}");
         }
-        if pairs.is_empty() {
-            return Err(why);
-        }
-        let tls = GatewayTls::new(pairs, inside, clients.as_ref()).map_err(|error| error.to_string())?;
         let made = Made { of: now, inside, clients: clients.clone(), tls: tls.clone() };
         self.0.borrow_mut().insert(listener.key.clone(), made);
-        Ok(tls)
+        tls
     }
 
     /// Forgets those of listeners that are gone, and the keys in them.
@@ -70,5 +64,66 @@ impl Terminators {
             let there: std::collections::HashSet<_> = snapshot.listeners().map(|it| &it.key).collect();
             made.retain(|listener, _| there.contains(listener));
         }
+    }
+}
+
+fn make(
+    certificates: &[Arc<Certificate>],
+    inside: Inside,
+    clients: Option<&ClientValidation>,
+) -> Result<GatewayTls, String> {
+    let mut pairs = Vec::with_capacity(certificates.len());
+    let mut why = "no certificate has come yet".to_owned();
+    for certificate in certificates {
+        match KeyPair::from_pem(&certificate.chain, certificate.private_key.pem()) {
+            Ok(pair) => pairs.push(pair),
+            Err(invalid) => why = format!("Secret {}: {invalid}", certificate.key.secret),
+        }
+    }
+    if pairs.is_empty() {
+        return Err(why);
+    }
+    GatewayTls::new(pairs, inside, clients).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_core::change::{Change, Resource};
+    use weft_core::gateway::PrivateKey;
+    use weft_core::ids::{CertificateKey, GatewayKey, Port, SecretKey};
+
+    use super::*;
+
+    fn certificate(key: &CertificateKey, chain: Vec<u8>, private_key: String) -> Change {
+        let certificate = Certificate { key: key.clone(), chain, private_key: PrivateKey::new(private_key) };
+        Change::Upsert(Resource::Certificate(Arc::new(certificate)))
+    }
+
+    #[test]
+    fn what_cant_be_used_is_kept_until_it_changes() {
+        let gateway = GatewayKey::new("edge", "gw");
+        let secret = CertificateKey::new(gateway.clone(), SecretKey::new("edge", "c"));
+        let listener = Listener {
+            key: ListenerKey::new(gateway, "web"),
+            addresses: Vec::new(),
+            port: Port::new(443).unwrap(),
+            hostname: None,
+            protocol: ListenerProtocol::Https { certificates: vec![secret.clone()] },
+            kinds: Vec::new(),
+            client_validation: None,
+        };
+        let terminators = Terminators::default();
+        let kept = || terminators.0.borrow().get(&listener.key).map(|made| made.tls.is_ok());
+        let snapshot = Snapshot::default();
+        assert!(terminators.of(&snapshot, &listener).is_err());
+        assert_eq!(kept(), Some(false), "nobody looks again");
+        let snapshot = snapshot.apply(&[certificate(&secret, b"none".to_vec(), "none".to_owned())]);
+        let why = terminators.of(&snapshot, &listener).unwrap_err();
+        assert!(why.contains("edge/c"), "{why}");
+        assert_eq!(terminators.of(&snapshot, &listener).unwrap_err(), why);
+        let made = rcgen::generate_simple_self_signed(vec!["a.com".to_owned()]).unwrap();
+        let good = certificate(&secret, made.cert.pem().into_bytes(), made.signing_key.serialize_pem());
+        assert!(terminators.of(&snapshot.apply(&[good]), &listener).is_ok());
+        assert_eq!(kept(), Some(true));
     }
 }

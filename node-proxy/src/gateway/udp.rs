@@ -13,9 +13,11 @@
 //! Sessions end with their place: what they hold of its socket must not outlive it, or the kernel would give it datagrams
 //! that nobody reads.
 
+mod room;
 mod session;
 mod socket;
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::{Rc, Weak};
@@ -42,10 +44,12 @@ use crate::inpod::ListenerRole;
 use crate::observe::{Connection, Direction};
 use crate::route::backend_of;
 use crate::worker::Worker;
+pub(super) use room::Room;
+use room::{Slot, quietest};
 use session::{Begun, Session, Sessions, answer};
 use socket::{Ends, Listener};
 
-/// Sessions of one place on one worker; clients that come when there are so many are refused.
+/// Sessions of one place on one worker; those that come when there are so many take the place of quiet ones.
 const SESSIONS: usize = 4096;
 /// Datagrams that one socket gives before others get a turn.
 const TAKEN_PER_TURN: u32 = 32;
@@ -61,7 +65,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn open(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, bind: Bind) -> io::Result<Vec<AbortHandle>> {
     let start = |socket| {
         let (worker, source, socket) = (Rc::clone(worker), Rc::clone(source), Rc::new(socket));
-        let front = Front { worker, source, bind, socket, sessions: Rc::default(), tasks: JoinSet::new() };
+        let (sessions, counted) = (Rc::default(), Rc::default());
+        let front = Front { worker, source, bind, socket, sessions, counted, tasks: JoinSet::new() };
         spawn_local(front.run()).abort_handle()
     };
     Ok(sockets(bind)?.into_iter().map(start).collect())
@@ -94,6 +99,8 @@ struct Front {
     bind: Bind,
     socket: Rc<Listener>,
     sessions: Rc<Sessions>,
+    /// Held by each session that counts.
+    counted: Rc<()>,
     /// Of the sessions: aborted with this.
     tasks: JoinSet<()>,
 }
@@ -175,10 +182,12 @@ impl Front {
     fn begin(&mut self, ends: Ends) -> Result<Rc<Session>, Shed> {
         let snapshot = self.worker.node.store.load_full();
         let mut record = self.record(&snapshot, ends);
-        let slot = match self.source.pod.budget.connection() {
-            Ok(slot) if self.tasks.len() < SESSIONS => slot,
-            other => {
-                let reason = other.err().unwrap_or(Reason::LimitConnections);
+        let slot = match self.slot().or_else(|_full| {
+            self.make_room();
+            self.slot()
+        }) {
+            Ok(slot) => slot,
+            Err(reason) => {
                 self.worker.observer.shed(&record.workload, ListenerRole::Outbound, reason);
                 return Err(Shed::Told);
             }
@@ -197,8 +206,29 @@ impl Front {
             Err(reason) => return Err(Shed::Refused(Box::new(record), reason)),
         };
         let (worker, sessions) = (Rc::clone(&self.worker), Rc::downgrade(&self.sessions));
-        let begun = Begun { ends, service, endpoint, upstream, record, flight, _slot: slot };
+        let begun = Begun { ends, service, endpoint, upstream, record, flight, slot: Cell::new(Some(slot)) };
         Ok(self.start(Session::new(begun, worker, sessions)))
+    }
+
+    fn slot(&self) -> Result<Slot, Reason> {
+        if Rc::strong_count(&self.counted) > SESSIONS {
+            return Err(Reason::LimitConnections);
+        }
+        let node = &self.worker.node;
+        let of_proxy = node.gateways.sessions().take(node.budget.max_connections());
+        Ok(Slot {
+            _of_proxy: of_proxy.ok_or(Reason::LimitConnections)?,
+            _connection: self.source.pod.budget.connection()?,
+            _of_place: Rc::clone(&self.counted),
+        })
+    }
+
+    fn make_room(&self) {
+        let all: Vec<_> = self.sessions.borrow().values().filter_map(Weak::upgrade).collect();
+        let all = all.into_iter().filter(|session| !session.is_over());
+        for session in quietest(all.map(|session| (session.is_answered(), session.last(), session)).collect()) {
+            session.end(Reason::LimitConnections);
+        }
     }
 
     /// By the weights of the route.

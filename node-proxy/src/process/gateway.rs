@@ -14,7 +14,7 @@ use weft_xds::client::ClientStatus;
 use super::{
     Control, GatewaySettings, LogControl, Signals, connections, engine, first_configuration, on_control_threads,
 };
-use super::{serve_admin, start_logging, trust};
+use super::{memory, serve_admin, start_logging, trust};
 use crate::admin::Admin;
 use crate::app::{GatewayProxy, Sources};
 use crate::control::ConfigClient;
@@ -46,6 +46,7 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
     let control = Control::start_with(&settings.control, roots, &store, |channel, token, sink| {
         ConfigClient::of_gateway(&name, channel, token, sink, progress.clone())
     })?;
+    tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));
     let connect = settings.proxy.limits().connect;
     let (registry, engine) = engine(&settings.telemetry, settings.control.zone.clone(), connect)?;
     let sources = Sources {

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use futures::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use weft_core::gateway::Bind;
-use weft_core::ids::ListenerKey;
+use weft_core::gateway::{Bind, Listener};
 use weft_core::snapshot::Frontend;
 
 use crate::authorize::HttpPermit;
@@ -41,8 +40,8 @@ pub struct GatewayConnection {
     pub local: SocketAddr,
     /// The place that is listened on. Requests are routed by its listeners in the latest snapshot.
     pub bind: Bind,
-    /// The listener whose name the client asked for in the TLS handshake; `None`: no TLS.
-    pub listener: Option<ListenerKey>,
+    /// The listener whose name the client asked for in the TLS handshake, as it was then; `None`: no TLS.
+    pub listener: Option<Arc<Listener>>,
 }
 
 /// Any byte stream of a worker.

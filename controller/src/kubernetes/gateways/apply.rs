@@ -293,7 +293,7 @@ fn outcome(events: &Events, id: &Id, action: &Action, done: Result<(), Fault>) -
     match (why, action) {
         (Some(why), Action::Apply(wanted, _)) => {
             events.publish(gateway(wanted), Severity::Warning, REFUSED, &why);
-            Outcome::Refused(why)
+            if matches!(fault, Fault::NotOurs(_)) { Outcome::NotOurs(why) } else { Outcome::Refused(why) }
         }
         (Some(why), Action::Delete(_)) => Outcome::Refused(why),
         (None, _) => Outcome::Failed,

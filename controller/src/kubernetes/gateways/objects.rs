@@ -8,7 +8,7 @@ use weft_core::gateway::{Transport, label_value, object_name};
 use weft_core::ids::Port;
 use weft_k8s::index::GATEWAY_NAME_LABEL;
 use weft_k8s::object::{GATEWAY_GROUP, GatewayService, GatewayServiceType};
-use weft_k8s::translate::gateway::{GatewayPlan, services};
+use weft_k8s::translate::gateway::{GatewayPlan, RESERVED_PORTS, services};
 
 use super::pods;
 use super::settings::PodSettings;
@@ -17,8 +17,8 @@ use super::settings::PodSettings;
 pub const CLASS_LABEL: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// The label that tells our objects from those of other implementations, and from people's own.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "weft-controller");
-/// Ports of the process itself, which a Service must not make reachable.
-const RESERVED: [u16; 2] = [15000, 15021];
+/// What the name of the copy of the roots has besides that of the other objects.
+const ROOTS: &str = "-trust";
 /// A Service has to have a port. Behind this one nobody listens, unless a listener has it.
 const NO_LISTENER: u16 = 65535;
 
@@ -42,7 +42,12 @@ pub fn selector(plan: &GatewayPlan) -> BTreeMap<String, String> {
 
 /// The name of the copy of the roots.
 pub fn roots_name(object: &str) -> String {
-    format!("{object}-trust")
+    format!("{object}{ROOTS}")
+}
+
+/// The Gateway's objects that a copy of the roots is of, by its name.
+pub fn of_roots(name: &str) -> Option<&str> {
+    name.strip_suffix(ROOTS)
 }
 
 /// Labels of every object; ours win over those of the Gateway, since objects are found by them.
@@ -132,7 +137,8 @@ impl Maker<'_> {
     /// The process listens on the very ports of the Gateway.
     fn ports(&self) -> Value {
         let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "port": port, "targetPort": port, "protocol": protocol });
-        let open = |(number, _): &&(Port, Transport)| !RESERVED.contains(&number.get());
+        // The process's own must not be made reachable.
+        let open = |(number, _): &&(Port, Transport)| !RESERVED_PORTS.contains(&number.get());
         let ports = self.plan.ports.iter().filter(open).map(|(number, transport)| match transport {
             Transport::Tcp => port(&format!("tcp-{number}"), number.get(), "TCP"),
             Transport::Udp => port(&format!("udp-{number}"), number.get(), "UDP"),

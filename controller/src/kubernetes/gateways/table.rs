@@ -15,6 +15,7 @@ use weft_k8s::object::GATEWAY_GROUP;
 use weft_kube::kube::core::ApiResource;
 
 use super::Plans;
+use super::objects::{of_roots, roots_name};
 
 /// Pauses after a failure, and before what somebody else changes again and again is put right: the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
@@ -138,8 +139,10 @@ pub enum Outcome {
     Done,
     /// It can't be done now.
     Failed,
-    /// The API server won't have it, or somebody else has the name; and why.
+    /// The API server won't have it, and why.
     Refused(String),
+    /// Somebody else has the name, in these words.
+    NotOurs(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +171,8 @@ pub struct Table {
     attempts: HashMap<Id, u32>,
     under_way: BTreeSet<Id>,
     failures: BTreeMap<Id, (GatewayKey, String)>,
+    /// Names that somebody else was found to have.
+    taken: BTreeSet<Id>,
 }
 
 impl Table {
@@ -184,6 +189,7 @@ impl Table {
             self.failures.remove(&id);
             self.due.insert(id);
         }
+        self.taken.retain(|id| self.wanted.contains_key(id));
         self.plans = plans;
     }
 
@@ -200,6 +206,10 @@ impl Table {
     pub fn see(&mut self, id: Id, live: Live, now: Instant) {
         let drifts = self.applied.get(&id).is_some_and(|it| !holds(&live.object, &it.object));
         self.live.insert(id.clone(), live);
+        self.due.extend(deployment_with(&id));
+        if self.wanted.get(&id).is_some_and(|wanted| self.is_ours(&id, wanted)) && self.taken.remove(&id) {
+            self.failures.remove(&id);
+        }
         if !drifts {
             self.due.insert(id);
         } else if !self.waits(&id) {
@@ -218,6 +228,7 @@ impl Table {
     pub fn gone(&mut self, id: &Id) {
         self.live.remove(id);
         self.applied.remove(id);
+        self.due.extend(deployment_with(id));
         self.due.insert(id.clone());
     }
 
@@ -257,6 +268,11 @@ impl Table {
     /// Takes what became of an action. Whether the object is as it was applied is said by the watch, not looked at here.
     pub fn ended(&mut self, id: Id, action: &Action, outcome: Outcome, now: Instant) {
         self.under_way.remove(&id);
+        let is_taken = matches!(&outcome, Outcome::NotOurs(_));
+        let was_taken = if is_taken { !self.taken.insert(id.clone()) } else { self.taken.remove(&id) };
+        if is_taken != was_taken {
+            self.due.extend(deployment_with(&id));
+        }
         match (outcome, action) {
             (Outcome::Done, Action::Apply(wanted, _)) => {
                 let again =
@@ -268,11 +284,11 @@ impl Table {
             (Outcome::Done, Action::Delete(_)) => {
                 self.attempts.remove(&id);
             }
-            (Outcome::Refused(why), Action::Apply(wanted, _)) => {
+            (Outcome::Refused(why) | Outcome::NotOurs(why), Action::Apply(wanted, _)) => {
                 self.failures.insert(id.clone(), (wanted.gateway.clone(), why));
                 self.again(&id, now);
             }
-            (Outcome::Failed | Outcome::Refused(_), _) => self.again(&id, now),
+            (Outcome::Failed | Outcome::Refused(_) | Outcome::NotOurs(_), _) => self.again(&id, now),
         }
     }
 
@@ -304,9 +320,23 @@ impl Table {
             // Of a Gateway of this name that is gone: it would go soon, and can't have two that own it.
             return Some(Action::Delete(live.uid.clone()));
         }
+        if id.kind == Owned::Deployment {
+            let needs = needed_by(id);
+            if needs.iter().any(|id| self.taken.contains(id)) {
+                // Its pods would be whom somebody else says, or trust whom somebody else says.
+                return live.filter(|_| is_ours).map(|live| Action::Delete(live.uid.clone()));
+            }
+            needs.iter().all(|id| self.is_ours(id, wanted)).then_some(())?;
+        }
         let is_applied = self.applied.get(id).is_some_and(|it| it.object == wanted.object);
         let is_there = live.is_none_or(|live| holds(&live.object, &wanted.object));
         (!is_applied || !is_there).then(|| Action::Apply(wanted.clone(), is_ours))
+    }
+
+    /// Whether an object is there and of the Gateway that wants another one.
+    fn is_ours(&self, id: &Id, wanted: &Wanted) -> bool {
+        let owner = self.live.get(id).and_then(|live| live.owner.as_ref());
+        owner.is_some_and(|(_, uid)| *uid == wanted.gateway_uid)
     }
 
     /// Objects of a Gateway that is gone go with it. Those that it doesn't need any more, and those of one that is somebody
@@ -327,6 +357,23 @@ impl Table {
         }
         self.plans.ours.iter().find(|plan| plan.key == *key).map(|plan| Standing::Ours(&plan.uid, plan.accepted))
     }
+}
+
+/// What has to be the Gateway's own before its pods are made: who they are, and whom they trust.
+fn needed_by(deployment: &Id) -> [Id; 2] {
+    let (namespace, name) = (&deployment.namespace, &deployment.name);
+    let of = |kind, name| Id { kind, namespace: namespace.clone(), name };
+    [of(Owned::ServiceAccount, name.clone()), of(Owned::ConfigMap, roots_name(name))]
+}
+
+/// The Deployment that needs an object.
+fn deployment_with(id: &Id) -> Option<Id> {
+    let name = match id.kind {
+        Owned::ServiceAccount => id.name.as_str(),
+        Owned::ConfigMap => of_roots(&id.name)?,
+        _ => return None,
+    };
+    Some(Id { kind: Owned::Deployment, namespace: id.namespace.clone(), name: name.to_owned() })
 }
 
 fn pause(attempts: u32) -> Duration {

@@ -90,7 +90,7 @@ fn web() -> GatewayKey {
 }
 
 fn client(id: u64, who: Who) -> Client {
-    Client { id, who, told: AtomicU64::new(0) }
+    Client { id, who, told: AtomicU64::new(0), listens: AtomicBool::default() }
 }
 
 fn pod(id: u64) -> Client {
@@ -115,7 +115,8 @@ async fn a_pod_of_a_gateway_sees_what_is_its_own_and_a_node_nothing_of_gateways(
         ("GatewayConfig", "edge/we", false, false),
         ("Listener", "no name", false, false),
         ("Workload", "Kubernetes//Pod/shop/cart-1", true, true),
-        ("Rule", "HTTPRoute/shop/cart/0", true, true),
+        ("Rule", "HTTPRoute/shop/cart/0", true, false),
+        ("Unknown", "x", false, false),
     ] {
         let url = url(kind);
         let sees = |client: &Client| !access.is_restricted(client, &url) || access.may_see(client, &url, name);
@@ -148,6 +149,9 @@ async fn what_a_pod_has_bound_is_told_from_its_answers() {
     access.on_event(&pod, Event::Connected);
     assert!(told().is_empty(), "it hasn't answered");
     access.on_event(&pod, Event::Synced(access.publisher.sequence()));
+    assert!(told().is_empty(), "it hasn't asked for listeners");
+    access.on_type(&pod, &listener).unwrap();
+    access.on_event(&pod, Event::Synced(access.publisher.sequence()));
     assert_eq!(told(), [print("80")]);
 
     access.publish(body("81"), &[(web(), Some(print("81")))]);
@@ -167,4 +171,35 @@ async fn what_a_pod_has_bound_is_told_from_its_answers() {
     access.on_event(&node, Event::Connected);
     access.on_event(&node, Event::Synced(access.publisher.sequence()));
     assert_eq!(told().len(), 1, "a node binds nothing");
+}
+
+#[tokio::test]
+async fn a_pod_of_a_gateway_is_heard_of_its_own_only() {
+    let (access, mut nacks) = access();
+    let (pod, url) = (pod(1), |name: &str| TypeUrl::new(format!("type.googleapis.com/weft.config.v1.{name}")));
+    for (kind, name, is_heard) in [
+        ("Rule", "HTTPRoute/shop/cart/0", false),
+        ("AuthorizationPolicy", "shop/p", false),
+        ("GatewayRule", "edge/other/HTTPRoute/shop/cart/0", false),
+        ("Listener", "edge/other/http", false),
+        ("GatewayRule", "edge/web/HTTPRoute/shop/cart/0", true),
+        ("Listener", "edge/web/http", true),
+    ] {
+        let refused = vec![Refusal { name: name.into(), reason: "no".into() }];
+        access.on_event(&pod, Event::Nacked { type_url: url(kind), reason: "...".into(), refused });
+        assert_eq!(nacks.try_recv().is_ok(), is_heard, "{kind} {name}");
+    }
+    let mut refused: Vec<_> = access.refused.look().into_iter().map(|it| it.name).collect();
+    refused.sort();
+    assert_eq!(refused, ["cart", "web"], "other replicas hear of no more");
+}
+
+#[tokio::test]
+async fn nobody_asks_for_types_that_nobody_knows() {
+    let (access, _nacks) = access();
+    for client in [pod(1), client(2, Who::Node("a".into()))] {
+        assert!(wire::TYPE_URLS.iter().all(|known| access.on_type(&client, &TypeUrl::new(known)).is_ok()));
+        let refused = access.on_type(&client, &TypeUrl::new("type.googleapis.com/weft.config.v1.Unknown"));
+        assert_eq!(refused.map_err(|status| status.code()), Err(Code::InvalidArgument));
+    }
 }

@@ -80,6 +80,8 @@ async fn a_gateway_is_programmed_when_a_pod_says_so_to_whatever_replica() {
     let mut metadata = MetadataMap::new();
     metadata.insert("authorization", "Bearer token".parse().unwrap());
     let pod = other.access.admit(&metadata, &tonic::Extensions::default()).await.unwrap();
+    let listeners = TypeUrl::new("type.googleapis.com/weft.config.v1.Listener");
+    other.access.on_type(&pod, &listeners).unwrap();
     other.access.on_event(&pod, Event::Connected);
     let synced = || other.access.on_event(&pod, Event::Synced(other.publisher.sequence()));
     synced();
@@ -109,6 +111,7 @@ async fn a_gateway_is_programmed_when_a_pod_says_so_to_whatever_replica() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(listening(&api));
     let pod = leader.access.admit(&metadata, &tonic::Extensions::default()).await.unwrap();
+    leader.access.on_type(&pod, &listeners).unwrap();
     leader.access.on_event(&pod, Event::Connected);
     leader.access.on_event(&pod, Event::Synced(leader.publisher.sequence()));
     drop(other);

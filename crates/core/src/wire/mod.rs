@@ -24,8 +24,8 @@ use crate::change::{Resource, ResourceKey};
 
 pub use self::convert::{InvalidField, Problem};
 pub use self::name::{
-    GATEWAY_CLIENT_TYPE_URLS, GATEWAY_TYPE_URLS, InvalidName, NODE_TYPE_URLS, TYPE_URLS, may_see, name, owner,
-    parse_name, type_url,
+    GATEWAY_CLIENT_TYPE_URLS, GATEWAY_TYPE_URLS, InvalidName, LISTENER, NODE_TYPE_URLS, TYPE_URLS, is_restricted,
+    may_see, name, owner, parse_name, type_url,
 };
 
 /// Why bytes are not the resource they claim to be.

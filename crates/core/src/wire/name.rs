@@ -24,7 +24,8 @@ const ENDPOINT_SLICE: &str = "type.googleapis.com/weft.config.v1.EndpointSlice";
 const RULE: &str = "type.googleapis.com/weft.config.v1.Rule";
 const AUTHORIZATION: &str = "type.googleapis.com/weft.config.v1.AuthorizationPolicy";
 const MESH_POLICY: &str = "type.googleapis.com/weft.config.v1.MeshPolicy";
-const LISTENER: &str = "type.googleapis.com/weft.config.v1.Listener";
+/// The type of listeners.
+pub const LISTENER: &str = "type.googleapis.com/weft.config.v1.Listener";
 const CERTIFICATE: &str = "type.googleapis.com/weft.config.v1.Certificate";
 const GATEWAY_RULE: &str = "type.googleapis.com/weft.config.v1.GatewayRule";
 const GATEWAY_CONFIG: &str = "type.googleapis.com/weft.config.v1.GatewayConfig";
@@ -90,15 +91,26 @@ pub const fn type_url(key: &ResourceKey) -> &'static str {
     }
 }
 
-/// Whether a client may see a resource: the pod of a Gateway what is its own and what is nobody's in particular, a node
-/// (`None`) nothing of Gateways.
+/// Whether a client may see a resource: the pod of a Gateway, of the types that it asks for, what is its own and what is
+/// nobody's in particular; a node (`None`) what a node asks for, and nothing of Gateways.
 pub fn may_see(gateway: Option<&GatewayKey>, type_url: &str, name: &str) -> bool {
     match gateway {
-        _ if !GATEWAY_TYPE_URLS.contains(&type_url) => true,
-        None => false,
-        Some(_) if type_url == BACKEND_TLS => true,
-        Some(gateway) => owner(type_url, name).as_ref() == Some(gateway),
+        _ if !may_see_some(gateway, type_url) => false,
+        Some(gateway) if GATEWAY_TYPE_URLS.contains(&type_url) && type_url != BACKEND_TLS => {
+            owner(type_url, name).as_ref() == Some(gateway)
+        }
+        _ => true,
     }
+}
+
+/// Whether there may be a resource of a type that a client may not see.
+pub fn is_restricted(gateway: Option<&GatewayKey>, type_url: &str) -> bool {
+    GATEWAY_TYPE_URLS.contains(&type_url) || !may_see_some(gateway, type_url)
+}
+
+fn may_see_some(gateway: Option<&GatewayKey>, type_url: &str) -> bool {
+    let types = if gateway.is_some() { &GATEWAY_CLIENT_TYPE_URLS[..] } else { &NODE_TYPE_URLS };
+    types.contains(&type_url)
 }
 
 /// The Gateway that a resource is of alone, by its name; `None` for what is no single Gateway's, and for what is no name.

@@ -36,7 +36,8 @@ impl Index {
                 self.dirty.all_gateways = true;
             }
             // A status follows from what is known here, and thousands of routes may look at the Gateway.
-            Kind::Gateway | Kind::ListenerSet | Kind::BackendTlsPolicy if differ_in_status_only(old, new) => {}
+            Kind::Gateway | Kind::GatewayClass | Kind::ListenerSet | Kind::BackendTlsPolicy
+                if differ_in_status_only(old, new) => {}
             Kind::ListenerSet => {
                 self.dirty.gateways.extend([old, new].into_iter().flatten().filter_map(gateway_of_set));
                 let key = ListenerSetKey::new(reference.namespace.clone(), reference.name.clone());
@@ -152,10 +153,13 @@ fn gateway_of_set(object: &Object) -> Option<GatewayKey> {
     }
 }
 
-/// Whether the specification and the metadata of a Gateway, a ListenerSet or a BackendTLSPolicy are the same.
+/// Whether the specification and the metadata of a Gateway, its class, a ListenerSet or a BackendTLSPolicy are the same.
 fn differ_in_status_only(old: Option<&Object>, new: Option<&Object>) -> bool {
     match (old, new) {
         (Some(Object::Gateway(old)), Some(Object::Gateway(new))) => {
+            old.spec == new.spec && old.metadata == new.metadata
+        }
+        (Some(Object::GatewayClass(old)), Some(Object::GatewayClass(new))) => {
             old.spec == new.spec && old.metadata == new.metadata
         }
         (Some(Object::ListenerSet(old)), Some(Object::ListenerSet(new))) => {

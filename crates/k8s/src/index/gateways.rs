@@ -123,6 +123,19 @@ impl Index {
         }
     }
 
+    /// What is said of a Gateway that was ours, and is of a class that isn't there any more; `None` if there is nothing to say.
+    /// It is served on: whoever deletes a class, perhaps to make it anew, must not end the traffic of all its Gateways.
+    fn without_class(&self, key: &GatewayKey, gateway: &Gateway) -> Option<Problem> {
+        let class = gateway.spec.gateway_class_name.as_str();
+        let before = self.gateways.views.get(key).filter(|_| self.in_cluster())?;
+        let is_same = before.class == class && before.uid == gateway.metadata.uid.as_deref().unwrap_or_default();
+        let is_gone = !self.objects.contains_key(&ObjectRef::new(Kind::GatewayClass, "", class));
+        (is_same && is_gone).then(|| {
+            let message = format!("GatewayClass {class} is gone; what serves the Gateway stays as it is");
+            Problem::value("spec.gatewayClassName", message, "make the class anew, or delete the Gateway")
+        })
+    }
+
     /// Understands Gateways anew: `wanted`, or all of them. On one machine it is always all, because they may stand in each
     /// other's way there. Routes that look at one that differs are added to `routes`.
     pub(super) fn commit_gateways(&mut self, wanted: Option<BTreeSet<GatewayKey>>, routes: &mut BTreeSet<RouteKey>) {
@@ -138,6 +151,11 @@ impl Index {
         for key in &keys {
             match self.objects.get(&reference(key)) {
                 Some(Object::Gateway(gateway)) if self.is_ours(gateway) => views.push(view(gateway, &lookup)),
+                Some(Object::Gateway(gateway)) => views.extend(self.without_class(key, gateway).map(|problem| {
+                    let mut view = view(gateway, &lookup);
+                    view.frozen = Some(problem);
+                    view
+                })),
                 _ => {}
             }
             looked_at.push((key.clone(), lookup.take_looked_at()));

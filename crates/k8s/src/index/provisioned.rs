@@ -151,9 +151,10 @@ impl Index {
         for (name, _) in view.services() {
             let reference = ObjectRef::new(Kind::Service, view.key.namespace.clone(), name.as_str());
             let Some(Object::Service(service)) = self.objects.get(&reference) else { continue };
-            // Somebody else's Service may have the name.
+            // Somebody else's Service may have the name, and that of a Gateway that had it before may still be there.
             let labels = service.metadata.labels.as_ref();
-            if labels.and_then(|labels| labels.get(GATEWAY_NAME_LABEL)) == Some(&label) {
+            let has_label = labels.and_then(|labels| labels.get(GATEWAY_NAME_LABEL)) == Some(&label);
+            if has_label && is_owned_by(service, &view.uid) {
                 addresses.extend(addresses_of(service));
             }
         }
@@ -169,6 +170,12 @@ impl Index {
             failure: known.failures.get(&view.key).cloned(),
         }
     }
+}
+
+/// Whether a Service belongs to this incarnation of a Gateway.
+fn is_owned_by(service: &Service, uid: &str) -> bool {
+    let owners = service.metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| owner.kind == Kind::Gateway.as_str() && owner.uid == uid)
 }
 
 /// Where clients reach a Service: what its load balancer has given, or for other types its addresses in the cluster.

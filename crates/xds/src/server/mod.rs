@@ -44,6 +44,14 @@ pub trait Access: Send + Sync + 'static {
         extensions: &tonic::Extensions,
     ) -> impl Future<Output = Result<Self::Client, Status>> + Send;
 
+    /// A client asks for something of a type for the first time in its stream.
+    ///
+    /// # Errors
+    /// The status that ends the stream, as `INVALID_ARGUMENT` for a type that nobody knows.
+    fn on_type(&self, _client: &Self::Client, _type_url: &TypeUrl) -> Result<(), Status> {
+        Ok(())
+    }
+
     /// Whether there is something of a type that a client may not see; only then is [`Access::may_see`] asked. What a client
     /// has of a type that isn't restricted costs the server nothing.
     fn is_restricted(&self, _client: &Self::Client, _type_url: &TypeUrl) -> bool {
@@ -199,6 +207,11 @@ impl<A: Access> Conversation<A> {
     }
 
     fn hear(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
+        if !self.stream.has(&request.type_url) {
+            self.access.on_type(&self.client, &TypeUrl::new(&request.type_url))?;
+            // Having everything means more from now on: it is told anew.
+            self.synced = None;
+        }
         match self.stream.on_request(request, &self.publisher.read()) {
             Heard::Nack(Nack { type_url, reason, refused, mended }) => {
                 self.note_mended(&type_url, mended);

@@ -16,9 +16,10 @@ use crate::{MORE, TypeUrl, Version, WILDCARD};
 /// encoded, and encrypted.
 const MAX_RESOURCES: usize = 1_000;
 const MAX_BYTES: usize = 128 << 10;
-/// Types and names a client may ask for; more is an attack or a mistake.
-pub(super) const MAX_TYPES: usize = 64;
-const MAX_NAMES: usize = 1_000_000;
+/// Types a client may ask for, and names of all of them together that are kept in mind of it: what it asks for by name, and
+/// what it has until it is told of it. More is an attack or a mistake.
+pub(super) const MAX_TYPES: usize = 32;
+const MAX_NAMES: usize = 400_000;
 
 /// What a request meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -129,6 +130,11 @@ struct Outstanding {
 }
 
 impl Stream {
+    /// Whether the client has asked for something of a type.
+    pub(super) fn has(&self, type_url: &str) -> bool {
+        self.types.contains_key(type_url)
+    }
+
     /// Takes a request in.
     pub(super) fn on_request(&mut self, request: &DeltaDiscoveryRequest, state: &State) -> Heard {
         let type_url = TypeUrl::new(&request.type_url);
@@ -141,9 +147,10 @@ impl Stream {
         let known = self.types.entry(type_url.clone()).or_default();
         known.take_held(request);
         known.subscribe(request, &type_url, state);
-        if known.names.len() > MAX_NAMES || known.held.len() > MAX_NAMES {
+        if self.types.values().map(TypeState::names_in_mind).sum::<usize>() > MAX_NAMES {
             return Heard::TooMuch;
         }
+        let Some(known) = self.types.get_mut(&type_url) else { return Heard::Stale };
         if request.response_nonce.is_empty() {
             return Heard::Subscription;
         }
@@ -187,10 +194,11 @@ impl Stream {
         Ok(())
     }
 
-    /// Up to where the client has everything, or `None` while something is under way.
+    /// Up to where the client has everything that it asked for; `None` while something is under way, and before it has asked
+    /// for anything.
     pub(super) fn synced(&self) -> Option<Sequence> {
         let idle = |t: &TypeState| t.dirty.is_empty() && t.outstanding.is_none() && !t.owes_answer;
-        self.types.values().all(idle).then_some(self.seen)
+        (!self.types.is_empty() && self.types.values().all(idle)).then_some(self.seen)
     }
 
     /// The type of the response that has waited longest for its answer, and since when.
@@ -201,6 +209,9 @@ impl Stream {
 
     /// The next response that may be sent, if any; only after [`Stream::catch_up`] with the same state. `restricted` is
     /// `None` for a type of which the client may see everything, else what tells whether it may see one resource.
+    ///
+    /// As long as a type has more to tell than the client has answered, no type after it is told: what a later one refers to
+    /// may be in the rest.
     pub(super) fn next_response<F: Fn(&TypeUrl, &str) -> bool>(
         &mut self,
         state: &State,
@@ -208,8 +219,12 @@ impl Stream {
     ) -> Option<DeltaDiscoveryResponse> {
         for type_url in &self.order {
             let Some(known) = self.types.get_mut(type_url) else { continue };
-            if known.outstanding.is_some() || (known.dirty.is_empty() && !known.owes_answer) {
+            let has_more = !known.dirty.is_empty() || known.owes_answer;
+            if !has_more {
                 continue;
+            }
+            if known.outstanding.is_some() {
+                return None;
             }
             let may_see = restricted(type_url);
             let (resources, removed_resources, names) = known
@@ -239,6 +254,10 @@ impl Stream {
 }
 
 impl TypeState {
+    fn names_in_mind(&self) -> usize {
+        self.names.len() + self.held.len()
+    }
+
     fn take_held(&mut self, request: &DeltaDiscoveryRequest) {
         for (name, version) in &request.initial_resource_versions {
             let name: Arc<str> = Arc::from(name.as_str());
@@ -360,21 +379,4 @@ fn named_in(words: &str, names: &[Arc<str>]) -> Vec<Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_nack_is_read_by_the_names_that_were_sent() {
-        let names: Vec<Arc<str>> = ["HTTPRoute/shop/a/0", "HTTPRoute/shop/b/0", "c"].map(Arc::from).into();
-        let read = |words: &str| -> Vec<(String, String)> {
-            named_in(words, &names).into_iter().map(|r| (r.name.to_string(), r.reason)).collect()
-        };
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(
-            read("HTTPRoute/shop/a/0: weight: too large; host: empty; c: odd"),
-            [pair("HTTPRoute/shop/a/0", "weight: too large; host: empty"), pair("c", "odd")]
-        );
-        assert_eq!(read("another: said c: x"), []);
-        assert_eq!(read("no name at all"), []);
-    }
-}
+mod tests;

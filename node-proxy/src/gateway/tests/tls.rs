@@ -190,3 +190,33 @@ fn a_new_certificate_is_presented_at_once_and_open_connections_stay() {
         assert_eq!(status_line(&mut kept).await.unwrap(), "HTTP/1.1 404 Not Found", "the same connection");
     });
 }
+
+#[test]
+fn handshakes_that_stand_still_keep_nobody_out() {
+    let server = web("one");
+    let port = free();
+    let (certificate, policy) = certified("slow.com");
+    let https = ListenerProtocol::Https { certificates: vec![secret("c")] };
+    let mut changes = vec![certificate, listener("slow", port, None, https)];
+    changes.extend(backend("one", server.addr()));
+    let _front = Front::start(&changes);
+    on_sockets(async {
+        until(port, true).await;
+        let tls = BackendClient::new(&policy, None, &[b"http/1.1"]).unwrap();
+        // A whole ClientHello, which an answer is waited for.
+        let (mut hello, theirs) = tokio::io::duplex(16 << 10);
+        let client = tls.clone();
+        tokio::spawn(async move { client.connect(theirs).await.map(drop) });
+        let mut bytes = vec![0; 16 << 10];
+        let length = hello.read(&mut bytes).await.unwrap();
+        let mut stalled = Vec::new();
+        for _ in 0..40 {
+            let mut client = connect(at(port)).await.unwrap();
+            client.write_all(&bytes[..length]).await.unwrap();
+            client.read_u8().await.unwrap();
+            stalled.push(client);
+        }
+        let shaken = tls.connect(connect(at(port)).await.unwrap());
+        tokio::time::timeout(Duration::from_secs(5), shaken).await.unwrap().unwrap();
+    });
+}

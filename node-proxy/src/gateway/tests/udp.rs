@@ -162,3 +162,23 @@ fn a_workload_of_the_mesh_gets_datagrams_unless_it_takes_nothing_in_the_clear() 
         assert_eq!(ask(&refused, "x").await, None, "also the next client");
     });
 }
+
+#[test]
+fn new_clients_take_the_place_of_quiet_ones() {
+    let port = free();
+    on_sockets(async {
+        let one = echo("one").await;
+        let mut changes = vec![listener("udp", port, None, ListenerProtocol::Udp), route(&[("one", 1)])];
+        changes.extend(backend("one", one));
+        let _front = Front::start(&changes);
+        let first = client(port).await;
+        until_answered(&first, Some("one x")).await;
+        // More than the quarter of its connections that a proxy has for datagrams.
+        let mut others = Vec::new();
+        for number in 0..300 {
+            let other = client(port).await;
+            assert_eq!(ask(&other, "y").await.as_deref(), Some("one y"), "client {number}");
+            others.push(other);
+        }
+    });
+}

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until};
 use weft_core::ids::ServicePortKey;
 use weft_core::reason::Reason;
 
+use super::room::Slot;
 use super::socket::{Ends, Listener};
 use super::{MAX_DATAGRAM, TAKEN_PER_TURN};
 use crate::balance::{InFlight, Outcome};
-use crate::budget::ConnectionSlot;
 use crate::observe::{Connection, Ended};
 use crate::worker::Worker;
 
@@ -38,8 +38,8 @@ pub(super) struct Begun {
     pub(super) upstream: UdpSocket,
     pub(super) record: Connection,
     pub(super) flight: InFlight,
-    /// Counts it as a connection of the Gateway.
-    pub(super) _slot: ConnectionSlot,
+    /// Counts it, until it is over.
+    pub(super) slot: Cell<Option<Slot>>,
 }
 
 /// A session; it is reported when it is dropped.
@@ -78,6 +78,16 @@ impl Session {
     /// Whether it takes no more datagrams.
     pub(super) fn is_over(&self) -> bool {
         self.over.get()
+    }
+
+    /// Whether the endpoint ever said something.
+    pub(super) fn is_answered(&self) -> bool {
+        self.ended.get().sent > 0
+    }
+
+    /// When something last passed.
+    pub(super) fn last(&self) -> Instant {
+        self.last.get()
     }
 
     /// What is said of its endpoint.
@@ -142,13 +152,14 @@ impl Session {
     pub(super) fn end(&self, reason: Reason) {
         if !self.over.replace(true) {
             self.ended.set(Ended { reason, ..self.ended.get() });
+            drop(self.begun.slot.take());
             self.wake.notify_one();
         }
     }
 
     /// When it ends if nothing passes.
     fn expires(&self) -> Instant {
-        self.last.get() + if self.ended.get().sent == 0 { UNANSWERED } else { IDLE }
+        self.last.get() + if self.is_answered() { IDLE } else { UNANSWERED }
     }
 }
 

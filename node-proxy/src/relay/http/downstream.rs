@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use weft_core::gateway::Bind;
+use weft_core::gateway::{Bind, Listener};
 use weft_core::identity::SpiffeId;
-use weft_core::ids::{ListenerKey, RuleKey, ServicePortKey};
+use weft_core::ids::{RuleKey, ServicePortKey};
 use weft_core::reason::Reason;
 use weft_core::workload::Workload;
 
@@ -49,6 +49,13 @@ pub(super) enum Side {
     Inbound(Called),
 }
 
+impl Side {
+    /// Whether the client is from outside.
+    pub(super) fn is_gateway(&self) -> bool {
+        matches!(self, Self::Outbound(Caller { front: Front::Gateway { .. }, .. }))
+    }
+}
+
 /// A local pod that was dialled, as far as that was permitted.
 pub(super) struct Called {
     pub(super) permit: HttpPermit,
@@ -71,8 +78,8 @@ pub(super) enum Front {
     Gateway {
         /// The place that was dialled.
         bind: Bind,
-        /// The listener that TLS was ended for, if it was.
-        listener: Option<ListenerKey>,
+        /// The listener that TLS was ended for, as it was then, if it was.
+        listener: Option<Arc<Listener>>,
     },
 }
 

@@ -7,57 +7,99 @@ use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{Scheme, Uri};
-use weft_core::gateway::Bind;
-use weft_core::ids::ListenerKey;
+use weft_core::filter::LocalReply;
+use weft_core::gateway::{Bind, Listener, ListenerProtocol, PortLayer};
 use weft_core::matching::{HttpTable, ListenerChoice};
 use weft_core::reason::Reason;
 use weft_core::snapshot::{RouteSet, Snapshot};
 
-use super::check;
+use super::wire::Watched;
+use super::{check, reply};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The routes of the listener that has a host, of those at a place. `connection` is the listener that TLS was ended for.
+/// Why a request has no routes.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) reason: Reason,
+    /// In words.
+    pub(super) why: &'static str,
+    /// The connection is no good for other requests either.
+    pub(super) ends: bool,
+}
+
+impl Refused {
+    /// The answer. The connection ends after what is under way on it, if it is no good.
+    pub(super) fn reply(self, conn: &Watched) -> LocalReply<'static> {
+        let mut local = reply::failure(self.reason, self.why);
+        if self.ends {
+            conn.end_gracefully();
+            local.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        local
+    }
+}
+
+/// The routes of the listener that has a host, of those at a place. `connection` is the listener that TLS was ended for, as
+/// it was then: what was agreed in the handshake must be what the listener asks for now, or an open connection would get
+/// around what was added since. A new certificate changes nothing for those who have taken the old one.
 ///
 /// # Errors
-/// Why there are none, in a code and in words: no listener has the host, another one has it, or it has no routes.
+/// No listener has the host, another one has it, it has no routes, or it asks for another handshake.
 pub(super) fn table<'a>(
     snapshot: &'a Snapshot,
     bind: &Bind,
-    connection: Option<&ListenerKey>,
+    connection: Option<&Listener>,
     host: &str,
-) -> Result<&'a HttpTable, (Reason, &'static str)> {
+) -> Result<&'a HttpTable, Refused> {
+    let refused = |reason, why| Refused { reason, why, ends: false };
+    let outdated = Refused { reason: Reason::Misdirected, why: "the listener asks for a new connection", ends: true };
     let Some(port) = snapshot.gateway_port(bind) else {
-        return Err((Reason::NoListener, "the listener is gone"));
+        return Err(refused(Reason::NoListener, "the listener is gone"));
     };
-    let listener = match port.listeners.of_request(host, connection) {
+    if port.layer != connection.map_or(PortLayer::Http, |_| PortLayer::Tls) {
+        return Err(outdated);
+    }
+    let listener = match port.listeners.of_request(host, connection.map(|it| &it.key)) {
         ListenerChoice::Listener(listener) => listener,
-        ListenerChoice::Misdirected => return Err((Reason::Misdirected, "the host is another listener's")),
-        ListenerChoice::None => return Err((Reason::NoListener, "no listener has the host")),
+        ListenerChoice::Misdirected => return Err(refused(Reason::Misdirected, "the host is another listener's")),
+        ListenerChoice::None => return Err(refused(Reason::NoListener, "no listener has the host")),
     };
+    if connection.is_some_and(|then| !is_agreed(then, &listener.listener)) {
+        return Err(outdated);
+    }
     match &listener.routes {
         RouteSet::Http(table) => Ok(&**table),
         RouteSet::None | RouteSet::Tls(_) | RouteSet::Tcp(_) | RouteSet::Udp(_) => {
-            Err((Reason::NoRoute, "the listener has no routes"))
+            Err(refused(Reason::NoRoute, "the listener has no routes"))
         }
     }
 }
 
-/// Tells the endpoint who asked, and how: the client's address after those that are there, which only the client itself
-/// vouches for; the scheme of this connection, whatever the client said.
+/// Whether a handshake with a listener as it was `then` is one that it takes now.
+fn is_agreed(then: &Listener, now: &Listener) -> bool {
+    std::ptr::eq(then, now)
+        || (matches!(now.protocol, ListenerProtocol::Https { .. }) && then.client_validation == now.client_validation)
+}
+
+/// Tells the endpoint who asked, and how: the address of this connection's client, and its scheme. What the client says of
+/// itself in such words is taken away, because nobody vouches for it: endpoints believe what a proxy in front of them says.
 pub(super) fn tell(headers: &mut HeaderMap, client: IpAddr, tls: bool) {
-    let mut chain: Vec<u8> = Vec::new();
-    for value in headers.get_all(&FORWARDED_FOR) {
-        chain.extend_from_slice(value.as_bytes());
-        chain.extend_from_slice(b", ");
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    for name in claims {
+        headers.remove(name);
     }
-    chain.extend_from_slice(client.to_string().as_bytes());
-    if let Ok(chain) = HeaderValue::from_bytes(&chain) {
-        headers.insert(FORWARDED_FOR, chain);
+    if let Ok(client) = HeaderValue::from_str(&client.to_canonical().to_string()) {
+        headers.insert(FORWARDED_FOR, client);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
+}
+
+/// Whether a header says on whose behalf a request comes, and how (RFC 7239, and what was used before it).
+fn is_claim(name: &HeaderName) -> bool {
+    *name == header::FORWARDED || name == "x-real-ip" || name.as_str().starts_with("x-forwarded-")
 }
 
 /// Tells the endpoint which host was asked for, where a filter puts another one into its place.
@@ -101,21 +143,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_is_told_after_what_it_says_itself_and_the_scheme_is_ours() {
+    fn what_the_client_says_of_itself_is_replaced_by_what_is_known() {
         let client: IpAddr = "192.0.2.7".parse().unwrap();
-        for (before, want) in [
-            (&[][..], "192.0.2.7"),
-            (&[("x-forwarded-for", "10.0.0.1")], "10.0.0.1, 192.0.2.7"),
-            (&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")], "10.0.0.1, 10.0.0.2, 192.0.2.7"),
-            (&[("x-forwarded-proto", "https")], "192.0.2.7"),
+        for before in [
+            &[][..],
+            &[("x-forwarded-for", "10.0.0.1")],
+            &[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")],
+            &[("x-forwarded-proto", "https"), ("x-forwarded-host", "made.up"), ("x-forwarded-port", "1")],
+            &[("forwarded", "for=10.0.0.1;proto=https"), ("x-real-ip", "10.0.0.1")],
+            &[("x-forwarded-client-cert", "By=me"), ("x-forwarded-prefix", "/x")],
         ] {
             let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::from_static("kept"));
             for (name, value) in before {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
             tell(&mut headers, client, false);
-            assert_eq!(headers.get_all(&FORWARDED_FOR).iter().collect::<Vec<_>>(), [want], "{before:?}");
+            assert_eq!(headers.get_all(&FORWARDED_FOR).iter().collect::<Vec<_>>(), ["192.0.2.7"], "{before:?}");
             assert_eq!(headers.get_all(&FORWARDED_PROTO).iter().collect::<Vec<_>>(), ["http"]);
+            assert_eq!(headers.len(), 3, "{headers:?}");
         }
         let mut headers = HeaderMap::new();
         tell(&mut headers, "2001:db8::1".parse().unwrap(), true);

@@ -143,6 +143,9 @@ impl HttpFront {
     {
         let started = Instant::now();
         let conn = Downstream::new(&self.0, self.0.register(), side, told);
+        if conn.side.is_gateway() {
+            conn.watched.mark_outside();
+        }
         let ended = serve::serve(io, Rc::clone(&conn)).await;
         conn.closed(&ended, started.elapsed());
         ended

@@ -54,10 +54,13 @@ pub(super) async fn serve(
             return Ok(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0));
         }
     };
+    if let Front::Gateway { listener, .. } = &caller.front {
+        gateway::tell(&mut parts.headers, caller.client.ip(), listener.is_some());
+    }
     let upgrade = if extended.is_some() { Some(Extended::protocol()) } else { upgrade };
     let view = conn.engine.view();
     let exchange = Exchange { conn: &conn, caller, view: &view, protocol, upgrade, extended };
-    let routed = route(&view, caller, &parts);
+    let routed = route(&view, &conn, caller, &parts);
     Ok(match routed {
         Routed::Reply(local, rule) => reply::respond(local, asked, conn.labelled(rule, None, protocol), 0),
         Routed::Forward { backend, plan } => exchange.forward(asked, (parts, body), backend, plan).await,
@@ -84,7 +87,7 @@ enum Routed<'a> {
     Forward { backend: &'a Arc<Frontend>, plan: Option<ForwardPlan<'a>> },
 }
 
-fn route<'a>(snapshot: &'a Snapshot, caller: &Caller, parts: &Parts) -> Routed<'a> {
+fn route<'a>(snapshot: &'a Snapshot, conn: &Downstream, caller: &Caller, parts: &Parts) -> Routed<'a> {
     let host = normalize::host(check::authority(parts)).unwrap_or_default();
     let (table, front) = match &caller.front {
         Front::Service(key) => {
@@ -98,9 +101,9 @@ fn route<'a>(snapshot: &'a Snapshot, caller: &Caller, parts: &Parts) -> Routed<'
         }
         Front::Gateway { bind, listener } => {
             let scheme = if listener.is_some() { RedirectScheme::Https } else { RedirectScheme::Http };
-            match gateway::table(snapshot, bind, listener.as_ref(), &host) {
+            match gateway::table(snapshot, bind, listener.as_deref(), &host) {
                 Ok(table) => (table, FrontFacts { scheme, port: bind.port }),
-                Err((reason, why)) => return Routed::Reply(reply::failure(reason, why), None),
+                Err(refused) => return Routed::Reply(refused.reply(&conn.watched), None),
             }
         }
     };
@@ -142,11 +145,8 @@ impl Exchange<'_> {
         plan: Option<ForwardPlan<'_>>,
     ) -> Response<ResponseBody> {
         let rule = plan.as_ref().map(|plan| &plan.rule.key);
-        if let Front::Gateway { listener, .. } = &self.caller.front {
-            if plan.as_ref().is_some_and(|plan| plan.authority.is_some()) {
-                gateway::tell_host(&mut parts);
-            }
-            gateway::tell(&mut parts.headers, self.caller.client.ip(), listener.is_some());
+        if self.conn.side.is_gateway() && plan.as_ref().is_some_and(|plan| plan.authority.is_some()) {
+            gateway::tell_host(&mut parts);
         }
         let mirrored = plan.as_ref().filter(|plan| !plan.mirrors.is_empty());
         let tees = mirrored.map(|plan| self.mirror(plan, &parts, &body)).unwrap_or_default();

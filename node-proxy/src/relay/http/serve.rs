@@ -28,6 +28,11 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 const PARTING: std::time::Duration = std::time::Duration::from_secs(1);
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The windows of streams and connections of a Gateway: its clients are many, and what they send into a window is ours to hold.
+const GATEWAY_STREAM_WINDOW: u32 = 64 << 10;
+const GATEWAY_CONNECTION_WINDOW: u32 = 1 << 20;
+/// What of an answer waits for a Gateway's client to take it, bytes of a stream.
+const GATEWAY_SEND_BUFFER: usize = 64 << 10;
 /// The window of a stream towards us.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The window of a connection towards us.
@@ -242,6 +247,12 @@ fn h2_builder(conn: &Rc<Downstream>) -> http2::Builder<RequestExec> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(std::time::Duration::from_secs(60))
         .keep_alive_timeout(std::time::Duration::from_secs(20));
+    if conn.side.is_gateway() {
+        builder
+            .initial_stream_window_size(GATEWAY_STREAM_WINDOW)
+            .initial_connection_window_size(GATEWAY_CONNECTION_WINDOW)
+            .max_send_buf_size(GATEWAY_SEND_BUFFER);
+    }
     if matches!(conn.side, Side::Outbound(_)) {
         builder.enable_connect_protocol();
     }

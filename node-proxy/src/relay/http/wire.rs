@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
@@ -22,6 +23,11 @@ use super::interim::Interim;
 
 /// Writes up to this size are made of one buffer.
 const ONE_BUFFER: usize = 4096;
+
+/// How long a client from outside may take until its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(120);
+/// How long a client from outside may take none of what is written to it.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// What a worker knows of one downstream connection. Shared by the stream, its task and the worker's watch.
 #[derive(Debug)]
@@ -46,6 +52,10 @@ pub(crate) struct Watched {
     waker: RefCell<Option<Waker>>,
     /// What the endpoint said before its answer.
     interim: Arc<Interim>,
+    /// The client is from outside, and may be anybody.
+    outside: Cell<bool>,
+    /// The worker's clock when the client began to take nothing.
+    stalled: Cell<Option<Instant>>,
     /// A request is under way, and not a byte of its answer has been written: an interim answer may be.
     may_interim: Cell<bool>,
 }
@@ -73,6 +83,8 @@ impl Watched {
             end: Cell::new(None),
             waker: RefCell::new(None),
             interim: Arc::default(),
+            outside: Cell::new(false),
+            stalled: Cell::new(None),
             may_interim: Cell::new(false),
         }
     }
@@ -84,6 +96,11 @@ impl Watched {
         self.busy.set(self.busy.get() + 1);
         let number = self.requests.replace(self.requests.get() + 1);
         self.ambiguous.get() == Some(number)
+    }
+
+    /// Its client is from outside: it isn't waited for as long as one that is known.
+    pub(super) fn mark_outside(&self) {
+        self.outside.set(true);
     }
 
     /// Its client knows interim answers.
@@ -117,6 +134,13 @@ impl Watched {
         }
     }
 
+    /// The same after what is under way, unless it ends sooner.
+    pub(super) fn end_gracefully(&self) {
+        if self.end.get().is_none() {
+            self.end(End::Gracefully);
+        }
+    }
+
     /// What the task was asked to do; it is woken when that changes.
     pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Option<End> {
         let mut waker = self.waker.borrow_mut();
@@ -127,13 +151,18 @@ impl Watched {
     }
 
     /// Whether nothing has happened for so long, counted from `start` at the earliest.
-    pub(crate) fn is_idle_for(&self, time: std::time::Duration, start: Instant, now: Instant) -> bool {
+    pub(crate) fn is_idle_for(&self, time: Duration, start: Instant, now: Instant) -> bool {
         let since = self.active.get().max(start);
         self.busy.get() == 0 && self.head_since.get().is_none() && now.saturating_duration_since(since) >= time
     }
 
     /// Whether the connection outlived one of its limits.
-    pub(crate) fn expired(&self, now: Instant, head: std::time::Duration, idle: std::time::Duration) -> Option<Reason> {
+    pub(crate) fn expired(&self, now: Instant, head: Duration, idle: Duration) -> Option<Reason> {
+        let outside = self.outside.get();
+        if outside && self.stalled.get().is_some_and(|since| now.saturating_duration_since(since) > STALLED) {
+            return Some(Reason::IdleTimeout);
+        }
+        let idle = if outside && self.requests.get() == 0 { idle.min(FIRST_REQUEST) } else { idle };
         if self.busy.get() > 0 {
             return None;
         }
@@ -173,6 +202,16 @@ impl Watched {
 
     fn wrote(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
+        self.stalled.set(None);
+    }
+
+    /// What became of writing.
+    fn written(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Ready(Ok(bytes)) => self.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.stalled.set(self.stalled.get().or_else(|| Some(self.clock.get()))),
+        }
     }
 }
 
@@ -280,9 +319,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         ready!(self.poll_interim(cx))?;
         self.writes(buf);
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        if let Poll::Ready(Ok(n)) = &result {
-            self.watched.wrote(*n);
-        }
+        self.watched.written(&result);
         result
     }
 
@@ -302,9 +339,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         } else {
             Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
         };
-        if let Poll::Ready(Ok(n)) = &result {
-            self.watched.wrote(*n);
-        }
+        self.watched.written(&result);
         result
     }
 

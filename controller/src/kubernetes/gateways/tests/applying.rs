@@ -116,6 +116,26 @@ async fn what_isnt_the_gateways_is_not_touched_and_the_gateway_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_run_as_somebody_elses_account() {
+    let mut world = World::start();
+    let accounts = "/api/v1/namespaces/edge/serviceaccounts";
+    world.api.put(accounts, json!({ "metadata": { "name": "web-weft" } }));
+    world.plan(vec![plan("web")]).await;
+    assert_eq!(world.get(DEPLOYMENTS, "web-weft"), Value::Null);
+    assert!(world.failures().unwrap()[&plan("web").key].contains("ServiceAccount web-weft exists"));
+    world.api.remove(&format!("{accounts}/web-weft"));
+    for _ in 0..20 {
+        world.settle().await;
+    }
+    assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
+
+    world.api.remove(&format!("{accounts}/web-weft"));
+    world.api.put(accounts, json!({ "metadata": { "name": "web-weft" } }));
+    world.settle().await;
+    assert_eq!(world.get(DEPLOYMENTS, "web-weft"), Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_leader_writes_and_a_new_one_finds_what_is_to_go() {
     let world = World::start();
     world.leader.send(false).unwrap();

@@ -131,6 +131,62 @@ fn what_an_earlier_gateway_of_the_name_left_goes_first() {
     assert_eq!(done.iter().filter(|it| it.starts_with("apply")).count(), 5, "{done:?}");
 }
 
+/// Else its pods would be whom somebody else says, with what that one may do.
+#[test]
+fn pods_are_made_only_with_an_account_and_roots_of_the_gateways_own() {
+    for (kind, name) in [(Owned::ServiceAccount, "web-weft"), (Owned::ConfigMap, "web-weft-trust")] {
+        let (mut table, now) = (Table::default(), Instant::now());
+        let (plan, id) = (plan("web"), Id { kind, namespace: "edge".into(), name: name.into() });
+        want(&mut table, &plan);
+        let refuse = |table: &mut Table, now: Instant| {
+            let mut others = Vec::new();
+            while let Some((of, action)) = table.next(now) {
+                if of == id {
+                    table.ended(of, &action, Outcome::NotOurs("exists".to_owned()), now);
+                    continue;
+                }
+                table.ended(of.clone(), &action, Outcome::Done, now);
+                match action {
+                    Action::Apply(wanted, _) => table.see(of.clone(), live(&wanted.object), now),
+                    Action::Delete(_) => table.gone(&of),
+                }
+                others.push(of.kind);
+            }
+            others
+        };
+        let others = refuse(&mut table, now);
+        assert!(others.len() == 3 && !others.contains(&Owned::Deployment), "{others:?}");
+        // It goes away, and the name is the Gateway's.
+        let now = table.due().unwrap();
+        assert_eq!(work(&mut table, now), [format!("apply {kind:?} {name}"), "apply Deployment web-weft".to_owned()]);
+        // Somebody takes it away and puts one of his own in its place.
+        table.gone(&id);
+        assert_eq!(refuse(&mut table, now), [Owned::Deployment]);
+        let deployment = Id { kind: Owned::Deployment, namespace: "edge".into(), name: "web-weft".into() };
+        assert!(table.next(now).is_none() && !table.failures().is_empty(), "what is there serves nobody any more");
+        table.see(id.clone(), live(&wanted(&plan)[&id].object), now);
+        assert_eq!(table.next(now).map(|(id, _)| id), Some(deployment));
+    }
+}
+
+/// A controller that has just started hasn't heard of everything.
+#[test]
+fn pods_that_are_there_stay_until_it_is_known_that_the_account_is_somebody_elses() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let plan = plan("web");
+    let deployment = Id { kind: Owned::Deployment, namespace: "edge".into(), name: "web-weft".into() };
+    table.see(deployment.clone(), live(&wanted(&plan)[&deployment].object), now);
+    want(&mut table, &plan);
+    let begun: Vec<_> = std::iter::from_fn(|| table.next(now)).collect();
+    assert!(begun.len() == 4 && begun.iter().all(|(id, _)| *id != deployment), "{begun:?}");
+    for (id, action) in begun {
+        let object = wanted(&plan)[&id].object.clone();
+        table.see(id.clone(), live(&object), now);
+        table.ended(id, &action, Outcome::Done, now);
+    }
+    assert_eq!(work(&mut table, now), ["apply Deployment web-weft"]);
+}
+
 #[test]
 fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
     let (mut table, now) = (Table::default(), Instant::now());

@@ -92,13 +92,15 @@ fn a_gateway_sees_its_own_and_a_node_nothing_of_gateways() {
         ("GatewayRule", "ns/gw/HTTPRoute/ns/r/0", true, false, false),
         ("GatewayConfig", "ns/gw", true, false, false),
         ("BackendTls", "ns/s/443", true, true, false),
-        ("Rule", "HTTPRoute/ns/r/0", true, true, true),
+        ("Rule", "HTTPRoute/ns/r/0", false, false, true),
         ("Workload", "u", true, true, true),
         ("Certificate", "ns/gw", false, false, false),
         ("GatewayConfig", "ns/gw/x", false, false, false),
     ] {
         let sees = [Some(&own), Some(&other), None].map(|who| may_see(who, url(kind), name));
         assert_eq!(sees, [own_sees, other_sees, node_sees], "{kind} {name}");
+        let open = [Some(&own), Some(&other), None].map(|who| !is_restricted(who, url(kind)));
+        assert!(open.iter().zip(sees).all(|(is_open, sees)| !is_open || sees), "{kind} {name}");
     }
     assert_eq!(owner(url("Certificate"), "ns/gw/ns/c"), Some(own));
     assert_eq!(owner(url("BackendTls"), "ns/gw/80"), None);

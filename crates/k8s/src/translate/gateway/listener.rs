@@ -11,7 +11,7 @@ use weft_core::ids::{CertificateKey, Port, RouteKind, SectionName};
 use weft_core::route::HostnameMatch;
 
 use super::certificate::{Holder, certificate};
-use super::{AllowedNamespaces, ListenerView, Lookup, spec};
+use super::{AllowedNamespaces, ListenerView, Lookup, Place, spec};
 use crate::object::GATEWAY_GROUP;
 use crate::translate::labels;
 use crate::translate::route::hostname;
@@ -19,6 +19,9 @@ use crate::translate::{Problem, Reason, suggestion};
 
 /// Protocols of the API that are served.
 const PROTOCOLS: [&str; 5] = ["HTTP", "HTTPS", "TLS", "TCP", "UDP"];
+
+/// Ports of the process itself in the pods of a Gateway: administration, and probes and metrics.
+pub const RESERVED_PORTS: [u16; 2] = [15000, 15021];
 
 /// The kinds of route that a protocol can carry.
 fn carried(protocol: &str) -> &'static [RouteKind] {
@@ -45,6 +48,11 @@ pub(super) fn listener(
     if port.is_none() {
         let message = format!("{} is not a port", spec.port);
         wrong.push(Problem::value(format!("{field}.port"), message, "use 1 to 65535"));
+    }
+    if let Some(port) = port.filter(|port| is_reserved(*port, lookup)) {
+        let message = format!("port {port} is that of the process that serves the Gateway");
+        let problem = Problem::new(format!("{field}.port"), Reason::PortUnavailable, message, "use another port");
+        wrong.push(problem);
     }
     let known = carried(&spec.protocol);
     if known.is_empty() {
@@ -76,6 +84,11 @@ pub(super) fn listener(
         unresolved,
         field,
     }
+}
+
+/// Whether the process that serves a Gateway has the port itself.
+fn is_reserved(port: Port, lookup: &dyn Lookup) -> bool {
+    lookup.settings().place == Place::Cluster && RESERVED_PORTS.contains(&port.get())
 }
 
 fn listener_hostname(field: &str, spec: &GatewayListeners, wrong: &mut Vec<Problem>) -> Option<HostnameMatch> {

@@ -44,6 +44,7 @@ pub use certificate::KeyPairCheck;
 pub use conflict::claim_ports;
 pub use features::GATEWAY_FEATURES;
 pub use infrastructure::{GatewayPlan, Infrastructure, parameters_of_class, services};
+pub use listener::RESERVED_PORTS;
 pub use set::{SetView, parent_of_set, set_key, set_status};
 pub use status::{InCluster, Served, status};
 

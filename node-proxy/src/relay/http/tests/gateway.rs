@@ -1,13 +1,14 @@
 //! Requests of clients from outside at the listeners of a Gateway.
 
 mod rules;
+mod slow;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response, Version};
 use weft_core::change::{Change, Resource};
-use weft_core::gateway::{GatewayRule, Listener, ListenerProtocol};
+use weft_core::gateway::{ClientValidation, ClientValidationMode, GatewayRule, Listener, ListenerProtocol};
 use weft_core::ids::{CertificateKey, GatewayKey, ListenerKey, Port, RouteKind, SecretKey};
 use weft_core::route::{
     HostnameMatch, HttpAction, HttpRule, Parent, PathModifier, Redirect, RedirectScheme, RouteRule,
@@ -132,6 +133,44 @@ fn a_request_on_the_connection_of_another_listener_is_misdirected() {
     });
 }
 
+/// `any` with TLS, of clients with a certificate of an authority.
+fn validated(ca: &str) -> Change {
+    let Change::Upsert(Resource::Listener(listener)) = https("any") else { unreachable!() };
+    let validation = ClientValidation { ca: ca.into(), mode: ClientValidationMode::AllowValidOnly };
+    let listener = Listener { client_validation: Some(validation), ..(*listener).clone() };
+    Change::Upsert(Resource::Listener(Arc::new(listener)))
+}
+
+#[test]
+fn a_connection_ends_where_its_listener_asks_for_another_handshake() {
+    for version in BOTH {
+        on_worker(async move {
+            // What the listener was, what it becomes, whether connections live through it.
+            for (before, after, lives) in [
+                (http("any"), http("any"), true),
+                (http("any"), https("any"), false),
+                (https("any"), http("any"), false),
+                (https("any"), https("any"), true),
+                (https("any"), validated("one"), false),
+                (validated("one"), validated("other"), false),
+                (validated("one"), validated("one"), true),
+            ] {
+                let what = format!("{version:?} {before:?} {after:?}");
+                let tls =
+                    !matches!(&before, Change::Upsert(Resource::Listener(it)) if it.protocol == ListenerProtocol::Http);
+                let world = World::new(vec![before, at(&["any"], rule(0, "", vec![backend("web")]))]);
+                [1, 2].into_iter().for_each(|last| world.app(last, echo()));
+                let mut client = world.connect_gateway(version, tls.then(|| key_of("any"))).await;
+                assert_eq!(client.ask(get("a.com", "/")).await.0, 200, "{what}");
+                world.apply(&[after]);
+                assert_eq!(client.ask(get("a.com", "/")).await.0, if lives { 200 } else { 421 }, "{what}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                assert_eq!(client.send(get("a.com", "/")).await.is_ok(), lives, "{what}");
+            }
+        });
+    }
+}
+
 #[test]
 fn an_endpoint_is_told_of_the_client_and_asked_in_its_own_version() {
     let ask = |version: Version, listener: Option<ListenerKey>, declared: AppProtocol, grpc: bool| async move {
@@ -152,7 +191,7 @@ fn an_endpoint_is_told_of_the_client_and_asked_in_its_own_version() {
         let (status, headers, body) = client.ask(request).await;
         assert_eq!(status, 200);
         let header = |name: &str| headers[name].to_str().unwrap().to_owned();
-        assert_eq!(header("was-x-forwarded-for"), "10.9.9.9, 192.0.2.7");
+        assert_eq!(header("was-x-forwarded-for"), "192.0.2.7");
         assert_eq!((header("was-host"), header("was-cookie")), ("a.com".into(), "a=1".into()));
         (String::from_utf8(body.to_vec()).unwrap(), header("was-x-forwarded-proto"))
     };

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::task::spawn_local;
 use weft_core::change::{Change, Resource};
-use weft_core::gateway::Bind;
+use weft_core::gateway::{Bind, Listener};
 use weft_core::ids::{ListenerKey, Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
 use weft_core::route::*;
 use weft_core::service::*;
@@ -222,6 +222,11 @@ impl World {
 
     /// A client from outside at port 80 of a Gateway; `listener`: the one that TLS was ended for.
     pub(super) async fn connect_gateway(&self, version: Version, listener: Option<ListenerKey>) -> Client {
+        Client::new(self.connect_gateway_raw(listener), version).await
+    }
+
+    /// The bytes of such a client.
+    pub(super) fn connect_gateway_raw(&self, listener: Option<ListenerKey>) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let front = HttpFront(Rc::clone(&self.engine));
         let connection = GatewayConnection {
@@ -229,10 +234,17 @@ impl World {
             client: "192.0.2.7:4000".parse().unwrap(),
             local: "192.0.2.1:80".parse().unwrap(),
             bind: Bind::tcp(None, Port::new(80).unwrap()),
-            listener,
+            listener: listener.map(|key| self.listener(&key)),
         };
         spawn_local(async move { front.gateway(Box::new(theirs), connection).await });
-        Client::new(ours, version).await
+        ours
+    }
+
+    /// A listener as it is now.
+    fn listener(&self, key: &ListenerKey) -> Arc<Listener> {
+        let snapshot = self.store.load();
+        let port = snapshot.gateway_port(&Bind::tcp(None, Port::new(80).unwrap())).unwrap();
+        Arc::clone(&port.listeners.iter().find(|it| it.listener.key == *key).unwrap().listener)
     }
 
     pub(super) async fn connect(&self, version: Version) -> Client {

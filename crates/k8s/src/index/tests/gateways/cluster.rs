@@ -24,7 +24,8 @@ fn add(index: &mut Index, text: &str) {
 fn service(name: &str, label: &str, spec: &str, ingress: &str) -> String {
     format!(
         "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: edge, \
-         labels: {{gateway.networking.k8s.io/gateway-name: {label}}}}}\n\
+         labels: {{gateway.networking.k8s.io/gateway-name: {label}}}, \
+         ownerReferences: [{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, name: {label}, uid: ''}}]}}\n\
          spec: {{{spec}}}\nstatus: {{loadBalancer: {{ingress: [{ingress}]}}}}\n"
     )
 }
@@ -235,6 +236,70 @@ fn a_gateway_that_serves_goes_on_when_it_is_not_accepted_any_more() {
     let out = index.commit();
     assert_eq!(wrong(&status_of(&index, "gw").conditions), ["Accepted/InvalidParameters"]);
     assert_eq!((served(&index).len(), out.changes.len(), plan_of(&index).accepted), (1, 0, false));
+}
+
+/// Whoever deletes a class, perhaps to make it anew, must not end the traffic of all its Gateways.
+#[test]
+fn a_gateway_that_serves_goes_on_when_its_class_is_gone() {
+    let class = ObjectRef::new(Kind::GatewayClass, "", "weft");
+    let all = CLASS.to_owned() + &gateway(HTTP) + &balanced("gw-weft", "{ip: 192.0.2.7}");
+    let start = || {
+        let mut index = in_cluster(&all);
+        bind(&mut index, &["gw"]);
+        index.delete(&class);
+        let changes = index.commit().changes;
+        (index, changes)
+    };
+    let (mut index, changes) = start();
+    assert_eq!((served(&index).len(), changes.len(), index.gateways().count()), (1, 0, 1));
+    assert_eq!(wrong(&status_of(&index, "gw").conditions), ["Accepted/Invalid"]);
+    assert!(!plan_of(&index).accepted, "what is there stays as it is");
+    add(&mut index, &gateway(&format!("{HTTP}, {{name: more, port: 81, protocol: HTTP}}")));
+    assert_eq!((served(&index).len(), plan_of(&index).accepted), (2, false), "its listeners go on being followed");
+    add(&mut index, CLASS);
+    bind(&mut index, &["gw"]);
+    assert!(wrong(&status_of(&index, "gw").conditions).is_empty() && plan_of(&index).accepted);
+
+    // It leaves if it asks for another class, is another Gateway, or its class comes back as somebody else's.
+    let other = gateway(HTTP).replace("gatewayClassName: weft", "gatewayClassName: other");
+    let new = gateway(HTTP).replace("generation: 2", "generation: 1, uid: new");
+    for text in [other, new, CLASS.replace("weftmesh.io/gateway-controller", "example.com/other")] {
+        let (mut index, _) = start();
+        add(&mut index, &text);
+        assert_eq!((served(&index).len(), index.gateways().count()), (0, 0), "{text}");
+    }
+}
+
+#[test]
+fn ports_of_the_process_itself_are_nobodys() {
+    let text = "{name: a, port: 15000, protocol: HTTP}, {name: b, port: 15021, protocol: TCP}, {name: c, port: 80, protocol: HTTP}";
+    let index = in_cluster(&(CLASS.to_owned() + &gateway(text)));
+    let conditions = status_of(&index, "gw").listeners.into_iter().map(|it| wrong(&it.conditions));
+    let refused = vec!["Accepted/PortUnavailable".to_owned(), "Programmed/Invalid".to_owned()];
+    assert_eq!(conditions.collect::<Vec<_>>(), [refused.clone(), refused, vec!["Programmed/Pending".to_owned()]]);
+    assert_eq!(served(&index).len(), 1);
+    assert_eq!(listeners(&gateway(text)).concat(), [""; 0], "only in the pods of a Gateway");
+}
+
+#[test]
+fn the_service_of_an_earlier_gateway_of_the_name_has_no_addresses_for_it() {
+    let mut index = in_cluster(&(CLASS.to_owned() + &gateway(HTTP) + &balanced("gw-weft", "{ip: 192.0.2.7}")));
+    bind(&mut index, &["gw"]);
+    assert!(standing(&index).is_ok());
+    add(&mut index, &gateway(HTTP).replace("generation: 2", "generation: 1, uid: new"));
+    assert_eq!(standing(&index), Err("AddressNotAssigned".to_owned()));
+    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.7}").replace("uid: ''", "uid: new"));
+    assert!(standing(&index).is_ok());
+}
+
+#[test]
+fn a_status_of_a_class_means_nothing() {
+    let mut index = in_cluster(&(CLASS.to_owned() + &gateway(HTTP)));
+    let before = index.gateways_revision();
+    add(&mut index, &format!("{CLASS}status: {{conditions: []}}\n"));
+    assert_eq!(index.gateways_revision(), before);
+    add(&mut index, &CLASS.replace("spec: {", "spec: {description: it, "));
+    assert_ne!(index.gateways_revision(), before);
 }
 
 #[test]

@@ -258,7 +258,8 @@ fn in_a_cluster_a_set_is_programmed_with_its_gateway() {
     let class = "\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: weft}\n\
                  spec: {controllerName: weftmesh.io/gateway-controller}\n";
     let service = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: gw-weft, namespace: edge, \
-                   labels: {gateway.networking.k8s.io/gateway-name: gw}}\n\
+                   labels: {gateway.networking.k8s.io/gateway-name: gw}, ownerReferences: \
+                   [{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, name: gw, uid: ''}]}\n\
                    spec: {type: LoadBalancer, clusterIPs: [10.0.0.1], ports: [{port: 80}]}\n\
                    status: {loadBalancer: {ingress: [{ip: 192.0.2.7}]}}\n";
     let settings = GatewaySettings { place: Place::Cluster, check: KeyPairCheck(check) };
