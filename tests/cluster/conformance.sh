@@ -28,8 +28,7 @@ mesh)
     ;;
 all)
     arguments+=("-conformance-profiles=GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP,MESH-HTTP,MESH-GRPC" -all-features)
-    # Retries are in the experimental channel alone, and a policy of the standard one keeps it from being put over it.
-    "$dir/k" delete validatingadmissionpolicybinding safe-upgrades.gateway.networking.k8s.io --ignore-not-found >/dev/null
+    # Retries are in the experimental channel alone.
     "$here/crds.sh" "$name" experimental
     # One that load balancers give, and one that nobody has.
     arguments+=("-usable-address=$lb4.249" -unusable-address=192.0.2.1)
