@@ -3,6 +3,7 @@
 mod cluster;
 mod connectivity;
 mod explain;
+mod migrate;
 mod standalone;
 mod validate;
 
@@ -50,6 +51,8 @@ enum Command {
     Validate(validate::Args),
     /// Say what would become of a call, and which object decides.
     Explain(explain::Args),
+    /// Move from Ingresses to Gateways: translate, and compare the two front doors.
+    Migrate(migrate::Args),
     /// Test whether workloads reach each other: a small HTTP server and client.
     Connectivity(connectivity::Args),
     /// Make a one-time token with which one more node can join.
@@ -136,6 +139,7 @@ fn run(command: Command, target: &cluster::Target) -> anyhow::Result<ExitCode> {
         Command::Version(args) => cluster::version(target, &args),
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(args, target),
+        Command::Migrate(args) => Ok(migrate::run(&args, target)),
         Command::Connectivity(args) => connectivity::run(args),
         Command::Token(args) => {
             let tokens = weft_controller::standalone::Tokens::open(&args.state)?;

@@ -40,6 +40,11 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
     let output = command.args(["version", "--client"]).stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop");
+    let output = Command::new(env!("CARGO_BIN_EXE_weft")).args(["validate", shop]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
 }
 
 #[test]
@@ -138,4 +143,52 @@ fn uninstall_of_a_directory_leaves_the_cluster_alone() {
     let folder = tempfile::tempdir().unwrap();
     let output = alone(weft_path(), folder.path(), &["uninstall", "--cni-dir", folder.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn migrate_writes_files_and_says_what_it_left_out_and_ends_accordingly() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let ingress = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: web\n  namespace: shop\n  \
+        annotations: {nginx.ingress.kubernetes.io/limit-rps: '5'}\nspec:\n  ingressClassName: nginx\n  rules:\n  - host: \
+        a.com\n    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}\n";
+    std::fs::write(at("ingress.yaml"), ingress).unwrap();
+    let output = weft(&["migrate", "ingress", &at("ingress.yaml"), "--out", &at("made"), "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("\"left-out\"") && said.contains("nginx.ingress.kubernetes.io/limit-rps"), "{said}");
+    let files = ["00-gateways.yaml", "20-a.com.yaml"].map(|name| folder.path().join("made").join(name));
+    assert!(files.iter().all(|file| file.is_file()));
+    // What is there already could be mistaken for what is made.
+    let output = weft(&["migrate", "ingress", &at("ingress.yaml"), "--out", &at("made")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("isn't empty"), "{}", text(&output.stderr));
+    let output = weft(&["migrate", "ingress", &at("ingress.yaml"), "--accept-omissions"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n"));
+    assert!(text(&output.stderr).contains("1 settings not translated"), "{}", text(&output.stderr));
+    for arguments in
+        [&["migrate", "ingress"][..], &["migrate", "ingress", "/nowhere"], &["migrate", "ingress", &at("made")]]
+    {
+        assert_eq!(weft(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn migrate_diff_ends_with_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("requests");
+    std::fs::write(&file, "http://a.com/\n").unwrap();
+    let file = file.to_str().unwrap();
+    // Nobody listens at either door.
+    let output = weft(&["migrate", "diff", "--old", "127.0.0.1:9", "--new", "127.0.0.1:9", "--requests", file]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("GET http://a.com/\n  answer\n"), "{}", text(&output.stdout));
+    for (old, requests, why) in
+        [("127.0.0.1:9", "/nowhere", "cannot read /nowhere"), ("ftp://x", file, "--old <ADDRESS>")]
+    {
+        let output = weft(&["migrate", "diff", "--old", old, "--new", "127.0.0.1:9", "--requests", requests]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
 }

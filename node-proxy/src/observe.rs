@@ -149,6 +149,11 @@ pub trait Observer {
     /// A connection ended before bytes could flow.
     fn refused(&self, connection: &Connection, reason: Reason);
 
+    /// The same, with more on why, for people.
+    fn refused_because(&self, connection: &Connection, reason: Reason, _detail: &str) {
+        self.refused(connection, reason);
+    }
+
     /// A connection of a local pod was shed before anything was known of it.
     fn shed(&self, workload: &Workload, role: ListenerRole, reason: Reason);
 

@@ -19,6 +19,7 @@ netns_tests! {
     https_presents_the_certificate_of_the_name_and_speaks_both_versions,
     an_edit_of_one_listener_breaks_no_connection_of_another,
     what_is_in_the_mesh_is_reached_as_the_gateway_and_never_in_the_clear,
+    an_authorizer_in_the_mesh_is_asked_as_the_gateway_and_nothing_passes_without_it,
     a_port_that_another_program_has_is_taken_when_it_is_free,
 }
 
@@ -342,6 +343,50 @@ fn what_is_in_the_mesh_is_reached_as_the_gateway_and_never_in_the_clear() -> Res
         Ok(reply.status == StatusCode::FORBIDDEN && reply.body.as_ref() == b"policy_denied")
     })?;
     Ok(())
+}
+
+const GUARDED: &str = r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: guarded, namespace: edge }
+spec:
+  parentRefs: [{ name: gw, sectionName: http }]
+  hostnames: [guarded.example.com]
+  rules:
+  - filters:
+    - type: ExternalAuth
+      externalAuth:
+        protocol: HTTP
+        backendRef: { name: ledger, namespace: shop, port: 80 }
+        http: { allowedHeaders: [x-echo-set-header], allowedResponseHeaders: [x-user] }
+    backendRefs: [{ name: web, port: 80 }]
+";
+
+/// The ledger as an authorizer: it says yes, with the header it is told to say, unless the path asks for another status.
+fn an_authorizer_in_the_mesh_is_asked_as_the_gateway_and_nothing_passes_without_it() -> Result<()> {
+    let edge = Edge::start()?;
+    std::fs::write(edge.mesh.manifests().join("guarded.yaml"), GUARDED)?;
+    let at = edge.at(80);
+    let ask = |version, path: &'static str| {
+        edge.mesh.world.wire().block_on(async move {
+            let headers = [("host", "guarded.example.com"), ("x-echo-set-header", "x-user: ann"), ("x-user", "root")];
+            Connection::open(at, version).await?.send(request(Method::GET, path, &headers, "")).await
+        })
+    };
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        eventually("it is permitted", || {
+            let echo = ask(version, "/x").and_then(|reply| reply.echo());
+            Ok(echo.is_ok_and(|echo| echo.pod == "web" && echo.header("x-user") == Some("ann")))
+        })?;
+        let refused = ask(version, "/status/402")?;
+        ensure!(refused.status == StatusCode::PAYMENT_REQUIRED, "{refused:?}");
+        ensure!(refused.header("x-echo-pod") == Some("ledger"), "the authorizer's own words: {refused:?}");
+    }
+    edge.mesh.edit("objects.yaml", "sa/gw-weft", "sa/other")?;
+    eventually("nobody says yes any more", || {
+        let reply = ask(Version::HTTP_11, "/x")?;
+        Ok(reply.status == StatusCode::FORBIDDEN && reply.body.as_ref() == b"auth_failed")
+    })
 }
 
 fn a_port_that_another_program_has_is_taken_when_it_is_free() -> Result<()> {

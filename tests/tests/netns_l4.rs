@@ -340,7 +340,9 @@ fn service(protocol: AppProtocol, endpoints: &[&Pod]) -> Vec<Change> {
         client_ip_affinity: None,
         distribution: TrafficDistribution::default(),
         node_local_only: false,
+        proxy_protocol: None,
         balancing: Balancing::default(),
+        traffic: None,
     };
     let endpoint = |pod: &&Pod| Endpoint {
         address: pod.ipv4().into(),

@@ -27,9 +27,10 @@ use weft_kube::Choice;
 
 pub use self::check::Args as CheckArgs;
 pub use self::enroll::Args as EnrollArgs;
+pub use self::facts::Unread;
 pub use self::helm::{InstallArgs, UninstallArgs};
 pub use self::proxy::Args as ProxyArgs;
-use self::read::Session;
+pub use self::read::Session;
 pub use self::version::Args as VersionArgs;
 use crate::Output;
 
@@ -61,14 +62,16 @@ impl Target {
         self.context.is_some() || self.kubeconfig.is_some() || self.mesh_namespace.is_some()
     }
 
-    async fn session(&self) -> anyhow::Result<Session> {
+    /// A session with the cluster; nothing has been asked yet.
+    pub async fn session(&self) -> anyhow::Result<Session> {
         let choice = Choice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
         let client = weft_kube::client_of(&choice).await?;
         Ok(Session { client, mesh: self.mesh().to_owned() })
     }
 }
 
-fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+/// Runs work that waits.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(Box::pin(work))
 }

@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weft_controller::kubernetes::board;
-use weft_k8s::object::{GATEWAY_GROUP, WEFT_GROUP};
+use weft_k8s::object::{EXPERIMENTAL_GROUP, GATEWAY_GROUP, WEFT_GROUP};
 use weft_kube::kube::api::{Api, DynamicObject, ListParams, PostParams};
 use weft_kube::kube::client::Body;
 use weft_kube::kube::core::{ApiResource, GroupVersionKind, Resource};
@@ -41,6 +41,8 @@ const GATEWAY_KINDS: [&str; 10] = [
     "backendtlspolicies",
     "listenersets",
 ];
+/// Those that it tries out.
+const EXPERIMENTAL_KINDS: [&str; 1] = ["xbackendtrafficpolicies"];
 const WEFT_KINDS: [&str; 2] = ["meshpolicies", "authorizationpolicies"];
 
 /// A cluster and the mesh in it.
@@ -113,6 +115,25 @@ impl Session {
         self.list(&K::plural(&()), Api::all(self.client.clone())).await
     }
 
+    /// Namespaces and names of all objects of a kind; what they hold isn't asked for.
+    pub async fn names<K>(&self) -> Read<Vec<(String, String)>>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let mut params = ListParams::default().limit(PAGE);
+        let mut all = Vec::new();
+        loop {
+            let page = within(&K::plural(&()), api.list_metadata(&params)).await?;
+            let names = page.items.into_iter().map(|object| object.metadata);
+            all.extend(names.map(|meta| (meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default())));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => return Ok(all),
+            }
+        }
+    }
+
     /// All objects of a kind in the mesh's namespace.
     async fn own<K>(&self) -> Read<Vec<K>>
     where
@@ -129,7 +150,8 @@ impl Session {
         self.own().await
     }
 
-    async fn config_map(&self, namespace: &str, name: &str) -> Read<Option<ConfigMap>> {
+    /// A ConfigMap, if it is there.
+    pub async fn config_map(&self, namespace: &str, name: &str) -> Read<Option<ConfigMap>> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         within(&format!("ConfigMap {namespace}/{name}"), api.get_opt(name)).await
     }
@@ -214,6 +236,7 @@ impl Session {
     async fn crds(&self) -> Read<Vec<Crd>> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let names = GATEWAY_KINDS.iter().map(|kind| format!("{kind}.{GATEWAY_GROUP}"));
+        let names = names.chain(EXPERIMENTAL_KINDS.iter().map(|kind| format!("{kind}.{EXPERIMENTAL_GROUP}")));
         let names = names.chain(WEFT_KINDS.iter().map(|kind| format!("{kind}.{WEFT_GROUP}")));
         let found = futures::stream::iter(names).map(|name| {
             let api = api.clone();
@@ -227,7 +250,8 @@ impl Session {
     async fn objects(&self, crds: &Read<Vec<Crd>>) -> Read<Vec<MeshObject>> {
         let crds = crds.as_ref().map_err(Clone::clone)?;
         let mut all = Vec::new();
-        for crd in crds.iter().filter(|crd| crd.group == WEFT_GROUP || crd.kind.ends_with("Route")) {
+        let is_ours = |crd: &&Crd| [WEFT_GROUP, EXPERIMENTAL_GROUP].contains(&crd.group.as_str());
+        for crd in crds.iter().filter(|crd| is_ours(crd) || crd.kind.ends_with("Route")) {
             let kind = GroupVersionKind::gvk(&crd.group, &crd.version, &crd.kind);
             let api = Api::<DynamicObject>::all_with(
                 self.client.clone(),

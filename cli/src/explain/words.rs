@@ -1,7 +1,7 @@
 //! Rules in words.
 
 use weft_core::filter::ForwardPlan;
-use weft_core::route::{HttpMatch, PathMatch, TextMatch};
+use weft_core::route::{BackendTarget, HttpMatch, PathMatch, TextMatch};
 
 /// What a match asks for.
 pub fn wanted(condition: &HttpMatch) -> String {
@@ -23,6 +23,11 @@ pub fn wanted(condition: &HttpMatch) -> String {
 /// What the rule does to a request on its way, for the first of its backends.
 pub fn changes(plan: &ForwardPlan<'_>) -> String {
     let mut changes = Vec::new();
+    for auth in plan.authorizers() {
+        if let BackendTarget::Service(key) = &auth.authorizer {
+            changes.push(format!("if Service {key} permits it"));
+        }
+    }
     if let Some(path) = &plan.path_and_query {
         changes.push(format!("path rewritten to {path}"));
     }

@@ -180,7 +180,9 @@ mod tests {
             client_ip_affinity: None,
             distribution: TrafficDistribution::Any,
             node_local_only: false,
+            proxy_protocol: None,
             balancing: Balancing::PeakEwma,
+            traffic: None,
         })))
     }
 

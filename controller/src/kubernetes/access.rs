@@ -196,7 +196,8 @@ impl ProxyAccess {
             !refused.is_empty()
         });
         let listeners = refused.iter().filter(|it| is_listener(type_url, &it.name));
-        self.bound.edit(|bound| bound.refuse(client.id, listeners.map(|it| it.name.to_string())));
+        let listeners = listeners.map(|it| (it.name.to_string(), it.reason.clone()));
+        self.bound.edit(|bound| bound.refuse(client.id, listeners));
         for Refusal { name, reason } in refused {
             let Some(object) = object_of(type_url, &name) else { continue };
             // With more than can be told of, some are only in the log.

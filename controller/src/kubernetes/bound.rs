@@ -13,10 +13,15 @@ use weft_core::ids::GatewayKey;
 use weft_xds::Version;
 use weft_xds::server::Sequence;
 
+use super::refusals::first_bytes;
+
 /// A pod whose stream has ended may be back at once, at another replica too: what it has bound counts for so long.
 pub const REMEMBERED: Duration = Duration::from_secs(30);
 /// States of a Gateway that are remembered: pods that are further behind aren't up to date anyway.
 const STATES: usize = 64;
+/// A pod that refuses more listeners than that is told nothing of, as one that isn't up to date: what replicas tell each
+/// other is a ConfigMap, and has a mebibyte at most.
+const MOST_REFUSED: usize = 64;
 
 /// The listeners of a Gateway at one time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,8 +36,40 @@ impl Fingerprint {
     }
 }
 
+/// What a pod has bound.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Bindings {
+    /// All listeners that its Gateway had then.
+    All(Fingerprint),
+    /// All but these.
+    AllBut {
+        /// The listeners that its Gateway had then.
+        listeners: Fingerprint,
+        /// Those that it can't bind or won't have, by the names of their resources, and why.
+        refused: BTreeMap<String, String>,
+    },
+}
+
+impl Bindings {
+    /// The listeners that its Gateway had then.
+    pub const fn listeners(&self) -> &Fingerprint {
+        match self {
+            Self::All(listeners) | Self::AllBut { listeners, .. } => listeners,
+        }
+    }
+
+    /// Those of them that it hasn't bound, and why; `None`: there are none.
+    pub const fn refused(&self) -> Option<&BTreeMap<String, String>> {
+        match self {
+            Self::All(_) => None,
+            Self::AllBut { refused, .. } => Some(refused),
+        }
+    }
+}
+
 /// What one replica tells: what pods of each Gateway, by `namespace/name`, have bound.
-pub type Report = BTreeMap<String, BTreeSet<Fingerprint>>;
+pub type Report = BTreeMap<String, BTreeSet<Bindings>>;
 
 /// What the pods that follow this replica have bound.
 #[derive(Debug, Default)]
@@ -46,9 +83,9 @@ pub struct Bound {
 struct OfClient {
     gateway: GatewayKey,
     synced: Option<Sequence>,
-    /// Listeners that it can't bind.
-    refused: BTreeSet<String>,
-    bound: Option<Fingerprint>,
+    /// Listeners that it can't bind or won't have, and why.
+    refused: BTreeMap<String, String>,
+    bound: Option<Bindings>,
     left: Option<Instant>,
 }
 
@@ -77,7 +114,7 @@ impl Bound {
     /// A pod of a Gateway follows.
     pub fn join(&mut self, client: u64, gateway: &GatewayKey) {
         let new =
-            OfClient { gateway: gateway.clone(), synced: None, refused: BTreeSet::new(), bound: None, left: None };
+            OfClient { gateway: gateway.clone(), synced: None, refused: BTreeMap::new(), bound: None, left: None };
         self.clients.insert(client, new);
     }
 
@@ -86,15 +123,16 @@ impl Bound {
         self.edit(client, |of_client| of_client.synced = Some(sequence))
     }
 
-    /// It can't bind these listeners. Returns whether something new can be told.
-    pub fn refuse(&mut self, client: u64, names: impl IntoIterator<Item = String>) -> bool {
-        self.edit(client, |of_client| of_client.refused.extend(names))
+    /// It can't bind these listeners, or won't have them; by name, with the reason. Returns whether something new can be told.
+    pub fn refuse(&mut self, client: u64, refused: impl IntoIterator<Item = (String, String)>) -> bool {
+        let refused = refused.into_iter().map(|(name, reason)| (name, first_bytes(&reason)));
+        self.edit(client, |of_client| of_client.refused.extend(refused))
     }
 
     /// It has bound them by now, or they are gone. Returns whether something new can be told.
     pub fn mend<'a>(&mut self, client: u64, names: impl IntoIterator<Item = &'a str>) -> bool {
         let mended: BTreeSet<&str> = names.into_iter().collect();
-        self.edit(client, |of_client| of_client.refused.retain(|name| !mended.contains(name.as_str())))
+        self.edit(client, |of_client| of_client.refused.retain(|name, _| !mended.contains(name.as_str())))
     }
 
     /// Its stream has ended.
@@ -109,8 +147,11 @@ impl Bound {
         edit(of_client);
         let states = self.states.get(&of_client.gateway).into_iter().flatten().rev();
         let at = |synced: Sequence| states.map(|(since, state)| (*since, state)).find(|(since, _)| *since <= synced);
-        let has = of_client.synced.filter(|_| of_client.refused.is_empty()).and_then(at);
-        let now = has.map(|(_, state)| state.clone());
+        let has = of_client.synced.filter(|_| of_client.refused.len() <= MOST_REFUSED).and_then(at);
+        let now = has.map(|(_, state)| match of_client.refused.is_empty() {
+            true => Bindings::All(state.clone()),
+            false => Bindings::AllBut { listeners: state.clone(), refused: of_client.refused.clone() },
+        });
         std::mem::replace(&mut of_client.bound, now.clone()) != now
     }
 
@@ -144,7 +185,7 @@ mod tests {
         )
     }
 
-    fn told(bound: &Bound) -> Vec<Fingerprint> {
+    fn told(bound: &Bound) -> Vec<Bindings> {
         bound.report().remove("edge/web").unwrap_or_default().into_iter().collect()
     }
 
@@ -170,11 +211,11 @@ mod tests {
         bound.join(1, &web());
         assert!(!bound.synced(1, Sequence(2)) && told(&bound).is_empty(), "before there was one");
         assert!(bound.synced(1, Sequence(5)));
-        assert_eq!(told(&bound), std::slice::from_ref(&old), "what else was published meanwhile doesn't matter");
+        assert_eq!(told(&bound), [Bindings::All(old)], "what else was published meanwhile doesn't matter");
         bound.publish(Sequence(7), &[(web(), Some(new.clone()))]);
         assert!(!bound.synced(1, Sequence(6)));
         assert!(bound.synced(1, Sequence(7)));
-        assert_eq!(told(&bound), std::slice::from_ref(&new));
+        assert_eq!(told(&bound), [Bindings::All(new)]);
         bound.join(2, &web());
         bound.synced(2, Sequence(3));
         assert_eq!(told(&bound).len(), 2, "another pod is behind");
@@ -185,18 +226,53 @@ mod tests {
     }
 
     #[test]
-    fn with_a_listener_that_is_refused_nothing_is_told_until_it_is_mended() {
+    fn a_listener_that_is_refused_is_told_with_its_reason_until_it_is_mended() {
         let state = print(&[("a", "1"), ("b", "1")]);
+        let refusal = |name: &str| [(name.to_owned(), "in use".to_owned())];
+        let but = |name: &str| Bindings::AllBut { listeners: state.clone(), refused: refusal(name).into() };
         let mut bound = Bound::default();
         bound.publish(Sequence(1), &[(web(), Some(state.clone()))]);
         bound.join(1, &web());
-        bound.refuse(1, ["b".to_owned()]);
-        assert!(!bound.synced(1, Sequence(1)) && told(&bound).is_empty());
-        assert!(!bound.mend(1, ["a"]) && told(&bound).is_empty(), "not the one");
+        assert!(!bound.refuse(1, refusal("b")) && told(&bound).is_empty(), "it hasn't come to any state");
+        assert!(bound.synced(1, Sequence(1)));
+        assert_eq!(told(&bound), [but("b")]);
+        assert!(!bound.mend(1, ["a"]), "not the one");
+        assert_eq!(told(&bound), [but("b")]);
         assert!(bound.mend(1, ["b"]), "nothing else comes: it is in sync already");
-        assert_eq!(told(&bound), [state]);
-        assert!(bound.refuse(1, ["a".to_owned()]) && told(&bound).is_empty());
-        assert!(!bound.synced(9, Sequence(1)) && !bound.refuse(9, ["a".to_owned()]), "a client that isn't there");
+        assert_eq!(told(&bound), [Bindings::All(state.clone())]);
+        assert!(bound.refuse(1, refusal("a")));
+        assert_eq!(told(&bound), [but("a")]);
+        assert!(!bound.synced(9, Sequence(1)) && !bound.refuse(9, refusal("a")), "a client that isn't there");
+    }
+
+    #[test]
+    fn what_is_told_of_refusals_has_limits() {
+        let state = print(&[("a", "1")]);
+        let mut bound = Bound::default();
+        bound.publish(Sequence(1), &[(web(), Some(state))]);
+        bound.join(1, &web());
+        bound.synced(1, Sequence(1));
+        let refuse = |n: usize| (format!("l{n}"), "x".repeat(5000));
+        bound.refuse(1, (0..MOST_REFUSED).map(refuse));
+        let told_of = told(&bound);
+        let refused = told_of[0].refused().unwrap();
+        assert_eq!((refused.len(), refused["l0"].len()), (MOST_REFUSED, 256));
+        bound.refuse(1, [refuse(MOST_REFUSED)]);
+        assert!(told(&bound).is_empty(), "less is told than is known, never more");
+    }
+
+    /// Replicas of two versions tell each other during an upgrade.
+    #[test]
+    fn a_report_without_refusals_is_as_it_always_was() {
+        let state = print(&[("a", "1")]);
+        let report = Report::from([("edge/web".to_owned(), BTreeSet::from([Bindings::All(state.clone())]))]);
+        let text = serde_json::to_value(&report).unwrap();
+        assert_eq!(text, serde_json::json!({ "edge/web": [state] }));
+        assert_eq!(serde_json::from_value::<Report>(text).unwrap(), report);
+        let but = Bindings::AllBut { listeners: state, refused: [("b".to_owned(), "in use".to_owned())].into() };
+        let report = Report::from([("edge/web".to_owned(), BTreeSet::from([but]))]);
+        let text = serde_json::to_value(&report).unwrap();
+        assert_eq!(serde_json::from_value::<Report>(text).unwrap(), report);
     }
 
     #[test]
@@ -207,7 +283,7 @@ mod tests {
         bound.correct(Sequence(5), Sequence(4));
         bound.join(1, &web());
         assert!(bound.synced(1, Sequence(4)));
-        assert_eq!(told(&bound), [state]);
+        assert_eq!(told(&bound), [Bindings::All(state)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,7 +295,7 @@ mod tests {
         bound.synced(1, Sequence(1));
         bound.leave(1, Instant::now());
         bound.tidy(Instant::now() + REMEMBERED / 2);
-        assert_eq!(told(&bound), [state]);
+        assert_eq!(told(&bound), [Bindings::All(state)]);
         bound.tidy(Instant::now() + REMEMBERED);
         assert!(told(&bound).is_empty());
     }

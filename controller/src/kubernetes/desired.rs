@@ -166,8 +166,10 @@ pub fn entries(object: &Object) -> Option<Value> {
         Object::TlsRoute(it) => routes(it.status.as_ref()),
         Object::TcpRoute(it) => routes(it.status.as_ref()),
         Object::UdpRoute(it) => routes(it.status.as_ref()),
+        Object::XBackend(it) => routes(it.status.as_ref()),
         Object::MeshPolicy(it) => policies(it.status.as_ref()),
         Object::AuthorizationPolicy(it) => policies(it.status.as_ref()),
+        Object::BackendTrafficPolicy(it) => policies(it.status.as_ref()),
         Object::Gateway(_) | Object::ListenerSet(_) | Object::BackendTlsPolicy(_) => {
             object.to_json().get("status").cloned().unwrap_or_default()
         }

@@ -16,6 +16,7 @@ use weft_kube::kube::{Api, Client, Resource};
 use weft_kube::{Watched, watch, watch_as};
 
 use super::bound;
+use super::gateways::MANAGED_BY;
 use super::refusals::Report;
 use super::seen::Seen;
 use super::subject::{Origin, Subject};
@@ -53,7 +54,8 @@ pub enum Fact {
 pub fn start(client: &Client, sender: &mpsc::Sender<Fact>, gateways: bool) {
     for subject in Subject::ALL {
         let (client, sender) = (client.clone(), sender.clone());
-        let is_unused = !gateways && matches!(subject, Subject::Object(Kind::Secret | Kind::ConfigMap));
+        let is_unused =
+            !gateways && matches!(subject, Subject::Object(Kind::Secret | Kind::ConfigMap | Kind::ServiceAccount));
         tokio::spawn(async move {
             match subject.origin() {
                 _ if is_unused => {
@@ -82,9 +84,14 @@ fn facts(client: &Client, subject: Subject, version: &str) -> BoxStream<'static,
 }
 
 /// Which objects of a kind are looked at. Of Secrets only those with a certificate for TLS: others never leave the API server.
+/// Of ServiceAccounts only those that were made for Gateways: with no other one anybody is a Gateway's pod.
 fn config(subject: Subject) -> Config {
     match subject {
         Subject::Object(Kind::Secret) => Config::default().fields("type=kubernetes.io/tls"),
+        Subject::Object(Kind::ServiceAccount) => {
+            let (label, value) = MANAGED_BY;
+            Config::default().labels(&format!("{label}={value}"))
+        }
         _ => Config::default(),
     }
 }

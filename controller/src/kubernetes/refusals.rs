@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use weft_core::backend_kind::BackendKind;
 use weft_core::change::ResourceKey;
-use weft_core::ids::{GatewayRuleKey, NodeName, RouteKind};
+use weft_core::ids::{GatewayRuleKey, Name, Namespace, NodeName, RouteKind, ServiceKey};
 use weft_core::wire;
 use weft_k8s::object::{Condition, ConditionType, Kind, ObjectRef, ObjectStatus};
 use weft_xds::TypeUrl;
@@ -184,8 +185,12 @@ pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
             };
             (kind, rule.route.namespace, rule.route.name)
         }
-        ResourceKey::Service(key) => (Kind::Service, key.namespace, key.name),
-        ResourceKey::EndpointSlice(key) => (Kind::EndpointSlice, key.namespace, key.name),
+        ResourceKey::Service(key) => backend(&key),
+        ResourceKey::EndpointSlice(key) => {
+            // That of a ServiceImport has another name as well.
+            let name = key.name.as_str().rsplit(':').next().unwrap_or_default().into();
+            (Kind::EndpointSlice, key.namespace, name)
+        }
         ResourceKey::Authorization(key) => (Kind::AuthorizationPolicy, key.namespace, key.name),
         ResourceKey::MeshPolicy(key) => {
             let name = key.name.as_str().strip_prefix("MeshPolicy:").unwrap_or(key.name.as_str()).into();
@@ -201,14 +206,24 @@ pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
         },
         ResourceKey::Certificate(key) => (Kind::Secret, key.secret.namespace, key.secret.name),
         ResourceKey::GatewayConfig(key) => (Kind::Gateway, key.namespace, key.name),
-        ResourceKey::BackendTls(key) => (Kind::Service, key.service.namespace, key.service.name),
+        ResourceKey::BackendTls(key) => backend(&key.service),
         ResourceKey::Mesh => return None,
     };
     Some(ObjectRef::new(kind, namespace, name))
 }
 
+fn backend(key: &ServiceKey) -> (Kind, Namespace, Name) {
+    let (kind, name) = key.object();
+    let kind = match kind {
+        BackendKind::Service => Kind::Service,
+        BackendKind::ServiceImport => Kind::ServiceImport,
+        BackendKind::XBackend => Kind::XBackend,
+    };
+    (kind, key.namespace.clone(), name.into())
+}
+
 /// What of a reason is told, whole characters only.
-fn first_bytes(reason: &str) -> String {
+pub(super) fn first_bytes(reason: &str) -> String {
     reason.get(..reason.floor_char_boundary(MOST_BYTES)).unwrap_or_default().to_owned()
 }
 
@@ -235,6 +250,8 @@ mod tests {
         assert_eq!(of("Rule", "HTTPRoute/shop/cart/0").as_deref(), Some("HTTPRoute shop/cart"));
         assert_eq!(of("MeshPolicy", "shop/MeshPolicy:strict").as_deref(), Some("MeshPolicy shop/strict"));
         assert_eq!(of("Workload", "Kubernetes//Pod/shop/cart-1").as_deref(), Some("Pod shop/cart-1"));
+        assert_eq!(of("Service", "shop/XBackend:api").as_deref(), Some("XBackend shop/api"));
+        assert_eq!(of("EndpointSlice", "shop/ServiceImport:s-1").as_deref(), Some("EndpointSlice shop/s-1"));
         assert_eq!((of("Rule", "nothing of ours"), of("MeshConfig", "mesh")), (None, None));
     }
 

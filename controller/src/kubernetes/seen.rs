@@ -1,7 +1,7 @@
 //! One object as the API server has it -> what is kept of it.
 
 use serde_json::{Map, Value};
-use weft_k8s::object::{GATEWAY_GROUP, Kind, ObjectRef, WEFT_GROUP};
+use weft_k8s::object::{EXPERIMENTAL_GROUP, GATEWAY_GROUP, Kind, ObjectRef, WEFT_GROUP};
 use weft_k8s::parse::{Checked, decode_checked};
 use weft_k8s::translate::enrolment::ANNOTATIONS;
 use weft_kube::kube::core::DynamicObject;
@@ -91,7 +91,7 @@ impl Seen {
 
 /// Whether people write it for the mesh: then a field that isn't supported must be named.
 fn is_configuration(kind: Kind) -> bool {
-    [GATEWAY_GROUP, WEFT_GROUP].contains(&kind.group())
+    [GATEWAY_GROUP, EXPERIMENTAL_GROUP, WEFT_GROUP].contains(&kind.group())
 }
 
 /// Takes out what nothing reads: a pod's volumes and environment are most of a cluster.
@@ -226,6 +226,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(unknown(seen(Kind::HttpRoute, route)), ["spec.novelty"]);
+        let host = json!({ "metadata": { "name": "h", "namespace": "shop" }, "spec": { "novelty": 1 } });
+        assert_eq!(unknown(seen(Kind::XBackend, host)), ["spec.novelty"]);
         let service = json!({ "metadata": { "name": "s", "namespace": "shop" }, "spec": { "novelty": 1 } });
         assert!(unknown(seen(Kind::Service, service)).is_empty());
     }

@@ -1,6 +1,6 @@
 //! What is watched: which kinds, under which names and versions.
 
-use weft_k8s::object::{GATEWAY_GROUP, Kind};
+use weft_k8s::object::{EXPERIMENTAL_GROUP, GATEWAY_GROUP, Kind, MULTICLUSTER_GROUP, WEFT_GROUP};
 use weft_kube::kube::core::ApiResource;
 
 use super::foreign::ForeignPolicy;
@@ -31,12 +31,13 @@ pub enum Origin {
 
 impl Subject {
     /// All that are watched.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::Object(Kind::Namespace),
         Self::Object(Kind::Node),
         Self::Object(Kind::Service),
         Self::Object(Kind::EndpointSlice),
         Self::Object(Kind::Pod),
+        Self::Object(Kind::ServiceAccount),
         Self::Object(Kind::NetworkPolicy),
         Self::Object(Kind::Secret),
         Self::Object(Kind::ConfigMap),
@@ -49,7 +50,10 @@ impl Subject {
         Self::Object(Kind::TcpRoute),
         Self::Object(Kind::UdpRoute),
         Self::Object(Kind::ReferenceGrant),
+        Self::Object(Kind::ServiceImport),
+        Self::Object(Kind::XBackend),
         Self::Object(Kind::BackendTlsPolicy),
+        Self::Object(Kind::BackendTrafficPolicy),
         Self::Object(Kind::MeshPolicy),
         Self::Object(Kind::AuthorizationPolicy),
         Self::Object(Kind::GatewayParameters),
@@ -108,9 +112,9 @@ impl Subject {
             Self::Object(Kind::TlsRoute) => &["v1", "v1alpha3", "v1alpha2"],
             Self::Object(Kind::BackendTlsPolicy) => &["v1", "v1alpha3"],
             Self::Object(Kind::GrpcRoute | Kind::TcpRoute | Kind::UdpRoute) => &["v1", "v1alpha2"],
-            Self::Object(Kind::MeshPolicy | Kind::AuthorizationPolicy | Kind::GatewayParameters) | Self::Mesh => {
-                &["v1alpha1"]
-            }
+            Self::Object(Kind::MeshPolicy | Kind::AuthorizationPolicy | Kind::GatewayParameters)
+            | Self::Object(Kind::ServiceImport | Kind::XBackend | Kind::BackendTrafficPolicy)
+            | Self::Mesh => &["v1alpha1"],
             Self::Object(_) | Self::ServiceCidr => &["v1"],
             Self::ForeignPolicy(kind) => kind.versions(),
         }
@@ -121,7 +125,9 @@ impl Subject {
         match self {
             Self::ServiceCidr => Origin::Newer,
             Self::Mesh | Self::ForeignPolicy(_) => Origin::Custom,
-            Self::Object(kind) if kind.group() == GATEWAY_GROUP || kind.group() == weft_k8s::object::WEFT_GROUP => {
+            Self::Object(kind)
+                if [GATEWAY_GROUP, WEFT_GROUP, MULTICLUSTER_GROUP, EXPERIMENTAL_GROUP].contains(&kind.group()) =>
+            {
                 Origin::Custom
             }
             Self::Object(_) => Origin::BuiltIn,
@@ -143,8 +149,8 @@ mod tests {
     #[test]
     fn names_in_paths() {
         let plurals: Vec<_> = Subject::ALL.iter().map(|s| s.plural()).collect();
-        let expected = "namespaces nodes services endpointslices pods networkpolicies secrets configmaps gatewayclasses gateways \
-            listenersets httproutes grpcroutes tlsroutes tcproutes udproutes referencegrants backendtlspolicies meshpolicies \
+        let expected = "namespaces nodes services endpointslices pods serviceaccounts networkpolicies secrets configmaps gatewayclasses gateways \
+            listenersets httproutes grpcroutes tlsroutes tcproutes udproutes referencegrants serviceimports xbackends backendtlspolicies xbackendtrafficpolicies meshpolicies \
             authorizationpolicies gatewayparameters xmeshes servicecidrs adminnetworkpolicies \
             baselineadminnetworkpolicies clusternetworkpolicies ciliumnetworkpolicies ciliumclusterwidenetworkpolicies \
             networkpolicies globalnetworkpolicies networkpolicies clusternetworkpolicies";
@@ -154,7 +160,7 @@ mod tests {
     #[test]
     fn what_can_be_missing() {
         let custom = |s: &&Subject| s.origin() == Origin::Custom;
-        assert_eq!(Subject::ALL.iter().filter(custom).count(), 14 + ForeignPolicy::ALL.len());
+        assert_eq!(Subject::ALL.iter().filter(custom).count(), 17 + ForeignPolicy::ALL.len());
         assert_eq!(Subject::Object(Kind::Pod).resource("v1").api_version, "v1");
         assert_eq!(Subject::Mesh.resource("v1alpha1").api_version, "gateway.networking.x-k8s.io/v1alpha1");
     }

@@ -27,6 +27,7 @@ fn rule(number: usize, hostname: Option<HostnameMatch>, path: PathMatch) -> Arc<
         action: HttpAction::Forward(vec![]),
         timeouts: Timeouts::default(),
         retry: None,
+        sessions: Default::default(),
     }))
 }
 

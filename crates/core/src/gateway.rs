@@ -5,14 +5,16 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::ids::{CertificateKey, GatewayKey, ListenerKey, Port, RouteKind};
+use crate::ids::{CertificateKey, GatewayKey, ListenerKey, PolicyKey, Port, RouteKind};
 use crate::route::HostnameMatch;
 
 mod backend;
+mod client_address;
 mod names;
 mod scope;
 
 pub use self::backend::{BackendTls, BackendTrust, SubjectAltName};
+pub use self::client_address::{ClientAddress, ForwardedHeader, Hops, ProxyHeader, ProxyProtocol};
 pub use self::names::{further_name, label_value, object_name};
 pub use self::scope::{GatewayRule, by_scope};
 
@@ -33,6 +35,10 @@ pub struct Listener {
     pub kinds: Vec<RouteKind>,
     /// Where TLS ends: what is asked of certificates of clients; `None`: they are asked for none (GEP-91).
     pub client_validation: Option<ClientValidation>,
+    /// Whether HTTP/3 is spoken beside it, on the port of UDP with the same number (RFC 9114). Of HTTPS only.
+    pub http3: bool,
+    /// The AuthorizationPolicies that judge its clients, besides what their destinations' do.
+    pub policies: Vec<PolicyKey>,
 }
 
 /// How certificates of clients are judged (`spec.tls.frontend`, GEP-91).
@@ -180,6 +186,11 @@ impl Listener {
         let transport = self.protocol.transport();
         any.into_iter().chain(each).map(move |address| Bind { address, port: self.port, transport })
     }
+
+    /// Whether it is spoken to over QUIC, too.
+    pub const fn speaks_http3(&self) -> bool {
+        self.http3 && matches!(self.protocol, ListenerProtocol::Https { .. })
+    }
 }
 
 /// A certificate chain with its private key. It goes only to who presents it, and to no disk.
@@ -200,6 +211,10 @@ pub struct GatewayConfig {
     pub key: GatewayKey,
     /// What it presents to backends that ask for a certificate (`spec.tls.backend.clientCertificateRef`).
     pub client_certificate: Option<CertificateKey>,
+    /// How it learns who its clients are.
+    pub client_address: ClientAddress,
+    /// Whether answers carry the request's id (`X-Request-Id`), too.
+    pub answers_request_id: bool,
 }
 
 /// The PEM text of a private key. It shows itself to nobody who only prints what holds it.

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no async: whatever depends on time gets it as an argument.
 
 pub mod authorize;
+pub mod backend_kind;
 pub mod change;
 pub mod filter;
 pub mod gateway;
@@ -17,5 +18,6 @@ pub mod reason;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod traffic;
 pub mod wire;
 pub mod workload;

@@ -59,6 +59,12 @@ reasons! {
     PolicyDenied = "policy_denied",
     /// The destination's policy changed and no longer permits the open connection.
     PolicyRevoked = "policy_revoked",
+    /// An external authorizer says no: its own answer, mostly 401 or 403.
+    AuthDenied = "auth_denied",
+    /// No external authorizer gave an answer that can be understood: 403.
+    AuthFailed = "auth_failed",
+    /// The body is longer than what the external authorizer takes: 413.
+    BodyTooLarge = "body_too_large",
     /// Plaintext to a Strict workload.
     PlaintextRefused = "plaintext_refused",
     /// Plaintext from the node's own address that is no probe the pod declares.
@@ -73,12 +79,17 @@ reasons! {
     RequestTimeout = "request_timeout",
     /// `timeouts.backendRequest` ran out: 504.
     BackendTimeout = "backend_timeout",
+    /// The request would be tried again, but the backend's budget of retries is used up: 503.
+    RetryBudget = "retry_budget",
     /// The endpoint closed or reset before its answer was complete.
     UpstreamReset = "upstream_reset",
     /// The client closed or reset before the answer was complete.
     DownstreamReset = "downstream_reset",
     /// The endpoint's answer is not valid HTTP: 502.
     UpstreamProtocol = "upstream_protocol",
+    /// A connection without the header of the PROXY protocol that it has to have, with a malformed one, or of somebody who may
+    /// send none.
+    ProxyProtocol = "proxy_protocol",
     /// The client's request is not valid HTTP: 400.
     BadRequest = "bad_request",
     /// Request headers over the limit: 431.

@@ -9,6 +9,11 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
 use crate::ids::{ListenerKey, Namespace, Port, RuleKey, SectionName, ServiceKey, ServicePortKey};
+use crate::traffic::Sessions;
+
+mod external_auth;
+
+pub use external_auth::{AuthProtocol, ExternalAuth, MAX_SHOWN_BODY};
 
 /// One rule of a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +96,8 @@ pub struct HttpRule {
     pub timeouts: Timeouts,
     /// `retry`
     pub retry: Option<Retry>,
+    /// Sessions, of the rule or of its backends.
+    pub sessions: Sessions,
 }
 
 /// What a rule does with a request.
@@ -171,6 +178,11 @@ impl Pattern {
         anchored.strip_prefix("^(?:").and_then(|s| s.strip_suffix(")$")).unwrap_or(anchored)
     }
 
+    /// What every match starts with, as far as that is easily seen.
+    pub fn literal_prefix(&self) -> &str {
+        &self.literal_prefix
+    }
+
     /// Whether the whole text matches.
     pub fn is_match(&self, text: &str) -> bool {
         text.starts_with(&*self.literal_prefix) && self.regex.is_match(text)
@@ -238,6 +250,8 @@ pub enum HttpFilter {
     Mirror(Mirror),
     /// `CORS`
     Cors(Cors),
+    /// `ExternalAuth`
+    ExternalAuth(ExternalAuth),
 }
 
 /// Sets, adds and removes headers, in this order: set overwrites, add appends, remove deletes.
@@ -367,6 +381,16 @@ pub enum BackendTarget {
         /// Why.
         reason: InvalidBackend,
     },
+}
+
+impl BackendTarget {
+    /// What the user wrote and why it can't be followed, if it can't.
+    pub fn invalid(&self) -> Option<(&str, InvalidBackend)> {
+        match self {
+            Self::Service(_) => None,
+            Self::Invalid { reference, reason } => Some((reference, *reason)),
+        }
+    }
 }
 
 /// Why a backendRef is not usable; the `ResolvedRefs` reasons of the Gateway API.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Name, Namespace, NodeName, Port, SectionName, ServiceKey, WorkloadUid, Zone};
+use crate::traffic::BackendTraffic;
 
 /// A Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,20 @@ pub struct Service {
     pub node_local_only: bool,
     /// How an endpoint is picked.
     pub balancing: Balancing,
+    /// Gateways tell its endpoints of clients by a header of the PROXY protocol, before everything else.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// What a policy asks for of the traffic to it.
+    #[serde(skip)]
+    pub traffic: Option<Box<BackendTraffic>>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProxyVersion {
+    /// One line of text.
+    V1,
+    /// Bytes, with a signature and a length.
+    V2,
 }
 
 /// The kind of a Service.

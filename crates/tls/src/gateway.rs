@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -23,9 +24,12 @@ use crate::authorities::InvalidAuthorities;
 use crate::clients;
 use crate::error::HandshakeError;
 use crate::handshake::within;
+use crate::quic;
 
 /// What is offered to clients, HTTP/2 first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// And over QUIC, where a client without it is refused (RFC 9001, section 8.1).
+const ALPN_HTTP3: &[u8] = b"h3";
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Tickets given with each handshake of TLS 1.3.
@@ -137,7 +141,11 @@ pub fn check_key_pair(chain: &[u8], private_key: &[u8]) -> Result<(), String> {
 
 /// Ends TLS for one listener. A cheap handle; sessions are resumed only under the one that began them.
 #[derive(Clone)]
-pub struct GatewayTls(Arc<ServerConfig>);
+pub struct GatewayTls {
+    tcp: Arc<ServerConfig>,
+    /// The same as QUIC uses it; only around HTTP.
+    quic: Option<Arc<QuicServerConfig>>,
+}
 
 impl GatewayTls {
     /// Ends TLS with these certificates around what is `inside`; clients are asked for certificates of theirs if `clients`
@@ -169,7 +177,20 @@ impl GatewayTls {
             config.ticketer = Ticketer::new().map_err(InvalidTls::Library)?;
             config.send_tls13_tickets = TICKETS;
         }
-        Ok(Self(Arc::new(config)))
+        let quic = match inside {
+            Inside::Http => {
+                let mut config = config.clone();
+                config.alpn_protocols = vec![ALPN_HTTP3.to_vec()];
+                Some(quic::of(config)?)
+            }
+            Inside::Bytes => None,
+        };
+        Ok(Self { quic, tcp: Arc::new(config) })
+    }
+
+    /// It as QUIC uses it: with the same certificates, judging clients alike, for HTTP/3 alone (RFC 9114, section 3.1).
+    pub(crate) fn quic(&self) -> Option<Arc<QuicServerConfig>> {
+        self.quic.clone()
     }
 
     /// Makes a stream out of an accepted connection.
@@ -180,7 +201,7 @@ impl GatewayTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.0));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.tcp));
         Ok(within(HANDSHAKE, acceptor.accept(io)).await?.into())
     }
 }

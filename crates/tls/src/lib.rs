@@ -19,6 +19,7 @@
 //!   verified again against the bundle and the clock of *now*. Sessions are kept in memory, per certificate of ours and
 //!   generation of the bundle, and die with either.
 //! - Private keys of workloads live in memory only.
+//! - Tools that compare servers look at certificates without judging them ([`InspectingClient`]): never for traffic.
 
 mod authorities;
 mod backend;
@@ -28,12 +29,14 @@ mod control;
 mod error;
 mod gateway;
 mod handshake;
+mod inspect;
 mod leaf;
 mod manager;
 mod mesh;
 mod peer;
 pub mod pem;
 mod provider;
+mod quic;
 mod serve;
 mod sessions;
 mod store;
@@ -47,9 +50,11 @@ pub use clock::Clock;
 pub use control::{ControlClient, ControlServer, ExpectedServer, InvalidRootHash, RootHash, ServerTrust};
 pub use error::{HandshakeError, NoCertificate, PeerRefused};
 pub use gateway::{GatewayTls, Inside, InvalidKeyPair, InvalidTls, KeyPair, check_key_pair};
+pub use inspect::{Inspected, InspectingClient};
 pub use manager::{CertManager, FetchError, FetchFuture, IdentityLease, ManagerSettings, SvidRequest, SvidSource};
 pub use mesh::{ClientTls, ServerTls};
 pub use peer::{ExpectedPeer, PeerInfo, PeerRole};
+pub use quic::{Chosen, QuicChoice, quic_server};
 pub use serve::{HandshakeLimits, incoming};
 pub use store::{CertStore, IdentityStatus, TlsSettings};
 pub use svid::{InvalidSvid, KeyRequest, Svid, SvidParts};

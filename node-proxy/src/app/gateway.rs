@@ -55,6 +55,10 @@ pub struct GatewayProxySettings {
     /// Most connections; 0: from the limits of descriptors and memory
     #[arg(long, env = "WEFT_MAX_CONNECTIONS", default_value_t = 0)]
     pub max_connections: u32,
+    /// Addresses that hosts outside (XBackend) may have although they are this machine's, link-local, the cloud's metadata or
+    /// the cluster's; more than once for several
+    #[arg(long = "allow-external-range", env = "WEFT_ALLOW_EXTERNAL_RANGES", value_delimiter = ',')]
+    pub allow_external_ranges: Vec<ipnet::IpNet>,
 }
 
 impl GatewayProxySettings {
@@ -239,7 +243,7 @@ mod tests {
         let engine = Telemetered {
             registry: Arc::default(),
             log,
-            affinity: Arc::default(),
+            shared: Arc::default(),
             zone: NodeZone::default(),
             settings: HttpSettings::default(),
         };
@@ -261,6 +265,8 @@ mod tests {
             protocol: ListenerProtocol::Http,
             kinds: Vec::new(),
             client_validation: None,
+            policies: Vec::new(),
+            http3: false,
         })))
     }
 

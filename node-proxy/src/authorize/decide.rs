@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weft_core::authorize::{CallFacts, Decision, DenyCause, HttpFacts, Outcome, evaluate};
+use weft_core::authorize::{Audited, CallFacts, Decision, DenyCause, HttpFacts, Outcome, evaluate};
 use weft_core::ids::Port;
 use weft_core::policy::{AuthorizationPolicy, Operation};
 use weft_core::reason::Reason;
@@ -82,16 +82,7 @@ fn evaluated(
     let verdict = evaluate(policies, &facts);
     let said = decided(&verdict.decision, declared);
     if let Some(observer) = told {
-        for audited in &verdict.audits {
-            tracing::info!(workload = %workload.uid, policy = %audited.policy, outcome = ?audited.outcome,
-                peer = ?facts.identity, address = %peer.address, port = %facts.dst_port, "policy audit");
-            let said = match audited.outcome {
-                Outcome::Matched => "matched",
-                Outcome::WouldAllow => "would_allow",
-                Outcome::WouldDeny => "would_deny",
-            };
-            observer.decided(workload, PolicyWord { policy: Some(audited.policy), said, enforced: false });
-        }
+        report(observer, (workload, &peer.address), &facts, &verdict.audits);
         if !policies.is_empty() {
             observer.decided(workload, said);
         }
@@ -104,9 +95,28 @@ fn evaluated(
     Verdict::Deny(Reason::PolicyDenied)
 }
 
-const ALLOW: &str = "allow";
+/// Tells what policies have to say that decide nothing.
+pub(super) fn report(
+    observer: &dyn Observer,
+    (workload, address): (&Workload, &dyn std::fmt::Display),
+    facts: &CallFacts<'_>,
+    audits: &[Audited<'_>],
+) {
+    for audited in audits {
+        tracing::info!(workload = %workload.uid, policy = %audited.policy, outcome = ?audited.outcome,
+            peer = ?facts.identity, %address, port = %facts.dst_port, "policy audit");
+        let said = match audited.outcome {
+            Outcome::Matched => "matched",
+            Outcome::WouldAllow => "would_allow",
+            Outcome::WouldDeny => "would_deny",
+        };
+        observer.decided(workload, PolicyWord { policy: Some(audited.policy), said, enforced: false });
+    }
+}
 
-fn decided<'a>(decision: &Decision<'a>, declared: bool) -> PolicyWord<'a> {
+pub(super) const ALLOW: &str = "allow";
+
+pub(super) fn decided<'a>(decision: &Decision<'a>, declared: bool) -> PolicyWord<'a> {
     let (policy, said) = match *decision {
         Decision::Allow { by } => (by, ALLOW),
         Decision::Deny(DenyCause::NoAllowMatched) if declared => (None, ALLOW),

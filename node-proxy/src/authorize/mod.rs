@@ -4,6 +4,7 @@
 //! by one or the other. What can't be decided is refused.
 
 mod decide;
+pub(crate) mod gateway;
 mod probe;
 mod registry;
 #[cfg(test)]

@@ -11,6 +11,8 @@
 mod affinity;
 mod hash;
 mod registry;
+mod retry_budget;
+mod session;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -23,12 +25,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weft_core::service::{Balancing, HashKey};
+use weft_core::ids::NodeName;
+use weft_core::service::{Balancing, EndpointHealth, HashKey};
 use weft_core::snapshot::{EndpointEntry, Frontend};
 
 pub use affinity::{AffinityTable, Use};
 pub use hash::{hash_bytes, hash_ip};
-pub use registry::Balancers;
+pub use registry::{Balancers, Shared};
+pub use retry_budget::{RetryBudget, RetryBudgets};
+pub use session::{EndpointMark, SEAL_LEN, Seal, is_seal};
 pub use slot::Outcome;
 use slot::Slot;
 use tiers::Tiers;
@@ -56,7 +61,7 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub struct Balancer {
     state: RefCell<State>,
-    affinity: Arc<AffinityTable>,
+    shared: Arc<Shared>,
     ejections: Cell<u64>,
 }
 
@@ -71,13 +76,17 @@ struct State {
     /// Whether the node's zone was known when the tiers were made.
     zoned: bool,
     turn: usize,
+    /// Of the Service, if a policy sets one.
+    retries: Option<Arc<RetryBudget>>,
+    /// Only endpoints of this node may be used.
+    only: Option<NodeName>,
 }
 
 impl Balancer {
     /// A balancer that knows nothing yet.
-    pub fn new(frontend: Arc<Frontend>, place: &Place, affinity: Arc<AffinityTable>, now: Instant) -> Self {
-        let state = State::new(frontend, place, &[], now);
-        Self { state: RefCell::new(state), affinity, ejections: Cell::new(0) }
+    pub fn new(frontend: Arc<Frontend>, place: &Place, shared: Arc<Shared>, now: Instant) -> Self {
+        let state = State::new(frontend, place, &[], (&shared, now));
+        Self { state: RefCell::new(state), shared, ejections: Cell::new(0) }
     }
 
     /// Takes a newer version of the frontend over, keeping what is known about endpoints that stay.
@@ -90,7 +99,7 @@ impl Balancer {
             state.frontend = frontend;
         } else {
             let turn = state.turn;
-            *state = State { turn, ..State::new(frontend, place, &state.slots, now) };
+            *state = State { turn, ..State::new(frontend, place, &state.slots, (&self.shared, now)) };
         }
     }
 
@@ -113,6 +122,11 @@ impl Balancer {
         }
     }
 
+    /// What the retries of requests to the Service are paid from; `None`: nobody counts them.
+    pub fn retry_budget(&self) -> Option<Arc<RetryBudget>> {
+        self.state.borrow().retries.clone()
+    }
+
     /// Endpoints ejected since the balancer was made.
     pub fn ejections(&self) -> u64 {
         self.ejections.get()
@@ -130,21 +144,36 @@ impl Balancer {
             None => state.choose(ask),
             Some(timeout) => self.sticky(&mut state, ask, timeout),
         }?;
-        let entry = Rc::clone(state.entries.get(index as usize)?);
-        let slot = Rc::clone(state.slots.get(index as usize)?);
+        self.start(&state, index as usize, ask.now)
+    }
+
+    /// Picks the endpoint of a session, whatever its load and its failures, also when it is draining; `None` if it is gone or
+    /// was tried for this request.
+    pub fn pick_of_session(self: &Rc<Self>, address: SocketAddr, ask: &Ask<'_>) -> Option<Picked> {
+        let state = self.state.borrow();
+        let index = state.entries.iter().position(|entry| entry.address == address)?;
+        let entry = state.entries.get(index)?;
+        let is_here = state.only.is_none() || entry.node == state.only;
+        let is_fit = is_here && entry.health != EndpointHealth::NotReady && !ask.tried.contains(&address);
+        if is_fit { self.start(&state, index, ask.now) } else { None }
+    }
+
+    fn start(self: &Rc<Self>, state: &State, index: usize, now: Instant) -> Option<Picked> {
+        let entry = Rc::clone(state.entries.get(index)?);
+        let slot = Rc::clone(state.slots.get(index)?);
         slot.start();
-        Some(Picked { entry, flight: InFlight { slot, balancer: Rc::clone(self), started: ask.now, done: false } })
+        Some(Picked { entry, flight: InFlight { slot, balancer: Rc::clone(self), started: now, done: false } })
     }
 
     fn sticky(&self, state: &mut State, ask: &Ask<'_>, timeout: Duration) -> Option<u32> {
         let key = state.frontend.key.clone();
-        let remembered = self.affinity.get(&key, ask.client, ask.now);
+        let remembered = self.shared.affinity.get(&key, ask.client, ask.now);
         let index = remembered.and_then(|address| state.find(address, ask)).or_else(|| {
             // The same first choice on every worker.
             state.hashed(hash_ip(ask.client), ask)
         })?;
         let address = state.slots.get(index as usize)?.address;
-        self.affinity.set(&key, ask.client, address, Use { now: ask.now, timeout });
+        self.shared.affinity.set(&key, ask.client, address, Use { now: ask.now, timeout });
         Some(index)
     }
 
@@ -163,7 +192,7 @@ impl Balancer {
 }
 
 impl State {
-    fn new(frontend: Arc<Frontend>, place: &Place, before: &[Rc<Slot>], now: Instant) -> Self {
+    fn new(frontend: Arc<Frontend>, place: &Place, before: &[Rc<Slot>], (shared, now): (&Shared, Instant)) -> Self {
         let known: std::collections::HashMap<_, _> = before.iter().map(|slot| (slot.address, slot)).collect();
         let slot = |entry: &EndpointEntry| match known.get(&entry.address) {
             Some(slot) => Rc::clone(slot),
@@ -172,7 +201,10 @@ impl State {
         let slots = frontend.endpoints.entries.iter().map(slot).collect();
         let entries = frontend.endpoints.entries.iter().cloned().map(Rc::new).collect();
         let tiers = Tiers::new(&frontend.endpoints, &frontend.service, place);
-        Self { frontend, slots, entries, tiers, zoned: !place.is_zone_unknown(), turn: 0 }
+        let constraint = frontend.service.traffic.as_ref().and_then(|traffic| traffic.retry);
+        let retries = constraint.map(|it| shared.retry_budgets.of(&frontend.service.key, it, now));
+        let only = frontend.service.node_local_only.then(|| place.node.clone());
+        Self { frontend, slots, entries, tiers, zoned: !place.is_zone_unknown(), turn: 0, retries, only }
     }
 
     fn choose(&mut self, ask: &Ask<'_>) -> Option<u32> {

@@ -9,23 +9,32 @@ use tokio::time::Instant;
 use weft_core::ids::ServicePortKey;
 use weft_core::snapshot::{Frontend, Snapshot};
 
-use super::{AffinityTable, Balancer, Place};
+use super::{AffinityTable, Balancer, Place, RetryBudgets};
 use crate::util::FastHash;
+
+/// What the balancers of all workers of a proxy share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Where clients were sent, of Services with affinity.
+    pub affinity: AffinityTable,
+    /// What retries are paid from.
+    pub retry_budgets: RetryBudgets,
+}
 
 /// One balancer for each frontend that was asked for.
 #[derive(Debug)]
 pub struct Balancers {
     place: Place,
-    affinity: Arc<AffinityTable>,
+    shared: Arc<Shared>,
     /// By the address of the frontend's allocation, which the balancer keeps alive: no name is hashed for a request.
     by_frontend: RefCell<HashMap<usize, Rc<Balancer>, FastHash>>,
     by_key: RefCell<HashMap<ServicePortKey, Rc<Balancer>>>,
 }
 
 impl Balancers {
-    /// No balancer yet. All workers share the affinity table.
-    pub fn new(place: Place, affinity: Arc<AffinityTable>) -> Self {
-        Self { place, affinity, by_frontend: RefCell::default(), by_key: RefCell::default() }
+    /// No balancer yet.
+    pub fn new(place: Place, shared: Arc<Shared>) -> Self {
+        Self { place, shared, by_frontend: RefCell::default(), by_key: RefCell::default() }
     }
 
     /// Where this proxy runs.
@@ -48,8 +57,8 @@ impl Balancers {
                 Rc::clone(balancer)
             }
             None => {
-                let affinity = Arc::clone(&self.affinity);
-                let balancer = Rc::new(Balancer::new(Arc::clone(frontend), &self.place, affinity, now));
+                let shared = Arc::clone(&self.shared);
+                let balancer = Rc::new(Balancer::new(Arc::clone(frontend), &self.place, shared, now));
                 by_key.insert(frontend.key.clone(), Rc::clone(&balancer));
                 balancer
             }
@@ -77,6 +86,6 @@ impl Balancers {
     pub fn sweep(&self, snapshot: &Snapshot, now: Instant) {
         self.by_key.borrow_mut().retain(|key, _| snapshot.frontend(key).is_some());
         self.by_frontend.borrow_mut().retain(|_, balancer| snapshot.frontend(&balancer.frontend().key).is_some());
-        self.affinity.sweep(now, |key| snapshot.frontend(key).is_some());
+        self.shared.affinity.sweep(now, |key| snapshot.frontend(key).is_some());
     }
 }

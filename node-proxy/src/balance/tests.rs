@@ -23,7 +23,9 @@ fn service() -> Service {
         client_ip_affinity: None,
         distribution: TrafficDistribution::Any,
         node_local_only: false,
+        proxy_protocol: None,
         balancing: Balancing::PeakEwma,
+        traffic: None,
     }
 }
 
@@ -310,10 +312,10 @@ fn what_was_learnt_survives_an_edit() {
 fn a_client_with_affinity_stays_until_its_endpoint_goes() {
     let now = Instant::now();
     let service = || Service { client_ip_affinity: Some(Duration::from_secs(60)), ..service() };
-    let table = Arc::<AffinityTable>::default();
+    let shared = Arc::<Shared>::default();
     let make = |n: u8| {
         let frontend = frontend(service(), (1..=n).map(endpoint).collect());
-        Rc::new(Balancer::new(frontend, &place(), Arc::clone(&table), now))
+        Rc::new(Balancer::new(frontend, &place(), Arc::clone(&shared), now))
     };
     let (one, other_worker) = (make(3), make(3));
     let first = last_byte(&one.pick(&ask(now, 1)).unwrap());
@@ -325,6 +327,53 @@ fn a_client_with_affinity_stays_until_its_endpoint_goes() {
     assert_eq!(last_byte(&one.pick(&ask(now, 1)).unwrap()), first, "more endpoints move nobody");
     one.update(frontend(service(), (1..=40).filter(|n| *n != first).map(endpoint).collect()), &place(), now);
     assert_ne!(last_byte(&one.pick(&ask(now, 1)).unwrap()), first);
+}
+
+#[test]
+fn a_session_goes_to_its_endpoint_whatever_is_known_of_it() {
+    let now = Instant::now();
+    let health = |last, health| Endpoint { health, ..endpoint(last) };
+    let endpoints =
+        vec![endpoint(1), endpoint(2), health(3, EndpointHealth::Draining), health(4, EndpointHealth::NotReady)];
+    let balancer = balancer(service(), endpoints, now);
+    let at = |last: u8, tried: &[SocketAddr]| {
+        let ask = Ask { tried, ..ask(now, 1) };
+        balancer.pick_of_session(SocketAddr::from(([10, 0, 0, last], 8080)), &ask).map(|it| last_byte(&it))
+    };
+    let failing = balancer.pick_of_session(SocketAddr::from(([10, 0, 0, 1], 8080)), &ask(now, 1)).unwrap();
+    assert!((0..5).any(|_| failing.flight.learn(Outcome::Failed, now, 0)), "ejected");
+    assert_eq!(balancer.ejected(now), 1);
+    assert_eq!(at(1, &[]), Some(1), "ejected");
+    assert_eq!(at(3, &[]), Some(3), "draining");
+    assert_eq!(at(4, &[]), None, "not ready");
+    assert_eq!(at(5, &[]), None, "gone");
+    assert_eq!(at(1, &[SocketAddr::from(([10, 0, 0, 1], 8080))]), None, "tried for this request");
+
+    // `internalTrafficPolicy: Local` holds for sessions of other nodes, too.
+    let on = |last, node: &str| Endpoint { node: Some(node.into()), ..endpoint(last) };
+    let local = Service { node_local_only: true, ..service() };
+    let balancer = self::balancer(local, vec![on(1, "n1"), on(2, "n2")], now);
+    let at = |last: u8| {
+        let address = SocketAddr::from(([10, 0, 0, last], 8080));
+        balancer.pick_of_session(address, &ask(now, 1)).map(|it| last_byte(&it))
+    };
+    assert_eq!((at(1), at(2)), (Some(1), None));
+}
+
+#[test]
+fn a_mark_finds_its_endpoint_and_no_other() {
+    let marked = |endpoints: Vec<Endpoint>| frontend(service(), endpoints);
+    let all = marked(vec![endpoint(1), endpoint(2), endpoint(3)]);
+    let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 8080));
+    let mark = EndpointMark::of(&all, address(2)).unwrap();
+    assert_eq!(mark.find(&all), Some(address(2)));
+    assert_eq!(mark.find(&marked(vec![endpoint(3), endpoint(2)])), Some(address(2)), "others come and go");
+    let health = |health| marked(vec![Endpoint { health, ..endpoint(2) }]);
+    assert_eq!(mark.find(&health(EndpointHealth::Draining)), Some(address(2)));
+    assert_eq!(mark.find(&health(EndpointHealth::NotReady)), None);
+    let another = marked(vec![Endpoint { workload: Some("Kubernetes//Pod/shop/later".into()), ..endpoint(2) }]);
+    assert_eq!(mark.find(&another), None, "another pod has the address now");
+    assert_eq!(EndpointMark::of(&all, address(9)), None);
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::io::AsyncWriteExt;
 use weft_core::gateway::{BackendTls, Bind, Certificate};
 use weft_core::ids::{GatewayKey, ServicePortKey};
 use weft_core::snapshot::Snapshot;
@@ -93,7 +94,7 @@ fn client(
     BackendClient::new(policy, pair.as_ref(), protocols).map_err(|invalid| invalid.to_string())
 }
 
-/// Opens a stream to an endpoint, with TLS in it where the endpoint speaks that itself.
+/// Opens a stream to an endpoint: the header of the PROXY protocol first if it takes one, then TLS where it speaks that itself.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -102,7 +103,12 @@ pub(crate) async fn open(
     source: &Rc<LocalWorkload>,
     target: &Target,
 ) -> Result<UpstreamStream, ConnectError> {
-    let stream = dial.dial(source, target).await?;
+    let mut stream = dial.dial(source, target).await?;
+    if let Some(header) = &target.proxy {
+        let sent = stream.write_all(&header.bytes()).await;
+        // Nothing of the request is sent yet: another endpoint may take it.
+        sent.map_err(|error| ConnectError::Tcp { to: target.address, kind: error.kind() })?;
+    }
     let Some(client) = &target.tls else { return Ok(stream) };
     match Box::pin(client.connect(stream)).await {
         Ok(tls) => Ok(UpstreamStream::Tls(Box::new(Encrypted::new(tls)))),

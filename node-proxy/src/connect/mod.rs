@@ -21,6 +21,7 @@ use weft_core::workload::Workload;
 use weft_tls::BackendClient;
 
 use crate::identify::LocalWorkload;
+pub use crate::proxy_protocol::ProxyHeader;
 
 pub use application::{Application, connect as connect_application};
 pub(crate) use backend_tls::{BackendClients, open};
@@ -44,6 +45,8 @@ pub struct Target {
     pub workload: Option<Arc<Workload>>,
     /// TLS that the application itself speaks there, as a BackendTLSPolicy has it.
     pub tls: Option<BackendClient>,
+    /// What the application is told of the connection before everything else, also before TLS.
+    pub proxy: Option<ProxyHeader>,
 }
 
 /// How to get to an endpoint.

@@ -31,7 +31,7 @@ pub fn resolve(snapshot: &Snapshot, entry: &EndpointEntry, client: Standing<'_>)
         _ if host_network => Transport::Plain,
         _ => Transport::Unknown,
     };
-    Target { address: entry.address, transport, workload: named.flatten().cloned(), tls: None }
+    Target { address: entry.address, transport, workload: named.flatten().cloned(), tls: None, proxy: None }
 }
 
 /// How a client gets to a workload's own address.
@@ -50,5 +50,5 @@ pub(crate) fn to_workload(
         Enrolment::Enrolled => Transport::Hbone { expected: workload.identity.clone() },
         Enrolment::Outside | Enrolment::HostNetwork => Transport::Plain,
     };
-    Target { address, transport, workload: Some(Arc::clone(workload)), tls: None }
+    Target { address, transport, workload: Some(Arc::clone(workload)), tls: None, proxy: None }
 }

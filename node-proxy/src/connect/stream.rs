@@ -26,6 +26,13 @@ pub enum UpstreamStream {
     Pipe(DuplexStream),
 }
 
+impl UpstreamStream {
+    /// Whether the endpoint's end, if it has been read, may be somebody else's doing: TLS that ended without saying so.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.is_cut())
+    }
+}
+
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self {

@@ -138,6 +138,8 @@ mod tests {
             protocol: ListenerProtocol::Http,
             kinds: Vec::new(),
             client_validation: None,
+            policies: Vec::new(),
+            http3: false,
         })))
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, spawn_local};
@@ -14,6 +15,7 @@ use weft_core::snapshot::Snapshot;
 use weft_sys::sock::{self, Listen};
 
 use super::Failing;
+use super::quic::{self, QuicListening};
 use super::serve::{Arrived, serve};
 use super::terminate::Terminators;
 use crate::accept::classify;
@@ -32,9 +34,10 @@ pub(super) struct Listening {
     worker: Rc<Worker>,
     places: BTreeMap<Bind, Place>,
     sources: BTreeMap<GatewayKey, Rc<LocalWorkload>>,
-    terminators: Rc<Terminators>,
+    terminators: Arc<Terminators>,
     /// Places that failed, and why.
     failing: Failing,
+    http3: QuicListening,
 }
 
 /// One place: its accept loops, which end with it.
@@ -51,12 +54,14 @@ impl Drop for Place {
 
 impl Listening {
     pub(super) fn new(worker: Rc<Worker>) -> Self {
+        let terminators = Arc::clone(worker.node.gateways.terminators());
         Self {
             worker,
             places: BTreeMap::new(),
             sources: BTreeMap::new(),
-            terminators: Rc::default(),
+            terminators,
             failing: Failing::new(),
+            http3: QuicListening::default(),
         }
     }
 
@@ -65,18 +70,29 @@ impl Listening {
         &self.failing
     }
 
+    /// Whether it has to be tried again to listen somewhere.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failing.is_empty() || self.http3.has_failed()
+    }
+
     /// Opens what is new and closes what is gone.
     pub(super) fn bring_up_to_date(&mut self, snapshot: &Snapshot) {
         let wanted: BTreeMap<Bind, GatewayKey> =
             snapshot.gateway_ports().map(|port| (port.bind, port.gateway.clone())).collect();
         // First what is gone, so that another may have its port.
         self.places.retain(|bind, place| wanted.get(bind) == Some(&place.gateway));
+        let http3 = quic::wanted(&self.worker, snapshot);
+        self.http3.retain(&http3);
         self.failing.retain(|bind, _| wanted.contains_key(bind));
         self.terminators.retain(snapshot);
         for (bind, gateway) in &wanted {
             if !self.places.contains_key(bind) {
                 self.open(*bind, gateway);
             }
+        }
+        for (tcp, gateway) in http3 {
+            let source = self.source(&gateway);
+            self.http3.open(&self.worker, &source, &self.terminators, (tcp, gateway));
         }
         self.forget(|gateway| !wanted.values().any(|wanted| wanted == gateway));
     }
@@ -133,7 +149,7 @@ impl Listening {
 
     fn accept(&self, bind: Bind, source: &Rc<LocalWorkload>, socket: tokio::net::TcpListener) -> AbortHandle {
         let (worker, source) = (Rc::clone(&self.worker), Rc::clone(source));
-        let terminators = Rc::clone(&self.terminators);
+        let terminators = Arc::clone(&self.terminators);
         spawn_local(run(worker, bind, source, terminators, socket)).abort_handle()
     }
 }
@@ -143,7 +159,7 @@ async fn run(
     worker: Rc<Worker>,
     bind: Bind,
     source: Rc<LocalWorkload>,
-    terminators: Rc<Terminators>,
+    terminators: Arc<Terminators>,
     socket: tokio::net::TcpListener,
 ) {
     let mut taken = 0_u32;
@@ -172,7 +188,7 @@ async fn run(
 
 /// Counts a connection and starts its task; what is over a budget is refused with a reset, so that the client learns it at
 /// once and we keep nothing.
-fn take(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, terminators: &Rc<Terminators>, arrived: Arrived) {
+fn take(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, terminators: &Arc<Terminators>, arrived: Arrived) {
     let slot = match source.pod.budget.connection() {
         Ok(slot) => slot,
         Err(reason) => {
@@ -183,7 +199,7 @@ fn take(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, terminators: &Rc<Termin
         }
     };
     let Some(load) = worker.workers.get(worker.index).map(|handle| handle.take_load()) else { return };
-    let (worker, source, terminators) = (Rc::clone(worker), Rc::clone(source), Rc::clone(terminators));
+    let (worker, source, terminators) = (Rc::clone(worker), Rc::clone(source), Arc::clone(terminators));
     spawn_local(async move {
         let _counted = (slot, load);
         let _panics = CountPanic { worker: &worker, workload: &source };

@@ -14,7 +14,9 @@
 
 mod handshakes;
 mod listening;
+mod opening;
 mod progress;
+mod quic;
 mod serve;
 mod source;
 mod terminate;
@@ -29,6 +31,7 @@ use tokio::time::sleep;
 use weft_sys::sock::Keepalive;
 
 pub use self::progress::{Failing, Progress, Watch};
+pub use self::quic::QuicPlaces;
 pub use self::source::{Gateways, identity_of};
 use crate::worker::Worker;
 use listening::Listening;
@@ -47,7 +50,7 @@ pub(crate) async fn follow(worker: Rc<Worker>) {
         // The snapshot is never older than the number.
         let version = *versions.borrow_and_update();
         listening.bring_up_to_date(&worker.node.store.load_full());
-        let failed = !listening.failing().is_empty();
+        let failed = listening.has_failed();
         progress.report(worker.index, version, listening.failing());
         tokio::select! {
             () = worker.drain.cancelled() => break,

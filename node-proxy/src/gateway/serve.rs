@@ -15,7 +15,9 @@ use weft_sys::sock;
 use weft_tls::TlsStream;
 
 use super::KEEPALIVE;
+use super::opening::{self, NotServed};
 use super::terminate::Terminators;
+use crate::authorize::gateway::Admitted;
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction};
 use crate::pipeline::{AtGateway, ClientStream, relay_at_gateway};
@@ -44,18 +46,30 @@ pub(super) async fn serve(
     terminators: &Terminators,
     arrived: Arrived,
 ) {
-    let Arrived { bind, stream, client } = arrived;
+    let Arrived { bind, mut stream, client } = arrived;
     // Fails only for a connection that is gone already, which the first read will tell.
     let _ = tune(&stream);
     let local = stream.local_addr().map_or(client, sock::canonical);
-    let connection = GatewayConnection { source: Rc::clone(source), client, local, bind, listener: None };
+    let mut connection = GatewayConnection { source: Rc::clone(source), client, local, bind, listener: None };
+    let first = match opening::read(worker, &mut connection, &mut stream).await {
+        Ok(first) => first,
+        Err(NotServed::Gone) => return,
+        Err(NotServed::Refused(reason, why)) => {
+            let _ = sock::reset_on_close(&stream);
+            return note_because(worker, &connection, reason, &why);
+        }
+    };
     let layer = worker.node.store.load().gateway_port(&bind).map(|port| port.layer);
     match layer {
-        Some(PortLayer::Http) => worker.http.gateway(Box::new(stream), connection).await,
-        Some(PortLayer::Tls) => Box::pin(tls(worker, terminators, stream, connection)).await,
+        Some(PortLayer::Http) if first.is_empty() => worker.http.gateway(Box::new(stream), connection).await,
+        Some(PortLayer::Http) => worker.http.gateway(Box::new(Replayed::new(first, stream)), connection).await,
+        Some(PortLayer::Tls) => {
+            Box::pin(tls(worker, terminators, Replayed::new(first, stream), connection)).await;
+        }
         Some(PortLayer::Tcp) => match listener(worker, &bind, "") {
             Some(found) => {
-                bytes(worker, &connection, ClientStream::Tcp(stream), Hello::default(), &found).await;
+                let hello = Hello { bytes: first, server_name: None };
+                bytes(worker, &connection, ClientStream::Tcp(stream), hello, &found).await;
             }
             None => refuse(worker, &connection, &stream, Reason::NoListener),
         },
@@ -92,18 +106,26 @@ async fn bytes(
     hello: Hello,
     found: &GatewayListener,
 ) {
+    let gateway = connection.source.workload(&worker.node.store.load());
+    let admitted = Admitted::new(&worker.node.store, gateway, connection, &found.listener);
+    if let Err(why) = admitted.check(&*worker.observer).await {
+        stream.reset();
+        return note_because(worker, connection, Reason::PolicyDenied, &why);
+    }
     let table = match &found.routes {
         RouteSet::Tls(table) | RouteSet::Tcp(table) => Some(&**table),
         RouteSet::None | RouteSet::Http(_) | RouteSet::Udp(_) => None,
     };
     let passthrough = matches!(found.listener.protocol, ListenerProtocol::TlsPassthrough);
-    relay_at_gateway(worker, connection, AtGateway { stream, hello, passthrough, table }).await;
+    relay_at_gateway(worker, connection, AtGateway { stream, hello, passthrough, table, admitted: &admitted }).await;
 }
 
 /// Passes TLS through or ends it, by the listener that has the name in the ClientHello.
-async fn tls(worker: &Rc<Worker>, terminators: &Terminators, mut stream: TcpStream, connection: GatewayConnection) {
+async fn tls(worker: &Rc<Worker>, terminators: &Terminators, mut io: Replayed, connection: GatewayConnection) {
     // An error means that the client is gone.
-    let Ok(hello) = read_client_hello(&mut stream, worker.node.limits.client_hello).await else { return };
+    let Ok(mut hello) = read_client_hello(&mut io, worker.node.limits.client_hello).await else { return };
+    let (mut more, mut stream) = io.into_parts();
+    hello.bytes.append(&mut more);
     let name = hello.server_name.as_deref().unwrap_or_default();
     let Some(found) = listener(worker, &connection.bind, name) else {
         if !ends_tls(worker, &connection.bind) {
@@ -170,7 +192,12 @@ fn refuse(worker: &Worker, connection: &GatewayConnection, stream: &TcpStream, r
     note(worker, connection, reason);
 }
 
-fn note(worker: &Worker, connection: &GatewayConnection, reason: Reason) {
+pub(super) fn note(worker: &Worker, connection: &GatewayConnection, reason: Reason) {
+    note_because(worker, connection, reason, "");
+}
+
+fn note_because(worker: &Worker, connection: &GatewayConnection, reason: Reason, why: &str) {
+    tracing::debug!(client = %connection.client, bind = %connection.bind, reason = reason.as_str(), "refused: {why}");
     let record = Connection {
         direction: Direction::Outbound,
         workload: connection.source.workload(&worker.node.store.load()),
@@ -183,7 +210,7 @@ fn note(worker: &Worker, connection: &GatewayConnection, reason: Reason) {
         transport: "none",
         http: false,
     };
-    worker.observer.refused(&record, reason);
+    worker.observer.refused_because(&record, reason, why);
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ use weft_tls::{
 };
 
 use super::handshakes::Handshakes;
+use super::quic::QuicPlaces;
+use super::terminate::Terminators;
 use super::udp::Room;
 use super::{KEEPALIVE, Progress};
 use crate::budget::Budget;
@@ -41,7 +43,9 @@ pub struct Gateways {
     identities: Identities,
     progress: Progress,
     handshakes: Handshakes,
+    terminators: Arc<Terminators>,
     sessions: Room,
+    http3: QuicPlaces,
     pods: Mutex<HashMap<GatewayKey, Weak<Pod>>>,
 }
 
@@ -63,8 +67,9 @@ impl Default for Gateways {
 
 impl Gateways {
     fn new(identities: Identities, progress: Progress) -> Self {
-        let (handshakes, sessions) = (Handshakes::default(), Room::default());
-        Self { identities, progress, handshakes, sessions, pods: Mutex::default() }
+        let (handshakes, terminators, sessions) = (Handshakes::default(), Arc::default(), Room::default());
+        let http3 = QuicPlaces::default();
+        Self { identities, progress, handshakes, terminators, sessions, http3, pods: Mutex::default() }
     }
 
     /// Only this one has an identity; `progress` is told how far the workers are.
@@ -85,6 +90,16 @@ impl Gateways {
     /// The handshakes under way.
     pub(super) fn handshakes(&self) -> &Handshakes {
         &self.handshakes
+    }
+
+    /// Who ends TLS for which listener.
+    pub(super) fn terminators(&self) -> &Arc<Terminators> {
+        &self.terminators
+    }
+
+    /// Where HTTP/3 is listened for.
+    pub fn http3(&self) -> &QuicPlaces {
+        &self.http3
     }
 
     /// The sessions of datagrams.

@@ -1,17 +1,21 @@
 //! Who ends TLS for which listener: made of its certificates when they are first needed, and again when they differ.
+//!
+//! All workers of a process share them, and with them the keys of tickets: which worker a client's next connection comes to
+//! is the kernel's choice, and its session is resumed there too. The keys change every six hours, those before them are good
+//! for as long again, and other certificates or another validation of clients begin with keys of their own.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use weft_core::gateway::{Certificate, ClientValidation, Listener, ListenerProtocol};
 use weft_core::ids::ListenerKey;
 use weft_core::snapshot::Snapshot;
 use weft_tls::{GatewayTls, Inside, KeyPair};
 
-/// Those of one worker.
+/// Those of a process. The lock is held while one is made: the others would make the same.
 #[derive(Debug, Default)]
-pub(super) struct Terminators(RefCell<HashMap<ListenerKey, Made>>);
+pub(super) struct Terminators(Mutex<HashMap<ListenerKey, Made>>);
 
 #[derive(Debug)]
 struct Made {
@@ -44,7 +48,8 @@ impl Terminators {
             ListenerProtocol::Https { .. } => Inside::Http,
             _ => Inside::Bytes,
         };
-        if let Some(made) = self.0.borrow().get(&listener.key).filter(|made| made.is_for(&now, inside, clients)) {
+        let mut all = self.0.lock();
+        if let Some(made) = all.get(&listener.key).filter(|made| made.is_for(&now, inside, clients)) {
             return made.tls.clone();
         }
         let tls = make(&now, inside, clients.as_ref());
@@ -53,13 +58,13 @@ impl Terminators {
             tracing::warn!(listener = %listener.key, "TLS can't be ended: {why}");
         }
         let made = Made { of: now, inside, clients: clients.clone(), tls: tls.clone() };
-        self.0.borrow_mut().insert(listener.key.clone(), made);
+        all.insert(listener.key.clone(), made);
         tls
     }
 
     /// Forgets those of listeners that are gone, and the keys in them.
     pub(super) fn retain(&self, snapshot: &Snapshot) {
-        let mut made = self.0.borrow_mut();
+        let mut made = self.0.lock();
         if !made.is_empty() {
             let there: std::collections::HashSet<_> = snapshot.listeners().map(|it| &it.key).collect();
             made.retain(|listener, _| there.contains(listener));
@@ -111,9 +116,11 @@ mod tests {
             protocol: ListenerProtocol::Https { certificates: vec![secret.clone()] },
             kinds: Vec::new(),
             client_validation: None,
+            policies: Vec::new(),
+            http3: false,
         };
         let terminators = Terminators::default();
-        let kept = || terminators.0.borrow().get(&listener.key).map(|made| made.tls.is_ok());
+        let kept = || terminators.0.lock().get(&listener.key).map(|made| made.tls.is_ok());
         let snapshot = Snapshot::default();
         assert!(terminators.of(&snapshot, &listener).is_err());
         assert_eq!(kept(), Some(false), "nobody looks again");

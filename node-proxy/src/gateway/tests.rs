@@ -1,5 +1,8 @@
 //! Listeners on real sockets: workers of a proxy, and clients and applications beside them.
 
+mod clients;
+mod externals;
+mod http3;
 mod tls;
 mod udp;
 
@@ -56,13 +59,8 @@ impl Front {
         });
         let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
         let settings = HttpSettings::default();
-        let engine = Telemetered {
-            registry: Arc::default(),
-            log,
-            affinity: Arc::default(),
-            zone: NodeZone::default(),
-            settings,
-        };
+        let engine =
+            Telemetered { registry: Arc::default(), log, shared: Arc::default(), zone: NodeZone::default(), settings };
         let engine: Arc<dyn Engine> = Arc::new(engine);
         Self { store, workers: Some(Workers::start(&node, &engine, 2).unwrap()) }
     }
@@ -98,6 +96,8 @@ fn listener(name: &str, port: u16, hostname: Option<&str>, protocol: ListenerPro
         protocol,
         kinds: vec![RouteKind::Http, RouteKind::Tls, RouteKind::Tcp, RouteKind::Udp],
         client_validation: None,
+        policies: Vec::new(),
+        http3: false,
     })))
 }
 
@@ -118,7 +118,9 @@ fn backend(name: &str, address: SocketAddr) -> [Change; 2] {
         client_ip_affinity: None,
         distribution: TrafficDistribution::Any,
         node_local_only: false,
+        proxy_protocol: None,
         balancing: Balancing::RoundRobin,
+        traffic: None,
     };
     let endpoint =
         Endpoint { address: address.ip(), workload: None, health: EndpointHealth::Ready, node: None, zone: None };
@@ -159,6 +161,7 @@ fn http_route(listeners: &[&str], hostname: &str, to: &str) -> Change {
         action: HttpAction::Forward(vec![HttpBackend { target, weight: 1, filters: Vec::new() }]),
         timeouts: Timeouts::default(),
         retry: None,
+        sessions: Default::default(),
     }))
 }
 

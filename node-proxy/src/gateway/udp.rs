@@ -37,11 +37,12 @@ use weft_core::service::{EndpointHealth, HashKey};
 use weft_core::snapshot::{Frontend, RouteSet, Snapshot};
 use weft_core::workload::Enrolment;
 
+use crate::authorize::gateway::{AtListener, Judged, judge};
 use crate::balance::{Ask, InFlight, Picked, hash_ip};
 use crate::connect::{Standing, Target, Transport, resolve};
 use crate::identify::LocalWorkload;
 use crate::inpod::ListenerRole;
-use crate::observe::{Connection, Direction};
+use crate::observe::{Connection, Direction, Observer};
 use crate::route::backend_of;
 use crate::worker::Worker;
 pub(super) use room::Room;
@@ -192,6 +193,10 @@ impl Front {
                 return Err(Shed::Told);
             }
         };
+        if let Some(why) = self.judged(&snapshot, ends.client.ip(), Some(&*self.worker.observer)).why_not() {
+            self.worker.observer.refused_because(&record, Reason::PolicyDenied, &why);
+            return Err(Shed::Told);
+        }
         let begun = self.backend(&snapshot).and_then(|frontend| {
             record.service = Some(frontend.key.clone());
             let (target, flight) = self.endpoint(&snapshot, &frontend, ends.client)?;
@@ -231,6 +236,16 @@ impl Front {
         }
     }
 
+    /// Whether the listener's policies let a client in. Datagrams aren't looked at: what asks about requests fails closed.
+    fn judged(&self, snapshot: &Snapshot, client: IpAddr, told: Option<&dyn Observer>) -> Judged {
+        let found = snapshot.gateway_port(&self.bind).and_then(|port| port.listeners.find(""));
+        // Whether there is one is for others to say.
+        let Some(found) = found else { return Judged::Allowed };
+        let gateway = self.source.workload(snapshot);
+        let client = client.to_canonical();
+        judge(snapshot, &AtListener { gateway: &gateway, listener: &found.listener, client, http: None, told })
+    }
+
     /// By the weights of the route.
     fn backend(&self, snapshot: &Snapshot) -> Result<Arc<Frontend>, Reason> {
         let port = snapshot.gateway_port(&self.bind).ok_or(Reason::NoListener)?;
@@ -266,13 +281,15 @@ impl Front {
         session
     }
 
-    /// Ends sessions whose endpoint is gone; their clients' next datagrams go elsewhere.
+    /// Ends sessions whose endpoint is gone; their clients' next datagrams go elsewhere. And those that policies deny now.
     fn end_gone(&self) {
         let snapshot = self.worker.node.store.load_full();
         let all: Vec<_> = self.sessions.borrow().values().filter_map(Weak::upgrade).collect();
         for session in all {
             if !session.is_at(|service, endpoint| is_there(&snapshot, service, endpoint)) {
                 session.end(Reason::NoEndpoint);
+            } else if matches!(self.judged(&snapshot, session.ends().client.ip(), None), Judged::Denied(_)) {
+                session.end(Reason::PolicyRevoked);
             }
         }
     }

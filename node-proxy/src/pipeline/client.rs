@@ -15,7 +15,7 @@ pub(crate) enum ClientStream {
 
 impl ClientStream {
     /// Closes with a reset when it is dropped: the client must not take a refusal for an empty answer.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         match self {
             Self::Tcp(stream) => super::reset(stream),
             Self::Tls(stream) => stream.carrier().abort_on_drop(),

@@ -19,8 +19,11 @@ use weft_hbone::relay::{Side, Socket};
 use weft_tls::BackendClient;
 
 use super::{ClientStream, reset};
+use crate::authorize::gateway::Admitted;
 use crate::balance::{Ask, Outcome, Picked, hash_ip};
-use crate::connect::{ConnectError, Dial, Retry, Standing, Target, UpstreamStream, open, resolve, to_workload};
+use crate::connect::{
+    ConnectError, Dial, ProxyHeader, Retry, Standing, Target, UpstreamStream, open, resolve, to_workload,
+};
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
 use crate::relay::front::{GatewayConnection, OutboundConnection};
@@ -40,7 +43,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, source: &Rc<LocalWorkload>, strea
             return reset(&stream);
         }
     };
-    let call = Call { worker, source, client, destination, bind: None };
+    let call = Call { worker, source, client, destination, bind: None, admitted: None };
     if is_loop(&stream, destination) {
         return call.refuse(&stream.into(), &call.record(), Reason::Loop);
     }
@@ -87,14 +90,16 @@ pub(crate) struct AtGateway<'a> {
     pub(crate) passthrough: bool,
     /// The routes of the listener.
     pub(crate) table: Option<&'a L4Table>,
+    /// That it may, and for how long.
+    pub(crate) admitted: &'a Admitted,
 }
 
 /// Relays a connection of a client from outside, by the routes of a Gateway's listener.
 pub(crate) async fn relay_at_gateway(worker: &Rc<Worker>, connection: &GatewayConnection, at: AtGateway<'_>) {
-    let AtGateway { stream, hello, passthrough, table } = at;
+    let AtGateway { stream, hello, passthrough, table, admitted } = at;
     let bind = (!passthrough).then_some(connection.bind);
     let (client, destination) = (connection.client, connection.local);
-    let call = Call { worker, source: &connection.source, client, destination, bind };
+    let call = Call { worker, source: &connection.source, client, destination, bind, admitted: Some(admitted) };
     let name = hello.server_name.as_deref();
     let found =
         table.ok_or(Reason::NoRoute).and_then(|table| route::backend_of(&worker.node.store.load(), table, name));
@@ -121,6 +126,8 @@ struct Call<'a> {
     destination: SocketAddr,
     /// The place of a Gateway that it came to, if the Gateway is to speak TLS where backends do.
     bind: Option<Bind>,
+    /// It came to a Gateway, which let it in.
+    admitted: Option<&'a Admitted>,
 }
 
 impl Call<'_> {
@@ -175,7 +182,7 @@ impl Call<'_> {
             let target = {
                 let snapshot = node.store.load();
                 let target = resolve(&snapshot, &entry, self.standing(&snapshot));
-                self.tls(&snapshot, frontend).map(|tls| Target { tls, ..target })
+                self.tls(&snapshot, frontend).map(|tls| Target { tls, proxy: self.proxy(frontend), ..target })
             };
             let dialled = match &target {
                 Ok(target) => {
@@ -209,6 +216,12 @@ impl Call<'_> {
         let Some(bind) = &self.bind else { return Ok(None) };
         let found = self.worker.backends.of(snapshot, bind, &frontend.key, None);
         found.map_err(|why| ConnectError::InvalidBackendTls { backend: frontend.key.clone(), why })
+    }
+
+    /// What endpoints are told of the client, if they want to be.
+    fn proxy(&self, frontend: &Frontend) -> Option<ProxyHeader> {
+        let version = frontend.service.proxy_protocol.filter(|_| self.admitted.is_some())?;
+        Some(ProxyHeader::new(version, self.client, self.destination))
     }
 
     /// What a consistent hash is taken of: of a connection only the client's address is known.
@@ -270,7 +283,7 @@ impl Call<'_> {
 
     async fn between(&self, mut client: impl Side, upstream: UpstreamStream) -> Ended {
         let (idle, budget) = (self.worker.node.limits.idle, &self.source.pod.budget);
-        let terms = Terms { idle, permission: None, budget };
+        let terms = Terms { idle, permission: None, admitted: self.admitted, budget };
         match upstream {
             UpstreamStream::Tunnel(mut tunnel) => relay(&mut client, &mut tunnel, terms).await,
             UpstreamStream::Tcp(tcp) => relay(&mut client, &mut Socket::new(tcp), terms).await,

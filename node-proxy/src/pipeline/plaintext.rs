@@ -61,7 +61,7 @@ pub(super) async fn carry(
     let since = Instant::now();
     let (mut client, mut app) = (Socket::new(stream), Socket::new(application.stream));
     let (idle, budget) = (worker.node.limits.idle, &workload.pod.budget);
-    let terms = Terms { idle, permission: Some(&application.permission), budget };
+    let terms = Terms { idle, permission: Some(&application.permission), admitted: None, budget };
     let ended = relay(&mut client, &mut app, terms).await;
     worker.observer.closed(&record, &ended, since.elapsed());
 }

@@ -122,8 +122,12 @@ async fn carry(worker: &Rc<Worker>, inbound: Inbound, responder: Responder) {
             worker.observer.opened(&record);
             let since = Instant::now();
             let mut app = Socket::new(application.stream);
-            let terms =
-                Terms { idle: worker.node.limits.idle, permission: Some(&application.permission), budget: &budget };
+            let terms = Terms {
+                idle: worker.node.limits.idle,
+                permission: Some(&application.permission),
+                admitted: None,
+                budget: &budget,
+            };
             let ended = relay(&mut stream, &mut app, terms).await;
             worker.observer.closed(&record, &ended, since.elapsed());
         }

@@ -175,7 +175,9 @@ impl PlainService {
             client_ip_affinity: None,
             distribution: TrafficDistribution::Any,
             node_local_only: false,
+            proxy_protocol: None,
             balancing: Balancing::PeakEwma,
+            traffic: None,
         }
     }
 }
@@ -217,6 +219,7 @@ impl PlainRoute {
             action: HttpAction::Forward(self.backends.iter().filter_map(backend).collect()),
             timeouts: Timeouts::default(),
             retry: None,
+            sessions: Default::default(),
         }))
     }
 }

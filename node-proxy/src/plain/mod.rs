@@ -104,6 +104,7 @@ async fn worker((store, registry, log, stop): WorkerParts, fronts: Vec<Front>) {
         observer: Rc::new(WorkerTelemetry::new(Rc::clone(&recorder), log.clone())),
         recorder,
         log,
+        http3: Default::default(),
         settings: HttpSettings::default(),
     });
     spawn_local(Rc::clone(&engine).watch());

@@ -18,6 +18,7 @@ use super::{memory, serve_admin, start_logging, trust};
 use crate::admin::Admin;
 use crate::app::{GatewayProxy, Sources};
 use crate::control::ConfigClient;
+use crate::external;
 use crate::gateway::Progress;
 use crate::identify::Pod;
 use crate::store::Store;
@@ -43,7 +44,9 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
     let progress = Progress::new(settings.proxy.workers);
     let roots = trust::open(&settings.control)?;
     let name = format!("{}/{}", settings.proxy.gateway.namespace, settings.proxy.pod);
+    let allowed = settings.proxy.allow_external_ranges.clone();
     let control = Control::start_with(&settings.control, roots, &store, |channel, token, sink| {
+        tokio::spawn(external::follow(Arc::clone(&store), sink.clone(), allowed));
         ConfigClient::of_gateway(&name, channel, token, sink, progress.clone())
     })?;
     tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));

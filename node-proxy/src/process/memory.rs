@@ -15,7 +15,7 @@ use weft_xds::client::ClientStatus;
 use crate::store::Store;
 
 /// How soon after a change memory is given back while the whole configuration comes in: what is used at most counts too.
-const COMING: Duration = Duration::from_millis(100);
+const COMING: Duration = Duration::from_millis(50);
 /// How soon after a change otherwise, so that many changes need it once.
 const LATER: Duration = Duration::from_secs(10);
 /// The controller has sent everything; what comes in this time still belongs to it.

@@ -36,6 +36,7 @@ use crate::admin::Admin;
 use crate::app::{Ending, Proxy, Sources};
 use crate::balance::NodeZone;
 use crate::control::ConfigClient;
+use crate::external;
 use crate::inpod::LinkState;
 use crate::relay::http::{HttpSettings, Telemetered};
 use crate::store::{ConfigSink, ConfigSource, SavedFile, Store};
@@ -82,7 +83,11 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     let trust = trust::open(&settings.control)?;
     let (node, gateways) = (&settings.proxy.node, settings.gateways);
     let control = Control::start_with(&settings.control, trust, &store, |channel, token, sink| match gateways {
-        true => ConfigClient::with_gateways(node, channel, token, sink),
+        true => {
+            // For the Gateways only: what pods send goes to no host outside by a route.
+            tokio::spawn(external::follow(Arc::clone(&store), sink.clone(), Vec::new()));
+            ConfigClient::with_gateways(node, channel, token, sink)
+        }
         false => ConfigClient::new(node, channel, token, sink),
     })?;
     tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));
@@ -219,7 +224,7 @@ fn engine(
     })?;
     let zone = NodeZone::new(zone);
     let settings = HttpSettings { connect_timeout, ..HttpSettings::default() };
-    let engine = Telemetered { registry: Arc::clone(&registry), log, affinity: Arc::default(), zone, settings };
+    let engine = Telemetered { registry: Arc::clone(&registry), log, shared: Arc::default(), zone, settings };
     Ok((registry, Arc::new(engine)))
 }
 

@@ -22,12 +22,20 @@ pub struct Encrypted<IO> {
     stream: TlsStream<IO>,
     /// Bytes that the stream took and didn't send yet.
     taken: Option<usize>,
+    /// It ended without a goodbye: somebody on the way may have cut it off.
+    cut: bool,
 }
 
 impl<IO> Encrypted<IO> {
     /// After the handshake.
     pub(crate) fn new(stream: TlsStream<IO>) -> Self {
-        Self { stream, taken: None }
+        Self { stream, taken: None, cut: false }
+    }
+
+    /// Whether what was read ended without `close_notify` (RFC 8446, section 6.1). There may have been more of it, which only
+    /// who knows how much there should be can tell.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// What is under it.
@@ -55,9 +63,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Encrypted<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.get_mut().stream).poll_read(cx, buf) {
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
             // Closed without a goodbye, as many do: how much there should have been is for what is inside to say.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                this.cut = true;
+                Poll::Ready(Ok(()))
+            }
             polled => polled,
         }
     }

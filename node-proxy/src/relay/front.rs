@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use weft_core::gateway::{Bind, Listener};
 use weft_core::snapshot::Frontend;
 
@@ -44,6 +45,15 @@ pub struct GatewayConnection {
     pub listener: Option<Arc<Listener>>,
 }
 
+/// A connection of QUIC, on which HTTP/3 was agreed.
+#[derive(Clone, Debug)]
+pub struct QuicConnection {
+    /// It, after its handshake.
+    pub connection: quinn::Connection,
+    /// Cancelled when it is to end after what is under way, because its place is gone.
+    pub leaving: CancellationToken,
+}
+
 /// Any byte stream of a worker.
 pub trait ByteStream: AsyncRead + AsyncWrite + Unpin {}
 
@@ -64,4 +74,9 @@ pub trait HttpRelay {
 
     /// Gateway: parses, routes each request by the listener that has its host, forwards to the endpoint.
     fn gateway(&self, io: Box<dyn ByteStream>, connection: GatewayConnection) -> LocalBoxFuture<'static, ()>;
+
+    /// Gateway, over QUIC: the same by HTTP/3. Who has no HTTP/3 lets it go.
+    fn http3(&self, _quic: QuicConnection, _connection: GatewayConnection) -> LocalBoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -1,5 +1,6 @@
 //! Bytes both ways, until both directions have ended, one fails, or the permission ends.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use weft_core::reason::Reason;
 use weft_hbone::relay::{End, Options, Report, Side, Stop, Which, between};
 
 use crate::authorize::Registration;
+use crate::authorize::gateway::Admitted;
 use crate::budget::Budget;
 use crate::observe::Ended;
 
@@ -17,26 +19,44 @@ pub struct Terms<'a> {
     pub idle: Option<Duration>,
     /// Ends it when the permission does.
     pub permission: Option<&'a Registration>,
+    /// Ends it when the policies of the Gateway that it came to deny it.
+    pub admitted: Option<&'a Admitted>,
     /// The local pod's, which pays for what is held while one end is slower.
     pub budget: &'a Arc<Budget>,
 }
 
 /// Relays between a client and an endpoint. A half-close is passed on; a reset resets.
 pub async fn relay<A: Side, B: Side>(client: &mut A, endpoint: &mut B, terms: Terms<'_>) -> Ended {
-    let Terms { idle, permission, budget } = terms;
+    let Terms { idle, permission, admitted, budget } = terms;
     let mut buffers = budget.buffers();
-    let Some(permission) = permission else {
+    if permission.is_none() && admitted.is_none() {
         let options = Options { idle, stop: None, account: Some(&mut buffers) };
         return ended(between(client, endpoint, options).await, Reason::Ok);
-    };
+    }
     let stop = Stop::new();
     let options = Options { idle, stop: Some(stop.signal()), account: Some(&mut buffers) };
     let mut relay = pin!(between(client, endpoint, options));
+    let registered = async {
+        match permission {
+            Some(permission) => permission.revoked().await,
+            None => pending().await,
+        }
+    };
+    let revoked = async {
+        match admitted {
+            None => registered.await,
+            // Boxed: most connections are those of pods.
+            Some(admitted) => tokio::select! {
+                reason = registered => reason,
+                reason = Box::pin(admitted.revoked()) => reason,
+            },
+        }
+    };
     let mut why = Reason::Ok;
     let report = tokio::select! {
         biased;
         report = &mut relay => report,
-        reason = permission.revoked() => {
+        reason = revoked => {
             why = reason;
             stop.stop(reason.as_str());
             relay.await

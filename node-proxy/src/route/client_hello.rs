@@ -119,6 +119,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The server name in the message of a ClientHello, lower case, without a trailing dot; also `None` if it is malformed.
+pub(crate) fn server_name_in(hello: &[u8]) -> Option<String> {
+    server_name(hello).flatten()
+}
+
 /// `None`: malformed. `Some(None)`: no name.
 fn server_name(hello: &[u8]) -> Option<Option<String>> {
     let mut hello = Reader(hello);

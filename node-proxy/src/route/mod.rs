@@ -14,7 +14,7 @@ use weft_core::reason::Reason;
 use crate::identify::LocalWorkload;
 use crate::store::Store;
 
-pub(crate) use client_hello::{Hello, read_client_hello};
+pub(crate) use client_hello::{Hello, read_client_hello, server_name_in};
 pub(crate) use endpoint::{backend_of, frontend_of};
 pub(crate) use replayed::Replayed;
 

@@ -22,6 +22,12 @@ impl Replayed {
     pub(crate) fn new(first: Vec<u8>, stream: TcpStream) -> Self {
         Self { first, at: 0, stream }
     }
+
+    /// What was read already and not given yet, and where it came from.
+    pub(crate) fn into_parts(mut self) -> (Vec<u8>, TcpStream) {
+        self.first.drain(..self.at.min(self.first.len()));
+        (self.first, self.stream)
+    }
 }
 
 impl AsyncRead for Replayed {

@@ -9,12 +9,12 @@
 //! |---|---|
 //! | `time` | when the request ended, RFC 3339, UTC |
 //! | `reporter` | `source` or `destination`: which end's proxy wrote the line |
-//! | `source`, `source_identity`, `source_address` | namespace/workload, SPIFFE ID, socket address of the client |
+//! | `source`, `source_identity`, `source_address` | namespace/workload, SPIFFE ID, socket address of the client; at a Gateway the workload is the Gateway, and the address that of the client as its parameters have it |
 //! | `destination`, `destination_identity`, `endpoint` | the same of the endpoint that was picked |
 //! | `service`, `route`, `rule` | what was dialled, and the rule that matched |
 //! | `protocol`, `method`, `authority`, `path`, `status`, `grpc_status` | the request and its answer |
 //! | `reason` | a code of the closed set; `ok` when the application answered |
-//! | `detail` | more on the reason |
+//! | `detail` | more on the reason; where a Gateway's policies deny, which |
 //! | `request_bytes`, `response_bytes`, `duration_ms`, `upstream_ms` | bodies; whole time; time to the answer's head |
 //! | `tries`, `connection_security`, `request_id` | tries, protection upstream, the request's `x-request-id` |
 

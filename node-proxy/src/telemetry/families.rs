@@ -71,6 +71,7 @@ families! {
     NODE_PLAINTEXT = counter("node_plaintext_connections", "Plaintext connections from the node's own addresses, taken whatever the mode says: probes.");
     SOURCE_NOT_KEPT = counter("source_address_not_kept", "Inbound connections made from the proxy's own address because the families differ.");
     MIRRORED_REQUESTS = counter("http_mirrored_requests", "Copies of requests sent to mirrors, by result.");
+    AUTH_CHECKS = counter("external_auth_checks", "Questions to external authorizers, by result: allowed, denied, or failed, which is a no as well.");
     HANDSHAKES = counter("tls_handshakes", "TLS handshakes of tunnels, by role (client or server) and result (ok, or the reason).");
     DECISIONS = counter("authorization_decisions", "Decisions of authorization policies on connections and requests. An empty policy: no ALLOW policy matched. Mode audit decides nothing.");
     ENDPOINT_EJECTIONS = counter("endpoint_ejections", "Endpoints taken out of balancing for failing, by Service.");

@@ -33,12 +33,13 @@ impl WorkerTelemetry {
         self.recorder.event(&EventLabels { family, workload: Some(WorkloadLabel::of(workload)), more }, 1);
     }
 
-    fn log(&self, connection: &Connection, ended: &Ended, lasted: Duration) {
+    fn log(&self, connection: &Connection, ended: &Ended, lasted: Duration, detail: &str) {
         // The requests of an HTTP connection have lines of their own.
         if connection.http || !self.wants(ended.reason) {
             return;
         }
-        self.log.write(Box::new(entry(connection, ended, lasted)));
+        let detail = detail.to_owned();
+        self.log.write(Box::new(Entry { detail, ..entry(connection, ended, lasted) }));
     }
 
     fn wants(&self, reason: Reason) -> bool {
@@ -95,13 +96,17 @@ impl Observer for WorkerTelemetry {
         series.closed.add(1);
         series.received.add(ended.received);
         series.sent.add(ended.sent);
-        self.log(connection, ended, lasted);
+        self.log(connection, ended, lasted, "");
     }
 
     fn refused(&self, connection: &Connection, reason: Reason) {
+        self.refused_because(connection, reason, "");
+    }
+
+    fn refused_because(&self, connection: &Connection, reason: Reason, detail: &str) {
         let more = [("direction", connection.direction.as_str()), ("reason", reason.as_str())];
         self.event(&families::CONNECTIONS_REFUSED, &connection.workload, &more);
-        self.log(connection, &Ended::refused(reason), Duration::ZERO);
+        self.log(connection, &Ended::refused(reason), Duration::ZERO, detail);
     }
 
     fn shed(&self, workload: &Workload, role: ListenerRole, reason: Reason) {

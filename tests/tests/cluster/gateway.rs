@@ -179,3 +179,23 @@ fn a_certificate_that_turns_to_garbage_and_back_disturbs_no_neighbour() -> Resul
     eventually("HTTPS again", PATIENCE, over_tls)?;
     load.all_answered()
 }
+
+/// Made by the controller with its own rights, and checked by a real API server.
+#[test]
+#[ignore = "needs a cluster"]
+fn the_network_policy_of_a_gateway_follows_its_listeners_and_comes_back() -> Result<()> {
+    let Edge { inside, .. } = edge("t-policy-edge")?;
+    let has = |expected: &[u64]| -> Result<()> {
+        let policy = inside.cluster.json(&["-n", &inside.name, "networkpolicy/edge-weft"])?;
+        let rules = policy["spec"]["ingress"].as_array().into_iter().flatten();
+        let ports = rules.flat_map(|rule| rule["ports"].as_array().into_iter().flatten());
+        let ports: Vec<_> = ports.filter_map(|port| port["port"].as_u64()).collect();
+        ensure!(ports == expected, "{ports:?} instead of {expected:?}");
+        Ok(())
+    };
+    has(&[80, 15021])?;
+    inside.apply(&gateway(r#", {"name": "more", "port": 8080, "protocol": "HTTP"}"#))?;
+    eventually("the new port to be opened", PATIENCE, || has(&[80, 8080, 15021]))?;
+    inside.cluster.k(&["-n", &inside.name, "delete", "networkpolicy/edge-weft"])?;
+    eventually("the policy to come back", PATIENCE, || has(&[80, 8080, 15021]))
+}

@@ -193,3 +193,39 @@ fn what_is_wrong_with_a_route_stands_in_its_status_and_costs_nothing_else() -> R
         Ok(())
     })
 }
+
+#[test]
+#[ignore = "needs a cluster"]
+fn what_is_no_session_leads_nowhere_and_the_older_of_two_traffic_policies_holds() -> Result<()> {
+    let ns = shop("t-session")?;
+    route(
+        &ns,
+        "HTTPRoute",
+        "sticky",
+        r#"{"parentRefs": [{"group": "", "kind": "Service", "name": "cart", "port": 80}], "rules": [
+        {"sessionPersistence": {"type": "Header", "sessionName": "x-shop"},
+         "backendRefs": [{"name": "cart-v1", "port": 80}, {"name": "cart-v2", "port": 80}]}]}"#,
+    )?;
+    // Nobody's session: the weights decide, as without any.
+    let foreign = format!("x-shop: {}", "0".repeat(40));
+    let answers = ns.ask("client", &["http://cart/", "-H", &foreign, "--count=400", "--qps=0"])?;
+    ensure!(answers.error.is_empty() && answers.with_status(200) == 400, "{}", answers.error);
+    about(0.5, answers.from("cart-v1"), 400)?;
+    for (name, percent) in [("first", 20), ("second", 30)] {
+        ns.apply(&format!(
+            r#"{{"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XBackendTrafficPolicy",
+            "metadata": {{"name": "{name}", "namespace": "@NS@"}}, "spec": {{
+            "targetRefs": [{{"group": "", "kind": "Service", "name": "cart-v1"}}],
+            "retryConstraint": {{"budget": {{"percent": {percent}}}}}}}}}"#
+        ))?;
+    }
+    // Made within one second perhaps: then the name decides, to the same end.
+    ns.cluster.wait_accepted(&ns.name, "xbackendtrafficpolicy/first")?;
+    eventually("the second policy to be refused", PATIENCE, || {
+        let (status, reason, message) = ns.cluster.condition(&ns.name, "xbackendtrafficpolicy/second", "Accepted")?;
+        ensure!(status == "False" && reason == "Conflicted", "{status} {reason} {message}");
+        Ok(())
+    })?;
+    ns.cluster.k(&["-n", &ns.name, "delete", "xbackendtrafficpolicy", "first"])?;
+    ns.cluster.wait_accepted(&ns.name, "xbackendtrafficpolicy/second")
+}

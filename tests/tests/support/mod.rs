@@ -158,7 +158,7 @@ impl Engine for HttpEngine {
 fn http_engine(events: Events) -> HttpEngine {
     let (log, _nobody_reads_it) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
     let (registry, settings) = (Arc::default(), HttpSettings::default());
-    HttpEngine(events, Telemetered { registry, log, affinity: Arc::default(), zone: NodeZone::default(), settings })
+    HttpEngine(events, Telemetered { registry, log, shared: Arc::default(), zone: NodeZone::default(), settings })
 }
 
 /// An authority that signs whatever it is asked for.

@@ -25,7 +25,7 @@ use weft_core::ids::GatewayKey;
 use weft_k8s::translate::gateway::GatewayPlan;
 
 pub use apply::{Provisioner, run};
-pub use objects::objects;
+pub use objects::{MANAGED_BY, objects};
 pub use settings::PodSettings;
 
 /// All Gateways, as far as what serves them is concerned.

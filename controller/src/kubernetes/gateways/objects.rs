@@ -27,6 +27,7 @@ pub fn objects(plan: &GatewayPlan, settings: &PodSettings, roots: &str) -> Vec<V
     let name = object_name(plan.key.name.as_str(), &plan.class);
     let made = Maker { plan, name: &name };
     let mut objects = vec![made.account(), made.roots(roots)];
+    objects.extend(made.network_policy());
     objects.extend(services(&name, &plan.requested).into_iter().map(|(name, ip)| made.service(&name, ip)));
     objects.push(pods::deployment(plan, settings, made.metadata(&name)));
     objects.push(made.disruption_budget());
@@ -137,14 +138,52 @@ impl Maker<'_> {
     /// The process listens on the very ports of the Gateway.
     fn ports(&self) -> Value {
         let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "port": port, "targetPort": port, "protocol": protocol });
-        // The process's own must not be made reachable.
-        let open = |(number, _): &&(Port, Transport)| !RESERVED_PORTS.contains(&number.get());
-        let ports = self.plan.ports.iter().filter(open).map(|(number, transport)| match transport {
+        let ports = self.open().map(|(number, transport)| match transport {
             Transport::Tcp => port(&format!("tcp-{number}"), number.get(), "TCP"),
             Transport::Udp => port(&format!("udp-{number}"), number.get(), "UDP"),
         });
         let ports: Vec<_> = ports.collect();
         if ports.is_empty() { json!([port("no-listener", NO_LISTENER, "TCP")]) } else { json!(ports) }
+    }
+
+    /// The ports of listeners; the process's own must not be made reachable.
+    fn open(&self) -> impl Iterator<Item = &(Port, Transport)> {
+        self.plan.ports.iter().filter(|(number, _)| !RESERVED_PORTS.contains(&number.get()))
+    }
+
+    /// What is listened on may be reached by whoever may reach the Gateway, and nothing else but metrics. Who may send where is
+    /// the routes' business, so that nothing is said of that unless somebody wants it to be allowed.
+    fn network_policy(&self) -> Option<Value> {
+        let wanted = self.plan.infrastructure.parameters.network_policy.clone().unwrap_or_default();
+        wanted.enabled.unwrap_or(true).then_some(())?;
+        let port = |port: u16, protocol: &str| json!({ "port": port, "protocol": protocol });
+        let listened = self.open().map(|(number, transport)| match transport {
+            Transport::Tcp => port(number.get(), "TCP"),
+            Transport::Udp => port(number.get(), "UDP"),
+        });
+        let listened: Vec<_> = listened.collect();
+        let mut metrics = Map::new();
+        metrics.insert("ports".into(), json!([port(pods::STATUS, "TCP")]));
+        if let Some(peers) = wanted.metrics_from.filter(|peers| peers.as_array().is_some_and(|all| !all.is_empty())) {
+            metrics.insert("from".into(), peers);
+        }
+        let mut ingress = vec![Value::Object(metrics)];
+        // A rule without ports would be one for all of them.
+        if !listened.is_empty() {
+            ingress.insert(0, json!({ "ports": listened }));
+        }
+        let mut spec = Map::new();
+        spec.insert("podSelector".into(), json!({ "matchLabels": selector(self.plan) }));
+        spec.insert("ingress".into(), json!(ingress));
+        let sends = wanted.allow_egress.unwrap_or(false);
+        spec.insert("policyTypes".into(), if sends { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
+        if sends {
+            spec.insert("egress".into(), json!([{}]));
+        }
+        let metadata = self.metadata(self.name);
+        Some(
+            json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec }),
+        )
     }
 
     fn disruption_budget(&self) -> Value {

@@ -18,7 +18,7 @@ const REST: i32 = 10;
 /// The user of the process.
 const USER: u32 = 65532;
 /// Where it answers probes and Prometheus.
-const STATUS: u16 = 15021;
+pub const STATUS: u16 = 15021;
 const CONTAINER: &str = "weft-gateway";
 
 /// The Deployment; `metadata` is what all objects of the Gateway have.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ pub enum Owned {
     ServiceAccount,
     /// Whom they trust.
     ConfigMap,
+    /// Who may reach them.
+    NetworkPolicy,
     /// How clients reach them.
     Service,
     /// The pods.
@@ -39,9 +42,10 @@ pub enum Owned {
 
 impl Owned {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ServiceAccount,
         Self::ConfigMap,
+        Self::NetworkPolicy,
         Self::Service,
         Self::Deployment,
         Self::DisruptionBudget,
@@ -53,6 +57,7 @@ impl Owned {
         match self {
             Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
             Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),

@@ -1,6 +1,7 @@
 //! Who gets in, what they see, and what they are heard to say.
 
 use super::*;
+use crate::kubernetes::bound::Bindings;
 use serde_json::json;
 use tonic::Code;
 use weft_kube_fake::{FakeApi, Reply};
@@ -152,21 +153,23 @@ async fn what_a_pod_has_bound_is_told_from_its_answers() {
     assert!(told().is_empty(), "it hasn't asked for listeners");
     access.on_type(&pod, &listener).unwrap();
     access.on_event(&pod, Event::Synced(access.publisher.sequence()));
-    assert_eq!(told(), [print("80")]);
+    assert_eq!(told(), [Bindings::All(print("80"))]);
 
     access.publish(body("81"), &[(web(), Some(print("81")))]);
     let refused = vec![Refusal { name: "edge/web/http".into(), reason: "*:81 can't be listened on: in use".into() }];
     access.on_event(&pod, Event::Nacked { type_url: listener.clone(), reason: "...".into(), refused });
     access.on_event(&pod, Event::Synced(access.publisher.sequence()));
-    assert!(told().is_empty(), "it could not bind it");
+    let why = "*:81 can't be listened on: in use".to_owned();
+    let refused = BTreeMap::from([("edge/web/http".to_owned(), why)]);
+    assert_eq!(told(), [Bindings::AllBut { listeners: print("81"), refused }], "it could not bind it");
     let nack = nacks.try_recv().unwrap();
     assert_eq!((nack.who, nack.object.to_string().as_str()), (pod.who.clone(), "Gateway edge/web"));
     access.on_event(&pod, Event::Mended { type_url: listener, names: vec!["edge/web/http".into()] });
-    assert_eq!(told(), [print("81")]);
+    assert_eq!(told(), [Bindings::All(print("81"))]);
 
     access.publish(body("81"), &[(web(), Some(print("82")))]);
     access.on_event(&pod, Event::Synced(access.publisher.sequence()));
-    assert_eq!(told(), [print("82")], "nothing was new in the publication but that");
+    assert_eq!(told(), [Bindings::All(print("82"))], "nothing was new in the publication but that");
     let node = client(2, Who::Node("a".into()));
     access.on_event(&node, Event::Connected);
     access.on_event(&node, Event::Synced(access.publisher.sequence()));

@@ -98,9 +98,16 @@ async fn a_gateway_is_programmed_when_a_pod_says_so_to_whatever_replica() {
     other.access.on_event(&pod, Event::Nacked { type_url: type_url.clone(), reason: "...".into(), refused });
     synced();
     settle().await;
-    assert!(!listening(&api));
-    let gateway = api.get(&format!("{GATEWAYS}/web")).unwrap().to_string();
-    assert!(gateway.contains("*:81 can't be listened on: in use"), "{gateway}");
+    assert!(listening(&api), "one listener that can't be bound costs the other one nothing");
+    let gateway = api.get(&format!("{GATEWAYS}/web")).unwrap();
+    let of = |listener: &serde_json::Value| {
+        let conditions = listener["conditions"].as_array().unwrap();
+        let programmed = conditions.iter().find(|it| it["type"] == "Programmed").unwrap();
+        format!("{} {}", listener["name"].as_str().unwrap(), programmed["reason"].as_str().unwrap())
+    };
+    let told: Vec<_> = gateway["status"]["listeners"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(told, ["l80 Programmed", "l81 RefusedByPod"]);
+    assert!(gateway.to_string().contains("*:81 can't be listened on: in use"), "{gateway}");
     other.access.on_event(&pod, Event::Mended { type_url, names: vec![name.into()] });
     settle().await;
     assert!(listening(&api));

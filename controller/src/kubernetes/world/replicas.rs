@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weft_core::change::{Change, Resource, ResourceKey};
-use weft_core::gateway::object_name;
-use weft_core::ids::{GatewayKey, Namespace, ServiceAccount};
+use weft_core::ids::{GatewayKey, ListenerKey, Namespace, ServiceAccount};
 use weft_core::wire;
 use weft_k8s::object::{Kind, ObjectRef};
 use weft_xds::Version;
 
 use super::World;
 use crate::kubernetes::access::Accounts;
-use crate::kubernetes::bound::{Fingerprint, Report};
+use crate::kubernetes::bound::{Bindings, Fingerprint, Report};
 use crate::kubernetes::refusals;
 
 /// What follows for those who follow the configuration.
@@ -37,7 +36,8 @@ pub(super) struct Fleet {
     pub(super) reports: Option<BTreeMap<String, Report>>,
     /// What this one says: newer than what is in `reports` under its name.
     pub(super) own: Report,
-    bound: BTreeSet<GatewayKey>,
+    /// Gateways of which a pod has come as far as their listeners of now, with those that no pod has bound, and why.
+    bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>,
     /// Replicas that are gone and have a word in `reports`.
     gone: BTreeSet<String>,
 }
@@ -71,16 +71,20 @@ impl Fleet {
         self.listeners.get(gateway).map_or_else(|| Fingerprint::of(&BTreeMap::new()), Fingerprint::of)
     }
 
-    /// The Gateways of which a pod has bound all listeners as they are now, by the word of any replica. That of one that is
-    /// gone counts until it is removed: its pods are on their way to another.
-    fn bound(&self, own: &str) -> BTreeSet<GatewayKey> {
+    /// The Gateways of which a pod has come as far as their listeners of now, by the word of any replica, with the listeners
+    /// that none of these pods has bound. The word of a replica that is gone counts until it is removed: its pods are on
+    /// their way to another.
+    fn bound(&self, own: &str) -> BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>> {
         let others = self.reports.iter().flatten().filter(|(replica, _)| *replica != own).map(|(_, report)| report);
         let reports: Vec<_> = others.chain([&self.own]).collect();
-        let is_bound = |gateway: &GatewayKey, wanted: &Fingerprint| {
+        let unbound = |(gateway, wanted): (&GatewayKey, &Fingerprint)| {
             let name = gateway.to_string();
-            reports.iter().any(|report| report.get(&name).is_some_and(|has| has.contains(wanted)))
+            let pods = reports.iter().filter_map(|report| report.get(&name)).flatten();
+            let refused = refused_by_all(pods.filter(|pod| pod.listeners() == wanted))?;
+            let keys = refused.into_iter().filter_map(|(name, why)| Some((listener_of(name)?, why.clone())));
+            Some((gateway.clone(), keys.filter(|(key, _)| key.gateway == *gateway).collect()))
         };
-        self.wanted.iter().filter(|(gateway, wanted)| is_bound(gateway, wanted)).map(|(key, _)| key.clone()).collect()
+        self.wanted.iter().filter_map(unbound).collect()
     }
 }
 
@@ -92,20 +96,19 @@ impl World {
         let mut audience = Audience::default();
         let revision = Some(self.index.gateways_revision());
         if std::mem::replace(&mut self.fleet.revision, revision) != revision {
-            let ours: BTreeMap<GatewayKey, String> = self.index.gateways().collect();
-            let gone: Vec<_> =
-                self.fleet.wanted.keys().filter(|gateway| !ours.contains_key(*gateway)).cloned().collect();
+            let ours: BTreeSet<GatewayKey> = self.index.gateways().map(|(gateway, _)| gateway).collect();
+            let gone: Vec<_> = self.fleet.wanted.keys().filter(|gateway| !ours.contains(*gateway)).cloned().collect();
             for gateway in gone {
                 self.fleet.wanted.remove(&gateway);
                 audience.listeners.push((gateway, None));
             }
             let known = &self.fleet.wanted;
-            let new: Vec<_> = ours.keys().filter(|gateway| !known.contains_key(*gateway)).cloned().collect();
+            let new: Vec<_> = ours.iter().filter(|gateway| !known.contains_key(*gateway)).cloned().collect();
             for gateway in new {
                 self.fleet.wanted.insert(gateway.clone(), Fingerprint::of(&BTreeMap::new()));
                 touched.insert(gateway);
             }
-            audience.accounts = Some(Arc::new(ours.into_iter().map(account).collect()));
+            audience.accounts = Some(Arc::new(self.index.gateway_accounts().map(account).collect()));
         }
         touched.retain(|gateway| self.fleet.wanted.contains_key(gateway));
         for gateway in touched {
@@ -172,9 +175,25 @@ impl World {
     }
 }
 
+/// What every one of some pods refuses, and why; `None` if there is no pod.
+fn refused_by_all<'a>(mut pods: impl Iterator<Item = &'a Bindings>) -> Option<BTreeMap<&'a str, &'a String>> {
+    let first = pods.next()?;
+    let mut common: BTreeMap<&str, &String> =
+        first.refused().into_iter().flatten().map(|(name, why)| (name.as_str(), why)).collect();
+    pods.for_each(|pod| common.retain(|name, _| pod.refused().is_some_and(|refused| refused.contains_key(*name))));
+    Some(common)
+}
+
+/// The listener that a resource is, by its name.
+fn listener_of(name: &str) -> Option<ListenerKey> {
+    match wire::parse_name(wire::LISTENER, name) {
+        Ok(ResourceKey::Listener(key)) => Some(key),
+        _ => None,
+    }
+}
+
 /// The ServiceAccount of a Gateway's pods.
-fn account((gateway, class): (GatewayKey, String)) -> ((Namespace, ServiceAccount), GatewayKey) {
-    let name = object_name(gateway.name.as_str(), &class);
+fn account((gateway, name): (GatewayKey, String)) -> ((Namespace, ServiceAccount), GatewayKey) {
     ((gateway.namespace.clone(), ServiceAccount::from(name)), gateway)
 }
 

@@ -43,7 +43,7 @@ impl HeaderModifier {
 
 /// Appends to what is there: one header with a comma-joined value. `Set-Cookie` cannot be joined (RFC 9110,
 /// section 5.3) and gets a line of its own; cookies are joined with `; `.
-fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+pub(super) fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     if *name == header::SET_COOKIE {
         headers.append(name, value.clone());
         return;

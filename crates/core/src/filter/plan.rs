@@ -1,12 +1,14 @@
 //! What becomes of a request.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
 
 use crate::filter::cors::CorsResponse;
+use crate::filter::external_auth::{Grant, authorizers};
 use crate::filter::path::replace_path;
 use crate::filter::redirect::location;
 use crate::filter::reply::LocalReply;
@@ -14,7 +16,7 @@ use crate::ids::{Port, ServicePortKey};
 use crate::matching::{Matched, RequestFacts, draw, pick_weighted, scale};
 use crate::reason::Reason;
 use crate::route::{
-    BackendTarget, Cors, HttpAction, HttpBackend, HttpFilter, HttpRule, InvalidBackend, Mirror, Redirect,
+    BackendTarget, Cors, ExternalAuth, HttpAction, HttpBackend, HttpFilter, HttpRule, InvalidBackend, Mirror, Redirect,
     RedirectScheme, Retry, Rewrite, Timeouts,
 };
 
@@ -43,6 +45,8 @@ pub struct ForwardPlan<'a> {
     pub rule: &'a HttpRule,
     /// The backend that was picked, with its filters.
     pub backend: &'a HttpBackend,
+    /// Its place among those of the rule.
+    pub index: usize,
     /// Where the request goes.
     pub target: &'a ServicePortKey,
     /// The new authority, if it is rewritten.
@@ -57,6 +61,28 @@ pub struct ForwardPlan<'a> {
     pub retry: Option<&'a Retry>,
     /// What CORS adds to the response.
     pub cors: CorsResponse<'a>,
+    /// Boxed: few rules have some.
+    checks: Option<Box<Checks<'a>>>,
+}
+
+/// Who must permit a request.
+#[derive(Clone, Debug)]
+struct Checks<'a> {
+    /// In this order: the rule's authorizers, then the backend's.
+    authorizers: Vec<&'a ExternalAuth>,
+    /// What those that were asked have granted.
+    granted: Vec<Grant>,
+}
+
+impl<'a> Checks<'a> {
+    fn of(rule: &'a HttpRule, backend: &'a HttpBackend) -> Option<Box<Self>> {
+        let authorizers: Vec<_> = authorizers(&rule.filters).chain(authorizers(&backend.filters)).collect();
+        (!authorizers.is_empty()).then(|| Box::new(Self { authorizers, granted: Vec::new() }))
+    }
+
+    fn invalid(&self) -> Option<(&str, InvalidBackend)> {
+        self.authorizers.iter().find_map(|auth| auth.authorizer.invalid())
+    }
 }
 
 /// Decides what becomes of a request that matched, or did not. `entropy` is uniform and used once.
@@ -65,6 +91,18 @@ pub fn plan_http<'a>(
     facts: &RequestFacts<'_>,
     front: &FrontFacts,
     entropy: u64,
+) -> HttpPlan<'a> {
+    plan_http_kept(matched, facts, front, entropy, None)
+}
+
+/// The same for a request of a session, which keeps its backend (an index among those of the rule) whatever the weights say
+/// (GEP-1619, "Traffic Splitting").
+pub fn plan_http_kept<'a>(
+    matched: Option<Matched<'a>>,
+    facts: &RequestFacts<'_>,
+    front: &FrontFacts,
+    entropy: u64,
+    kept: Option<usize>,
 ) -> HttpPlan<'a> {
     let Some(matched) = matched else {
         return HttpPlan::Reply(LocalReply::new(StatusCode::NOT_FOUND, Reason::NoRoute));
@@ -78,7 +116,7 @@ pub fn plan_http<'a>(
         return HttpPlan::Reply(cors.preflight(facts.headers));
     }
     match &rule.action {
-        HttpAction::Forward(backends) => forward(&matched, backends, facts, entropy),
+        HttpAction::Forward(backends) => forward(&matched, backends, facts, (entropy, kept)),
         HttpAction::Redirect(redirect) => HttpPlan::Reply(reply_redirect(&matched, redirect, facts, front)),
         HttpAction::Invalid(_) => HttpPlan::Reply(invalid_route()),
     }
@@ -118,14 +156,15 @@ fn forward<'a>(
     matched: &Matched<'a>,
     backends: &'a [HttpBackend],
     facts: &RequestFacts<'_>,
-    entropy: u64,
+    (entropy, kept): (u64, Option<usize>),
 ) -> HttpPlan<'a> {
     let picked = match backends {
-        [only] if only.weight > 0 => Some(only),
-        _ => pick_weighted(backends.iter().map(|it| it.weight), draw(entropy, 0)).and_then(|it| backends.get(it)),
+        _ if kept.is_some() => kept,
+        [only] if only.weight > 0 => Some(0),
+        _ => pick_weighted(backends.iter().map(|it| it.weight), draw(entropy, 0)),
     };
     let refuse = |reason| LocalReply::new(StatusCode::INTERNAL_SERVER_ERROR, reason);
-    let Some(backend) = picked else {
+    let Some((index, backend)) = picked.and_then(|index| Some((index, backends.get(index)?))) else {
         return HttpPlan::Reply(refuse(Reason::NoBackend));
     };
     let target = match &backend.target {
@@ -135,6 +174,10 @@ fn forward<'a>(
         }
     };
     let rule = matched.rule;
+    let checks = Checks::of(rule, backend);
+    if let Some((reference, reason)) = checks.as_ref().and_then(|checks| checks.invalid()) {
+        return HttpPlan::Reply(refuse(Reason::InvalidBackend).with_detail(invalid_backend(reference, reason)));
+    }
     if let Some(cors) = cors_of(&backend.filters).filter(|_| Cors::is_preflight(facts)) {
         return HttpPlan::Reply(cors.preflight(facts.headers));
     }
@@ -145,6 +188,7 @@ fn forward<'a>(
     HttpPlan::Forward(ForwardPlan {
         rule,
         backend,
+        index,
         target,
         authority,
         path_and_query,
@@ -152,6 +196,7 @@ fn forward<'a>(
         timeouts: rule.timeouts,
         retry: rule.retry.as_ref(),
         cors: cors.map_or(CorsResponse::None, |cors| CorsResponse::new(cors, facts.headers)),
+        checks,
     })
 }
 
@@ -183,7 +228,10 @@ fn rewrite<'a>(matched: &Matched<'a>, backend: &'a HttpBackend, facts: &RequestF
                 rewritten.authority = hostname.as_ref().or(rewritten.authority);
                 path = modifier.as_ref().or(path);
             }
-            HttpFilter::ResponseHeaders(_) | HttpFilter::Mirror(_) | HttpFilter::Cors(_) => {}
+            HttpFilter::ResponseHeaders(_)
+            | HttpFilter::Mirror(_)
+            | HttpFilter::Cors(_)
+            | HttpFilter::ExternalAuth(_) => {}
         }
     }
     rewritten.authority = rewritten.authority.or(set_host);
@@ -220,10 +268,21 @@ impl Mirror {
     }
 }
 
-fn apply_request_filters(filters: &[HttpFilter], headers: &mut HeaderMap) {
+/// Applies the filters, each authorizer's grant at its place; up to the first authorizer that granted nothing yet.
+fn apply_request_filters<'a>(
+    filters: impl IntoIterator<Item = &'a HttpFilter>,
+    granted: &[Grant],
+    headers: &mut HeaderMap,
+) {
+    let mut granted = granted.iter();
     for filter in filters {
-        if let HttpFilter::RequestHeaders(modifier) = filter {
-            modifier.apply(headers);
+        match filter {
+            HttpFilter::RequestHeaders(modifier) => modifier.apply(headers),
+            HttpFilter::ExternalAuth(_) => match granted.next() {
+                Some(grant) => grant.request.apply(headers),
+                None => return,
+            },
+            _ => {}
         }
     }
 }
@@ -236,20 +295,47 @@ fn apply_response_filters(filters: &[HttpFilter], headers: &mut HeaderMap) {
     }
 }
 
-impl ForwardPlan<'_> {
-    /// Changes the headers of the request for a mirror: what the rule says, without the backend.
-    pub fn apply_mirror_request(&self, headers: &mut HeaderMap) {
-        apply_request_filters(&self.rule.filters, headers);
+impl<'a> ForwardPlan<'a> {
+    /// Who is asked, in order.
+    pub fn authorizers(&self) -> &[&'a ExternalAuth] {
+        self.checks.as_ref().map_or(&[], |checks| &checks.authorizers)
     }
 
-    /// Changes the headers of the request for its backend. The authority and the path are the caller's to replace.
+    /// Who must be asked next: as long as there is somebody, the request must not go anywhere.
+    pub fn next_authorizer(&self) -> Option<&'a ExternalAuth> {
+        self.authorizers().get(self.granted().len()).copied()
+    }
+
+    /// How much of a body all authorizers want to see, in bytes: the least of what they take, because a body that is too
+    /// long for one of them is refused. `None`: nobody looks at it.
+    pub fn shown_body(&self) -> Option<u32> {
+        self.authorizers().iter().filter_map(|auth| auth.max_body).min().map(NonZeroU32::get)
+    }
+
+    /// The authorizer that was to be asked next says yes.
+    pub fn grant(&mut self, grant: Grant) {
+        if let Some(checks) = &mut self.checks {
+            checks.granted.push(grant);
+        }
+    }
+
+    fn granted(&self) -> &[Grant] {
+        self.checks.as_ref().map_or(&[], |checks| &checks.granted)
+    }
+
+    /// Changes the headers of the request for a mirror: what the rule says, without the backend.
+    pub fn apply_mirror_request(&self, headers: &mut HeaderMap) {
+        apply_request_filters(&self.rule.filters, self.granted(), headers);
+    }
+
+    /// Changes the headers of the request for its backend, or for the authorizer that is to be asked next. The authority and the path are the caller's to replace.
     pub fn apply_request(&self, headers: &mut HeaderMap) {
-        apply_request_filters(&self.rule.filters, headers);
-        apply_request_filters(&self.backend.filters, headers);
+        apply_request_filters(self.rule.filters.iter().chain(&self.backend.filters), self.granted(), headers);
     }
 
     /// Changes the headers of the response.
     pub fn apply_response(&self, headers: &mut HeaderMap) {
+        self.granted().iter().for_each(|grant| grant.response.apply(headers));
         apply_response_filters(&self.backend.filters, headers);
         apply_response_filters(&self.rule.filters, headers);
         self.cors.apply(headers);

@@ -3,7 +3,10 @@
 use http::{HeaderName, header};
 
 use crate::filter::headers::is_protected;
-use crate::route::{HeaderModifier, HttpAction, HttpFilter, HttpRule, PathMatch, PathModifier};
+use crate::route::{
+    AuthProtocol, ExternalAuth, HeaderModifier, HttpAction, HttpFilter, HttpRule, MAX_SHOWN_BODY, PathMatch,
+    PathModifier,
+};
 
 /// Which field of a rule is wrong, and how.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +51,9 @@ pub fn validate_rule(rule: &HttpRule) -> Result<(), InvalidRule> {
             if !matches!(redirect.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Err(InvalidRule::new("filters.requestRedirect.statusCode", "not the status of a redirect"));
             }
+            if rule.filters.iter().any(|filter| matches!(filter, HttpFilter::ExternalAuth(_))) {
+                return Err(InvalidRule::new("filters", "nobody is asked about a redirect"));
+            }
             if rule.filters.iter().any(|filter| matches!(filter, HttpFilter::Rewrite(_))) {
                 return Err(InvalidRule::new("filters", "a redirect and a rewrite exclude each other"));
             }
@@ -60,6 +66,7 @@ pub fn validate_rule(rule: &HttpRule) -> Result<(), InvalidRule> {
 fn validate_filters(rule: &HttpRule, filters: &[HttpFilter]) -> Result<(), InvalidRule> {
     let mut host_is_set = false;
     let mut host_is_rewritten = false;
+    let mut asks = false;
     for (index, filter) in filters.iter().enumerate() {
         let at = |kind: &str| format!("filters[{index}].{kind}");
         match filter {
@@ -80,10 +87,31 @@ fn validate_filters(rule: &HttpRule, filters: &[HttpFilter]) -> Result<(), Inval
                 }
             }
             HttpFilter::Cors(_) => {}
+            HttpFilter::ExternalAuth(auth) => {
+                validate_auth(auth).map_err(|it| it.within(&at("externalAuth")))?;
+                if std::mem::replace(&mut asks, true) {
+                    return Err(InvalidRule::new(at("externalAuth"), "another authorizer is asked already"));
+                }
+            }
         }
     }
     if host_is_set && host_is_rewritten {
         return Err(InvalidRule::new("filters", "the host is set by a header modifier and by a rewrite"));
+    }
+    Ok(())
+}
+
+fn validate_auth(auth: &ExternalAuth) -> Result<(), InvalidRule> {
+    if auth.max_body.is_some_and(|max| max.get() > MAX_SHOWN_BODY) {
+        return Err(InvalidRule::new("forwardBody.maxSize", "more than a proxy holds"));
+    }
+    let AuthProtocol::Http { path, response_headers, .. } = &auth.protocol else { return Ok(()) };
+    let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    if !path.is_empty() && (!path.starts_with('/') || path.ends_with('/') || !path.bytes().all(legal)) {
+        return Err(InvalidRule::new("http.path", "not an absolute path without a slash at its end"));
+    }
+    if response_headers.iter().any(|name| is_protected(name) || *name == header::HOST) {
+        return Err(InvalidRule::new("http.allowedResponseHeaders", "a header that no authorizer may set"));
     }
     Ok(())
 }

@@ -164,10 +164,16 @@ impl Gateways {
 
     fn upsert_rule(&mut self, rule: &Arc<GatewayRule>, dirty: &mut Dirty) {
         let of = rule.key();
-        self.remove_rule(&of, dirty);
-        for listener in listeners_of(&rule.rule) {
-            edit_set(&mut self.rules_of, listener, |set| set.insert(of.clone()));
-            dirty.listeners.insert(listener.clone());
+        let before = self.rules.get(&of);
+        if before.is_some_and(|before| listeners_of(&before.rule).eq(listeners_of(&rule.rule))) {
+            // The usual edit: a listener may have thousands of rules, and their set would be copied twice.
+            dirty.listeners.extend(listeners_of(&rule.rule).cloned());
+        } else {
+            self.remove_rule(&of, dirty);
+            for listener in listeners_of(&rule.rule) {
+                edit_set(&mut self.rules_of, listener, |set| set.insert(of.clone()));
+                dirty.listeners.insert(listener.clone());
+            }
         }
         self.rules.insert(of, Arc::clone(rule));
     }

@@ -134,6 +134,12 @@ impl Snapshot {
         workload.policies.iter().all(here)
     }
 
+    /// The authorization policies of a Gateway's listener; `None` while one of them is not here (it is on its way, or gone):
+    /// then nobody knows what applies.
+    pub fn policies_at(&self, listener: &Listener) -> Option<Policies> {
+        listener.policies.iter().map(|key| self.authorization.get(key).cloned()).collect()
+    }
+
     /// Whether a workload takes plaintext on a port.
     pub fn mode_for(&self, workload: &Workload, port: Port) -> Mode {
         crate::authorize::effective_mode(self.mesh_policies.applying_to(workload).map(|p| &**p), port)

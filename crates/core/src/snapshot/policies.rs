@@ -80,6 +80,10 @@ impl<P: Scoped> PolicySet<P> {
         }
     }
 
+    pub(super) fn get(&self, key: &PolicyKey) -> Option<&Arc<P>> {
+        self.by_key.get(key)
+    }
+
     pub(super) fn contains(&self, key: &PolicyKey) -> bool {
         self.by_key.contains_key(key)
     }

@@ -56,7 +56,9 @@ fn service(name: &str, address: &str, ports: &[(u16, AppProtocol)]) -> Change {
         client_ip_affinity: None,
         distribution: TrafficDistribution::Any,
         node_local_only: false,
+        proxy_protocol: None,
         balancing: Balancing::PeakEwma,
+        traffic: None,
     })))
 }
 
@@ -98,6 +100,7 @@ fn http_rule(kind: RouteKind, namespace: &str, name: &str, consumer: Option<&str
         action: HttpAction::Forward(vec![]),
         timeouts: Timeouts::default(),
         retry: None,
+        sessions: Default::default(),
     }))))
 }
 

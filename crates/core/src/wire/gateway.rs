@@ -8,8 +8,8 @@ use super::convert::{
     InvalidField, Problem, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
 use crate::gateway::{
-    BackendTls, BackendTrust, Certificate, ClientValidation, ClientValidationMode, GatewayConfig, GatewayRule,
-    Listener, ListenerProtocol, PrivateKey, SubjectAltName,
+    BackendTls, BackendTrust, Certificate, ClientAddress, ClientValidation, ClientValidationMode, ForwardedHeader,
+    GatewayConfig, GatewayRule, Listener, ListenerProtocol, PrivateKey, ProxyProtocol, SubjectAltName,
 };
 use crate::ids::{CertificateKey, GatewayKey, ListenerKey, SecretKey, SectionName};
 use crate::route::{Parent, RouteRule};
@@ -59,7 +59,9 @@ impl Wire for Listener {
             kinds: wire_list(&self.kinds),
             set: wire_optional(self.key.set.as_ref()),
             client_validation: wire_optional(self.client_validation.as_ref()),
+            http3: self.http3,
             protocol: Some(protocol_to_wire(&self.protocol)),
+            policies: wire_list(&self.policies),
         }
     }
 
@@ -74,6 +76,8 @@ impl Wire for Listener {
             hostname: optional(it.hostname, "hostname")?,
             kinds: list(it.kinds, "kinds")?,
             client_validation: optional(it.client_validation, "client_validation")?,
+            policies: list(it.policies, "policies")?,
+            http3: it.http3,
         })
     }
 }
@@ -174,14 +178,58 @@ impl Wire for GatewayConfig {
 
     fn to_wire(&self) -> proto::GatewayConfig {
         let secret = self.client_certificate.as_ref().map(|certificate| certificate.secret.to_wire());
-        proto::GatewayConfig { gateway: Some(self.key.to_wire()), client_certificate: secret }
+        proto::GatewayConfig {
+            gateway: Some(self.key.to_wire()),
+            client_certificate: secret,
+            client_address: Some(self.client_address.to_wire()),
+            answers_request_id: self.answers_request_id,
+        }
     }
 
     fn from_wire(it: proto::GatewayConfig) -> Result<Self, InvalidField> {
         let key: GatewayKey = required(it.gateway, "gateway")?;
         let secret: Option<SecretKey> = optional(it.client_certificate, "client_certificate")?;
         let client_certificate = secret.map(|secret| CertificateKey::new(key.clone(), secret));
-        Ok(Self { key, client_certificate })
+        // Absent in what was written before there was such a thing.
+        let client_address = optional(it.client_address, "client_address")?.unwrap_or_default();
+        Ok(Self { key, client_certificate, client_address, answers_request_id: it.answers_request_id })
+    }
+}
+
+wire_enum!(ForwardedHeader, proto::ForwardedHeader: XForwardedFor = XForwardedFor, Forwarded = Forwarded);
+
+impl Wire for ClientAddress {
+    type Message = proto::ClientAddress;
+
+    fn to_wire(&self) -> proto::ClientAddress {
+        use proto::client_address::ProxyProtocol as Form;
+        let networks = |list: &[_]| proto::Networks { prefixes: wire_list(list) };
+        proto::ClientAddress {
+            proxy_protocol: Some(match &self.proxy_protocol {
+                ProxyProtocol::Disabled => Form::Disabled(proto::Empty {}),
+                ProxyProtocol::Optional(from) => Form::Optional(networks(from)),
+                ProxyProtocol::Required(from) => Form::Required(networks(from)),
+            }),
+            header: self.header.to_wire(),
+            trusted_hops: self.trusted_hops.map(u32::from),
+            trusted: wire_list(&self.trusted),
+        }
+    }
+
+    fn from_wire(it: proto::ClientAddress) -> Result<Self, InvalidField> {
+        use proto::client_address::ProxyProtocol as Form;
+        let networks = |it: proto::Networks| list(it.prefixes, "prefixes").map_err(|it| it.within("proxy_protocol"));
+        let hops = |hops| u8::try_from(hops).map_err(|_| InvalidField::expected("0 to 255").within("trusted_hops"));
+        Ok(Self {
+            proxy_protocol: match present(it.proxy_protocol, "proxy_protocol")? {
+                Form::Disabled(proto::Empty {}) => ProxyProtocol::Disabled,
+                Form::Optional(from) => ProxyProtocol::Optional(networks(from)?),
+                Form::Required(from) => ProxyProtocol::Required(networks(from)?),
+            },
+            header: field(it.header, "header")?,
+            trusted_hops: it.trusted_hops.map(hops).transpose()?,
+            trusted: list(it.trusted, "trusted")?,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ mod name;
 mod policy;
 mod route;
 mod service;
+mod traffic;
 mod workload;
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use super::convert::{
     InvalidField, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
 use crate::service::{
-    AppProtocol, Balancing, Endpoint, EndpointHealth, EndpointSlice, HashKey, Service, ServiceKind, ServicePort,
-    SlicePort, TrafficDistribution,
+    AppProtocol, Balancing, Endpoint, EndpointHealth, EndpointSlice, HashKey, ProxyVersion, Service, ServiceKind,
+    ServicePort, SlicePort, TrafficDistribution,
 };
 
 wire_enum!(AppProtocol, proto::AppProtocol:
@@ -17,6 +17,7 @@ wire_enum!(AppProtocol, proto::AppProtocol:
 wire_enum!(TrafficDistribution, proto::TrafficDistribution:
     Any = Any, PreferSameZone = PreferSameZone, PreferSameNode = PreferSameNode,
 );
+wire_enum!(ProxyVersion, proto::ProxyVersion: V1 = V1, V2 = V2);
 wire_enum!(EndpointHealth, proto::EndpointHealth: Ready = Ready, Draining = Draining, NotReady = NotReady);
 
 impl Wire for Service {
@@ -32,6 +33,8 @@ impl Wire for Service {
             distribution: self.distribution.to_wire(),
             node_local_only: self.node_local_only,
             balancing: Some(self.balancing.to_wire()),
+            proxy_protocol: self.proxy_protocol.map_or(proto::ProxyVersion::Unspecified.into(), |it| it.to_wire()),
+            traffic: wire_optional(self.traffic.as_deref()),
         }
     }
 
@@ -45,6 +48,10 @@ impl Wire for Service {
             distribution: field(it.distribution, "distribution")?,
             node_local_only: it.node_local_only,
             balancing: required(it.balancing, "balancing")?,
+            proxy_protocol: (it.proxy_protocol != i32::from(proto::ProxyVersion::Unspecified))
+                .then(|| field(it.proxy_protocol, "proxy_protocol"))
+                .transpose()?,
+            traffic: optional(it.traffic, "traffic")?.map(Box::new),
         })
     }
 }

@@ -158,7 +158,7 @@ impl Index {
     }
 
     /// The Gateways with a route that sends to a Service.
-    fn gateways_sending_to(&self, service: &ServiceKey) -> BTreeSet<GatewayKey> {
+    pub(super) fn gateways_sending_to(&self, service: &ServiceKey) -> BTreeSet<GatewayKey> {
         let sends = |route: &RouteKey| {
             let view = self.objects.get(&reference_of_route(route)).and_then(RouteView::new);
             view.is_some_and(|view| view.backend_services().contains(service))

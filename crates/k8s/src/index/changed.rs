@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use weft_core::backend_kind::BackendKind;
 use weft_core::ids::{GatewayKey, ListenerSetKey, Namespace, ServiceKey};
-use weft_core::service::SliceKey;
+use weft_core::service::{Service, SliceKey};
 
 use super::Index;
+use super::externals::externals;
 use super::pods::pod_key;
 use crate::object::{Kind, Object, ObjectRef};
 use crate::translate::gateway::parent_of_set;
 use crate::translate::route::RouteView;
-use crate::translate::{service, workload};
+use crate::translate::{service, service_import, workload};
 
 impl Index {
     /// Notes what looks at a changed object.
@@ -22,6 +24,9 @@ impl Index {
                 self.gateway_service_changed(reference, old, new);
                 self.service_changed(reference, old, new);
             }
+            Kind::ServiceImport => self.import_changed(reference, new),
+            Kind::XBackend if differ_in_status_only(old, new) => {}
+            Kind::XBackend => self.external_changed(reference),
             Kind::EndpointSlice => {
                 let key = SliceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
                 self.dirty.slices.insert(key);
@@ -36,7 +41,11 @@ impl Index {
                 self.dirty.all_gateways = true;
             }
             // A status follows from what is known here, and thousands of routes may look at the Gateway.
-            Kind::Gateway | Kind::GatewayClass | Kind::ListenerSet | Kind::BackendTlsPolicy
+            Kind::Gateway
+            | Kind::GatewayClass
+            | Kind::ListenerSet
+            | Kind::BackendTlsPolicy
+            | Kind::BackendTrafficPolicy
                 if differ_in_status_only(old, new) => {}
             Kind::ListenerSet => {
                 self.dirty.gateways.extend([old, new].into_iter().flatten().filter_map(gateway_of_set));
@@ -46,12 +55,16 @@ impl Index {
             Kind::Secret => self.dirty.gateways.extend(self.gateways.looking_at(reference)),
             Kind::ConfigMap => {
                 self.dirty.gateways.extend(self.gateways.looking_at(reference));
+                self.authorities_changed(&reference.namespace);
                 if self.backend_tls.has(&reference.namespace) {
                     self.dirty.backend_tls.insert(reference.namespace.clone());
                 }
             }
             Kind::BackendTlsPolicy => {
                 self.dirty.backend_tls.insert(reference.namespace.clone());
+            }
+            Kind::BackendTrafficPolicy => {
+                self.dirty.traffic.insert(reference.namespace.clone());
             }
             Kind::Gateway => {
                 let key = GatewayKey::new(reference.namespace.clone(), reference.name.clone());
@@ -66,11 +79,11 @@ impl Index {
                     self.dirty.pods.extend(selected);
                 }
             }
+            Kind::ServiceAccount => self.account_changed(),
             Kind::MeshPolicy => self.dirty.mesh_policies = true,
             Kind::AuthorizationPolicy => {
                 self.dirty.policies.insert(reference.clone());
             }
-            _ => {}
         }
     }
 
@@ -78,6 +91,7 @@ impl Index {
         if let Some(view) = old.and_then(RouteView::new) {
             self.routes.forget_references(&view);
             self.dirty.backend_tls.extend(self.backend_tls.naming(view.backend_services()));
+            self.dirty.externals.extend(externals(view.backend_services()));
         }
         if let Some(view) = new.and_then(RouteView::new) {
             self.routes.note_references(&view);
@@ -132,6 +146,24 @@ impl Index {
         if ports(old) != ports(new) {
             self.dirty.routes.extend(self.routes.referring_to(&key));
         }
+        self.set_service(key, translated);
+    }
+
+    fn import_changed(&mut self, reference: &ObjectRef, new: Option<&Object>) {
+        let (translated, problems) = match new {
+            Some(Object::ServiceImport(object)) => {
+                let (made, problems) = service_import::service_import(object);
+                (Some(Arc::new(made)), problems)
+            }
+            _ => (None, Vec::new()),
+        };
+        self.set_problems(reference, problems);
+        let (namespace, name) = (reference.namespace.clone(), reference.name.as_str());
+        self.set_service(ServiceKey::of_kind(BackendKind::ServiceImport, namespace, name), translated);
+    }
+
+    /// Replaces what routes can send to.
+    pub(super) fn set_service(&mut self, key: ServiceKey, translated: Option<Arc<Service>>) {
         if self.services.get(&key) == translated.as_ref() {
             return;
         }
@@ -141,6 +173,9 @@ impl Index {
         };
         self.dirty.routes.extend(self.routes.referring_to(&key));
         self.dirty.backend_tls.extend(self.backend_tls.naming([key.clone()]));
+        if self.traffic.names(&key) {
+            self.dirty.traffic.insert(key.namespace.clone());
+        }
         self.dirty.services.insert(key);
     }
 }
@@ -163,6 +198,12 @@ fn differ_in_status_only(old: Option<&Object>, new: Option<&Object>) -> bool {
             old.spec == new.spec && old.metadata == new.metadata
         }
         (Some(Object::ListenerSet(old)), Some(Object::ListenerSet(new))) => {
+            old.spec == new.spec && old.metadata == new.metadata
+        }
+        (Some(Object::BackendTrafficPolicy(old)), Some(Object::BackendTrafficPolicy(new))) => {
+            old.spec == new.spec && old.metadata == new.metadata
+        }
+        (Some(Object::XBackend(old)), Some(Object::XBackend(new))) => {
             old.spec == new.spec && old.metadata == new.metadata
         }
         (Some(Object::BackendTlsPolicy(old)), Some(Object::BackendTlsPolicy(new))) => {

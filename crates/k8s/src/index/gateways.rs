@@ -10,10 +10,10 @@ use super::lookup::Serving;
 use super::provisioned::Provisioned;
 use super::{Index, Output};
 use crate::object::{CONTROLLER_NAME, Gateway, Kind, Object, ObjectRef, ObjectStatus};
-use crate::translate::Problem;
 use crate::translate::gateway::{
     DEFAULT_CLASS, GatewayView, ListenerView, Place, Served, claim_ports, set_status, status, view,
 };
+use crate::translate::{Problem, Reason};
 
 /// What is known of Gateways besides the objects.
 #[derive(Debug, Default)]
@@ -167,6 +167,7 @@ impl Index {
         for (key, references) in looked_at {
             self.gateways.set_looked_at(&key, references);
         }
+        views.iter_mut().for_each(|view| self.keep_clients(view));
         let mut views: BTreeMap<_, _> = views.into_iter().map(|view| (view.key.clone(), view)).collect();
         let replaced = keys.into_iter().map(|key| {
             let before = match views.remove(&key) {
@@ -176,6 +177,7 @@ impl Index {
             (key, before)
         });
         let replaced: Vec<_> = replaced.collect();
+        self.gateway_policies.all_stale();
         for (key, before) in replaced {
             if before.as_ref() == self.gateways.views.get(&key) {
                 continue;
@@ -185,6 +187,20 @@ impl Index {
             self.gateways.stale.insert(key);
         }
         self.note_plans();
+    }
+
+    /// A Gateway whose parameters can't be had goes on to know its clients as it did: what is in front of it is the same.
+    fn keep_clients(&self, view: &mut GatewayView) {
+        let before = self.gateways.views.get(&view.key).filter(|before| before.uid == view.uid);
+        let Some(before) = before.filter(|before| before.refused.is_none()) else { return };
+        // On one machine nothing is made of them but this: they end no traffic either.
+        if view.refused.as_ref().is_some_and(|problem| problem.reason == Reason::InvalidParameters) {
+            view.frozen = view.refused.take();
+        }
+        if view.frozen.is_some() {
+            view.client_address.clone_from(&before.client_address);
+            view.answers_request_id = before.answers_request_id;
+        }
     }
 
     /// What the data plane gets of a Gateway: listeners that are served, and the certificates that they present, no others.
@@ -226,12 +242,17 @@ impl Index {
             }
             holders.insert((key, None));
         }
+        // The same for thousands of ListenerSets of one Gateway, which come one after the other.
+        let mut known: Option<(GatewayKey, Served<'_>)> = None;
         for (key, set) in holders {
             let Some(view) = self.gateways.views.get(&key) else { continue };
             let attached = |listener: &ListenerView| self.gateways.attached(&listener.key(&key));
-            let served = match &settings.place {
-                Place::Machine { addresses } => Served::ByMachine(addresses),
-                Place::Cluster => Served::ByPods(self.in_pods(view)),
+            let served = match known.take() {
+                Some((of, served)) if of == key => served,
+                _ => match &settings.place {
+                    Place::Machine { addresses } => Served::ByMachine(addresses),
+                    Place::Cluster => Served::ByPods(self.in_pods(view)),
+                },
             };
             let (reference, generation, status) = match &set {
                 None => (reference(&key), view.generation, ObjectStatus::Gateway(status(view, &served, attached))),
@@ -242,6 +263,7 @@ impl Index {
                 }
             };
             self.report(reference, generation, status, out);
+            known = Some((key, served));
         }
     }
 

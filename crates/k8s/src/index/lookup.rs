@@ -6,21 +6,30 @@ use std::collections::{BTreeSet, HashMap};
 use gateway_api::experimental::listenersets::ListenerSet;
 use k8s_openapi::api::core::v1 as k8s;
 use weft_core::ids::{
-    GatewayKey, ListenerKey, ListenerSetKey, Namespace, Port, RouteKey, RouteKind, SecretKey, ServiceKey,
+    GatewayKey, ListenerKey, ListenerSetKey, Namespace, PolicyKey, Port, RouteKey, RouteKind, SecretKey, ServiceKey,
     ServicePortKey,
 };
 use weft_core::service::Service;
+use weft_core::traffic::BackendTraffic;
 
 use super::Index;
 use crate::object::{GATEWAY_GROUP, GatewayParameters, GatewayParametersSpec, Kind, Object, ObjectRef};
 use crate::translate::labels::Labels;
 use crate::translate::route::{GatewayParent, Lookup, SetParent, parents::Claim};
 use crate::translate::service::is_open_for_both;
-use crate::translate::{Problem, TargetLookup, gateway};
+use crate::translate::{GatewayTarget, Problem, TargetLookup, gateway};
 
 impl Lookup for Index {
     fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.services.get(key).map(|s| &**s)
+    }
+
+    fn refused_backend(&self, key: &ServiceKey) -> Option<&Problem> {
+        self.externals.refused(key)
+    }
+
+    fn traffic(&self, key: &ServiceKey) -> Option<&BackendTraffic> {
+        self.traffic.of(key)
     }
 
     fn is_open_for_both(&self, service: &ServiceKey, port: Port) -> bool {
@@ -28,7 +37,8 @@ impl Lookup for Index {
     }
 
     fn permitted(&self, from: RouteKind, namespace: &Namespace, to: &ServiceKey) -> bool {
-        self.grants.permits((from.as_str(), namespace), ("Service", &to.namespace, to.name.as_str()))
+        let (kind, name) = to.object();
+        self.grants.permits_in(kind.group(), (from.as_str(), namespace), (kind.as_str(), &to.namespace, name))
     }
 
     fn holder(&self, port: &ServicePortKey, consumer: Option<&Namespace>) -> Option<RouteKind> {
@@ -89,6 +99,10 @@ impl gateway::Lookup for Serving<'_> {
     fn config_map(&self, namespace: &Namespace, name: &str) -> Option<&k8s::ConfigMap> {
         self.looked_at.borrow_mut().insert(ObjectRef::new(Kind::ConfigMap, namespace.clone(), name));
         self.index.config_map(namespace, name)
+    }
+
+    fn policies(&self, listener: &ListenerKey) -> Vec<PolicyKey> {
+        self.index.gateway_policies.of(listener)
     }
 
     fn listener_sets(&self, gateway: &GatewayKey) -> Vec<&ListenerSet> {
@@ -170,6 +184,10 @@ impl TargetLookup for Index {
     fn root_namespace(&self) -> &Namespace {
         &self.config.root_namespace
     }
+
+    fn missing_at(&self, target: &GatewayTarget, field: &str) -> Option<Problem> {
+        self.missing_gateway(target, field)
+    }
 }
 
 /// The ReferenceGrants, by the namespace they open.
@@ -187,7 +205,12 @@ impl Grants {
 
     /// Every field has to be the very one: group, kind and namespace of who refers; group, kind and (if the grant
     /// has one) name of what is referred to, in the grant's own namespace.
-    fn permits(&self, (kind, namespace): (&str, &Namespace), to: (&str, &Namespace, &str)) -> bool {
+    fn permits(&self, from: (&str, &Namespace), to: (&str, &Namespace, &str)) -> bool {
+        self.permits_in("", from, to)
+    }
+
+    /// The same of what is referred to in a group.
+    fn permits_in(&self, group: &str, (kind, namespace): (&str, &Namespace), to: (&str, &Namespace, &str)) -> bool {
         let (to_kind, to_namespace, to_name) = to;
         let grants = self.0.get(to_namespace).into_iter().flatten();
         grants.into_iter().any(|(_, object)| {
@@ -198,7 +221,7 @@ impl Grants {
                 .iter()
                 .any(|f| f.group == GATEWAY_GROUP && f.kind == kind && f.namespace == namespace.as_str());
             let named = |name: Option<&str>| name.is_none_or(|n| n.is_empty() || n == to_name);
-            from_ok && grant.spec.to.iter().any(|t| t.group.is_empty() && t.kind == to_kind && named(t.name.as_deref()))
+            from_ok && grant.spec.to.iter().any(|t| t.group == group && t.kind == to_kind && named(t.name.as_deref()))
         })
     }
 }

@@ -13,9 +13,12 @@
 //! - Nothing is reported that is equal to what was reported before.
 
 mod backend_tls;
+mod backend_traffic;
 mod changed;
 mod contended;
 mod emit;
+mod externals;
+mod gateway_policies;
 mod gateways;
 mod lookup;
 mod network;
@@ -36,8 +39,11 @@ use crate::translate::gateway::GatewaySettings;
 use crate::translate::{Problem, endpoints};
 
 use backend_tls::BackendTlsTable;
+use backend_traffic::TrafficTable;
 use contended::Contended;
 use emit::Emitted;
+use externals::{ExternalTable, externals};
+use gateway_policies::GatewayPolicies;
 use gateways::GatewayTable;
 use lookup::Grants;
 use pods::pod_key;
@@ -93,8 +99,12 @@ struct Dirty {
     mesh_policies: bool,
     all_gateways: bool,
     gateways: BTreeSet<GatewayKey>,
+    /// XBackends whose status may differ.
+    externals: BTreeSet<ServiceKey>,
     /// Namespaces of BackendTLSPolicies.
     backend_tls: BTreeSet<Namespace>,
+    /// Namespaces of XBackendTrafficPolicies.
+    traffic: BTreeSet<Namespace>,
 }
 
 /// Keeps objects and what they mean.
@@ -110,8 +120,11 @@ pub struct Index {
     enforced: BTreeSet<Namespace>,
     routes: RouteTable,
     policies: PolicyTable,
+    gateway_policies: GatewayPolicies,
     gateways: GatewayTable,
     backend_tls: BackendTlsTable,
+    traffic: TrafficTable,
+    externals: ExternalTable,
     contended: Contended,
     emitted: Emitted,
     problems: HashMap<ObjectRef, Vec<Problem>>,
@@ -132,8 +145,11 @@ impl Index {
             enforced: BTreeSet::new(),
             routes: RouteTable::default(),
             policies: PolicyTable::default(),
+            gateway_policies: GatewayPolicies::default(),
             gateways: GatewayTable::default(),
             backend_tls: BackendTlsTable::default(),
+            traffic: TrafficTable::default(),
+            externals: ExternalTable::default(),
             contended: Contended::default(),
             emitted: Emitted::default(),
             problems: HashMap::new(),
@@ -259,27 +275,32 @@ impl Index {
 
     /// Recomputes what changed and reports what is different.
     pub fn commit(&mut self) -> Output {
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
         let mut out = Output::default();
         if dirty.config {
             self.emitted.set(ResourceKey::Mesh, Some(Resource::Mesh(Arc::new(self.config.mesh.clone()))));
         }
-        let (mut pods, mut routes) = (dirty.pods, dirty.routes);
-        self.commit_policies(&dirty.policies, dirty.mesh_policies, &mut pods, &mut out);
+        let (mut pods, mut routes) = (std::mem::take(&mut dirty.pods), std::mem::take(&mut dirty.routes));
+        self.commit_policies(&mut dirty, &mut pods, &mut out);
         for key in &pods {
             self.commit_pod(key);
         }
-        for key in dirty.services {
-            let resource = self.services.get(&key).map(|s| Resource::Service(Arc::clone(s)));
-            self.emitted.set(ResourceKey::Service(key), resource);
-        }
+        let mut services = std::mem::take(&mut dirty.services);
+        self.commit_traffic(&dirty.traffic, (&mut services, &mut routes), &mut out);
+        services.into_iter().for_each(|key| self.emit_service(key));
         for key in dirty.slices {
             let reference = ObjectRef::new(Kind::EndpointSlice, key.namespace.clone(), key.name.clone());
-            let made = match self.objects.get(&reference) {
-                Some(Object::EndpointSlice(slice)) => endpoints::endpoint_slice(slice),
-                _ => None,
+            let (made, imported) = match self.objects.get(&reference) {
+                Some(Object::EndpointSlice(slice)) => {
+                    (endpoints::endpoint_slice(slice), endpoints::imported_slice(slice))
+                }
+                _ => (None, None),
             };
-            self.emitted.set(ResourceKey::EndpointSlice(key), made.map(|m| Resource::EndpointSlice(Arc::new(m))));
+            let name = endpoints::imported_name(key.name.as_str());
+            let of_import = SliceKey { namespace: key.namespace.clone(), name: Name::new(name) };
+            for (key, made) in [(key, made), (of_import, imported)] {
+                self.emitted.set(ResourceKey::EndpointSlice(key), made.map(|m| Resource::EndpointSlice(Arc::new(m))));
+            }
         }
         if dirty.all_gateways || !dirty.gateways.is_empty() {
             let some = (!dirty.all_gateways).then_some(dirty.gateways);
@@ -287,9 +308,13 @@ impl Index {
         }
         let routes = self.commit_routes(routes, &mut out);
         self.report_gateways(&mut out);
+        self.report_gateway_policies(&mut out);
         let mut backend_tls = dirty.backend_tls;
         backend_tls.extend(self.backend_tls.naming(self.backends_of(&routes)));
         self.commit_backend_tls(&backend_tls, &mut out);
+        let mut told = dirty.externals;
+        told.extend(externals(self.backends_of(&routes)));
+        self.report_externals(told, &mut out);
         out.changes = self.emitted.take_changes();
         out.statuses.sort_by(|a, b| a.object.cmp(&b.object));
         out

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weft_core::change::{Resource, ResourceKey};
-use weft_core::ids::{Name, Namespace, PolicyKey, ServiceKey};
+use weft_core::ids::{GatewayKey, Name, Namespace, PolicyKey, ServiceKey};
+use weft_core::policy::AuthorizationPolicy;
 
-use super::{Index, Output, pod_key};
+use super::{Dirty, Index, Output, pod_key};
 use crate::object::{Condition, ConditionType, Kind, MeshPolicy, Object, ObjectRef, ObjectStatus, created_seconds};
+use crate::translate::authz::Translated;
 use crate::translate::labels::Labels;
-use crate::translate::{Applies, Pods, Problem, Reason, authz, mesh_policy};
+use crate::translate::{Applies, GatewayTarget, Pods, Problem, Reason, authz, mesh_policy};
 
 /// What is known of policies besides the objects.
 #[derive(Debug, Default)]
@@ -52,15 +54,14 @@ impl PolicyTable {
 impl Index {
     pub(super) fn commit_policies(
         &mut self,
-        dirty: &BTreeSet<ObjectRef>,
-        mesh_policies: bool,
+        dirty: &mut Dirty,
         pods: &mut BTreeSet<(Namespace, Name)>,
         out: &mut Output,
     ) {
-        for reference in dirty {
-            self.commit_authorization(reference, pods, out);
+        for reference in &dirty.policies {
+            self.commit_authorization(reference, (pods, &mut dirty.gateways), out);
         }
-        if mesh_policies {
+        if dirty.mesh_policies {
             self.commit_mesh_policies(pods, out);
         }
     }
@@ -68,7 +69,7 @@ impl Index {
     fn commit_authorization(
         &mut self,
         reference: &ObjectRef,
-        pods: &mut BTreeSet<(Namespace, Name)>,
+        (pods, gateways): (&mut BTreeSet<(Namespace, Name)>, &mut BTreeSet<GatewayKey>),
         out: &mut Output,
     ) {
         let key = PolicyKey::new(reference.namespace.clone(), reference.name.clone());
@@ -77,29 +78,45 @@ impl Index {
         let Some(Object::AuthorizationPolicy(policy)) = object else {
             self.policies.about_http.remove(reference);
             self.select(&key, None, pods);
+            self.note_gateway_targets(&key, Vec::new(), gateways);
             self.emitted.set(ResourceKey::Authorization(key), None);
             self.set_problems(reference, Vec::new());
             self.statuses.remove(reference);
             return;
         };
         let mut made = authz::translate(&policy, self);
+        self.note_gateway_targets(&key, made.gateways.clone(), gateways);
         if made.policy.rules.iter().flat_map(|r| &r.to).any(authz::looks_at_http) {
             self.policies.about_http.insert(reference.clone());
-            let services = self.services_of(&made.applies);
-            if let Some(text) = authz::blind_spots(&made.policy, &made.applies, services) {
-                let condition = Condition::new(ConditionType::PartiallyEnforced, true, "UnsupportedProtocol", &text);
-                made.ancestors.iter_mut().for_each(|a| a.conditions.push(condition.clone()));
-                let remedy = "name the HTTP ports in to[].ports, or authorize these ports without HTTP conditions";
-                made.problems.push(Problem::new("spec.rules", Reason::Note, text, remedy));
-            }
         } else {
             self.policies.about_http.remove(reference);
         }
+        self.note_blind_spots(&mut made);
         self.select(&key, Some(&made.applies), pods);
+        let at_gateways = self.gateway_policies.has(&key);
         self.emitted.set(ResourceKey::Authorization(key), Some(Resource::Authorization(Arc::new(made.policy))));
+        if at_gateways {
+            // Its status is told when Gateways are understood.
+            return;
+        }
         self.set_problems(reference, made.problems);
         let generation = policy.metadata.generation.unwrap_or(0);
         self.report(reference.clone(), generation, ObjectStatus::Ancestors(made.ancestors), out);
+    }
+
+    /// Notes the Service ports whose requests a policy asks about and can't see.
+    pub(super) fn note_blind_spots(&self, made: &mut Translated<AuthorizationPolicy>) {
+        if !made.policy.rules.iter().flat_map(|r| &r.to).any(authz::looks_at_http) {
+            return;
+        }
+        let services = self.services_of(&made.applies);
+        let Some(text) = authz::blind_spots(&made.policy, &made.applies, services) else { return };
+        let condition = Condition::new(ConditionType::PartiallyEnforced, true, "UnsupportedProtocol", &text);
+        // What Gateways can't judge is said of them by itself.
+        let of_pods = made.ancestors.iter_mut().filter(|it| !GatewayTarget::is_kind(&it.ancestor_ref.kind));
+        of_pods.for_each(|a| a.conditions.push(condition.clone()));
+        let remedy = "name the HTTP ports in to[].ports, or authorize these ports without HTTP conditions";
+        made.problems.push(Problem::new("spec.rules", Reason::Note, text, remedy));
     }
 
     /// The Services of the namespaces a policy applies to.

@@ -4,8 +4,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_core::gateway::{label_value, object_name};
-use weft_core::ids::GatewayKey;
+use weft_core::ids::{GatewayKey, ListenerKey};
 
 use super::Index;
 use crate::object::{
@@ -21,8 +22,8 @@ pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 /// What is known of Gateways that are served by pods of their own.
 #[derive(Debug, Default)]
 pub(super) struct Provisioned {
-    /// Those whose pods have bound their listeners as they are.
-    bound: BTreeSet<GatewayKey>,
+    /// Those of which a pod has their listeners as they are, with the ones that no such pod has bound, and why.
+    bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>,
     /// Why objects of a Gateway can't be made.
     failures: BTreeMap<GatewayKey, String>,
     /// Gateways whose objects would have the names of an older Gateway's, and that one.
@@ -47,6 +48,24 @@ impl Index {
         self.distinct_gateways().map(GatewayView::plan)
     }
 
+    /// The ServiceAccounts whose pods are Gateways' own, by the Gateway: those that are there and are the Gateway's. With one of
+    /// the name that somebody else has made nobody is taken for the Gateway.
+    pub fn gateway_accounts(&self) -> impl Iterator<Item = (GatewayKey, String)> {
+        self.distinct_gateways().filter_map(|view| {
+            let name = object_name(view.key.name.as_str(), &view.class);
+            let reference = ObjectRef::new(Kind::ServiceAccount, view.key.namespace.clone(), name.as_str());
+            let account = self.objects.get(&reference)?;
+            is_owned_by(account.meta(), &view.uid).then(|| (view.key.clone(), name))
+        })
+    }
+
+    /// A ServiceAccount has come, gone or another owner.
+    pub(super) fn account_changed(&mut self) {
+        if self.in_cluster() {
+            self.gateways.provisioned.revision += 1;
+        }
+    }
+
     fn distinct_gateways(&self) -> impl Iterator<Item = &GatewayView> {
         self.gateways.views().filter(|view| !self.gateways.provisioned.clashes.contains_key(&view.key))
     }
@@ -65,10 +84,7 @@ impl Index {
             }
         }
         let before = std::mem::replace(&mut self.gateways.provisioned.clashes, clashes);
-        let differs: Vec<_> = {
-            let now = &self.gateways.provisioned.clashes;
-            before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key)).cloned().collect()
-        };
+        let differs = differing(&before, &self.gateways.provisioned.clashes);
         self.gateways.stale.extend(differs);
         self.gateways.provisioned.revision += 1;
     }
@@ -84,25 +100,23 @@ impl Index {
         })
     }
 
-    /// Goes up whenever [`Index::gateway_plans`] may say something else.
+    /// Goes up whenever [`Index::gateway_plans`] or [`Index::gateway_accounts`] may say something else.
     pub const fn gateways_revision(&self) -> u64 {
         self.gateways.provisioned.revision
     }
 
-    /// Says whose pods have bound all listeners as they are now; of all others none has. Takes effect with the next
-    /// [`Index::commit`].
-    pub fn set_bound(&mut self, bound: BTreeSet<GatewayKey>) {
+    /// Says of which Gateways a pod has the listeners as they are now, each with the listeners that no such pod has bound, and
+    /// why; of all others none has. Takes effect with the next [`Index::commit`].
+    pub fn set_bound(&mut self, bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>) {
         let before = std::mem::replace(&mut self.gateways.provisioned.bound, bound);
-        let changed = before.symmetric_difference(&self.gateways.provisioned.bound).cloned();
+        let changed = differing(&before, &self.gateways.provisioned.bound);
         self.gateways.stale.extend(changed);
     }
 
     /// Says of which Gateways objects can't be made, and why. Takes effect with the next [`Index::commit`].
     pub fn set_unprovisioned(&mut self, failures: BTreeMap<GatewayKey, String>) {
         let before = std::mem::replace(&mut self.gateways.provisioned.failures, failures);
-        let now = &self.gateways.provisioned.failures;
-        let differs = |key: &&GatewayKey| before.get(*key) != now.get(*key);
-        let changed: Vec<_> = before.keys().chain(now.keys()).filter(differs).cloned().collect();
+        let changed = differing(&before, &self.gateways.provisioned.failures);
         self.gateways.stale.extend(changed);
     }
 
@@ -154,7 +168,7 @@ impl Index {
             // Somebody else's Service may have the name, and that of a Gateway that had it before may still be there.
             let labels = service.metadata.labels.as_ref();
             let has_label = labels.and_then(|labels| labels.get(GATEWAY_NAME_LABEL)) == Some(&label);
-            if has_label && is_owned_by(service, &view.uid) {
+            if has_label && is_owned_by(&service.metadata, &view.uid) {
                 addresses.extend(addresses_of(service));
             }
         }
@@ -166,15 +180,20 @@ impl Index {
         }
         InCluster {
             addresses: addresses.into_iter().collect(),
-            bound: known.bound.contains(&view.key),
+            unbound: known.bound.get(&view.key).cloned(),
             failure: known.failures.get(&view.key).cloned(),
         }
     }
 }
 
-/// Whether a Service belongs to this incarnation of a Gateway.
-fn is_owned_by(service: &Service, uid: &str) -> bool {
-    let owners = service.metadata.owner_references.as_deref().unwrap_or_default();
+/// The Gateways of which something else is known than before.
+fn differing<T: PartialEq>(before: &BTreeMap<GatewayKey, T>, now: &BTreeMap<GatewayKey, T>) -> BTreeSet<GatewayKey> {
+    before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key)).cloned().collect()
+}
+
+/// Whether an object belongs to this incarnation of a Gateway.
+fn is_owned_by(meta: &ObjectMeta, uid: &str) -> bool {
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
     owners.iter().any(|owner| owner.kind == Kind::Gateway.as_str() && owner.uid == uid)
 }
 

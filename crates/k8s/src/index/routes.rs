@@ -235,13 +235,14 @@ impl Index {
 }
 
 /// Whether the status in the cluster has an entry of ours.
-fn has_own_entry(object: &Object) -> bool {
+pub(super) fn has_own_entry(object: &Object) -> bool {
     let status = match object {
         Object::HttpRoute(r) => r.status.as_ref(),
         Object::GrpcRoute(r) => r.status.as_ref(),
         Object::TlsRoute(r) => r.status.as_ref(),
         Object::TcpRoute(r) => r.status.as_ref(),
         Object::UdpRoute(r) => r.status.as_ref(),
+        Object::XBackend(it) => it.status.as_ref(),
         _ => None,
     };
     status

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{GatewayClientAddress, GatewayLimits, GatewayRequestId};
+
 /// What the pods and the Service of a Gateway are like.
 ///
 /// A GatewayClass refers to one for all its Gateways (`spec.parametersRef`, with a namespace), a Gateway to one of its own
@@ -32,6 +34,15 @@ pub struct GatewayParametersSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "resources_schema")]
     pub resources: Option<Value>,
+    /// Whether HTTPS listeners speak HTTP/3, too, on the UDP ports of the same numbers; they don't if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http3: Option<bool>,
+    /// Whose word is taken for who clients are; of nobody if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<GatewayClientAddress>,
+    /// Ids of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<GatewayRequestId>,
     /// The Service that clients reach the Gateway by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<GatewayService>,
@@ -41,6 +52,12 @@ pub struct GatewayParametersSpec {
     /// What is added to the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<GatewayPodTemplate>,
+    /// Who may reach the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<GatewayNetworkPolicy>,
+    /// How far Gateways of the class may go with parameters of their own. For those that a GatewayClass refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<GatewayLimits>,
 }
 
 /// A HorizontalPodAutoscaler.
@@ -125,6 +142,24 @@ pub struct GatewayShutdown {
     pub drain_seconds: Option<i32>,
 }
 
+/// The NetworkPolicy of the pods: whoever may reach the listeners' ports, and nobody any other port but that of metrics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayNetworkPolicy {
+    /// Whether there is one; true if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Who may read metrics (port 15021), as NetworkPolicyPeers; everybody if left out or empty. The kubelet's probes pass in
+    /// any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "peers_schema")]
+    pub metrics_from: Option<Value>,
+    /// Whether the pods may send to anywhere, which a policy of the namespace that denies it would else forbid: a Gateway sends
+    /// to wherever its routes do. False if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_egress: Option<bool>,
+}
+
 /// What is added to the pods of a Gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -158,6 +193,11 @@ impl GatewayParametersSpec {
             replicas: own.replicas.or(of_class.replicas),
             autoscaling: own.autoscaling.or(of_class.autoscaling),
             resources: own.resources.or(of_class.resources),
+            http3: own.http3.or(of_class.http3),
+            client_address: both(own.client_address, of_class.client_address, GatewayClientAddress::over),
+            request_id: both(own.request_id, of_class.request_id, |own, class| GatewayRequestId {
+                in_responses: own.in_responses.or(class.in_responses),
+            }),
             service: both(own.service, of_class.service, |own, class| GatewayService {
                 kind: own.kind.or(class.kind),
                 load_balancer_class: own.load_balancer_class.or(class.load_balancer_class),
@@ -175,6 +215,12 @@ impl GatewayParametersSpec {
                 tolerations: own.tolerations.or(class.tolerations),
                 affinity: own.affinity.or(class.affinity),
             }),
+            network_policy: both(own.network_policy, of_class.network_policy, |own, class| GatewayNetworkPolicy {
+                enabled: own.enabled.or(class.enabled),
+                metrics_from: own.metrics_from.or(class.metrics_from),
+                allow_egress: own.allow_egress.or(class.allow_egress),
+            }),
+            limits: of_class.limits,
         }
     }
 }
@@ -204,6 +250,16 @@ fn resources_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 fn affinity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     as_in_a_pod("object", "Which nodes and which neighbours they prefer or need (`affinity` of a pod).")
+}
+
+fn peers_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "description": "Who may read metrics (port 15021), as NetworkPolicyPeers; everybody if left out or empty. The kubelet's \
+            probes pass in any case.",
+        "type": "array",
+        "nullable": true,
+        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true }
+    })
 }
 
 fn tolerations_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -4,13 +4,18 @@
 //! own serde types: one set of parent, backend and filter types for all five kinds, lenient where a wrong value
 //! must cost one rule and not the object (enumerations and numbers are checked by the translation).
 
+mod backend_traffic_policy;
 mod gateway;
+mod gateway_client;
+mod gateway_limits;
 mod gateway_parameters;
 mod listener_set;
 mod merge;
 pub mod policy;
 pub mod route;
+mod service_import;
 mod status;
+mod xbackend;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,18 +28,28 @@ use serde::{Deserialize, Serialize};
 
 use weft_core::ids::{Name, Namespace};
 
+pub use backend_traffic_policy::{
+    BackendTargetRef, BackendTrafficPolicy, BackendTrafficPolicySpec, RequestRateSpec, RetryBudgetSpec,
+    RetryConstraintSpec,
+};
 pub use gateway::{GatewayAddress, GatewayStatus, ListenerStatus};
 pub use gateway_api::experimental::gateways::Gateway;
+pub use gateway_client::{
+    GatewayClientAddress, GatewayForwardedHeader, GatewayProxyProtocol, GatewayProxyProtocolMode, GatewayRequestId,
+};
+pub use gateway_limits::{GatewayField, GatewayLimits};
 pub use gateway_parameters::{
-    ExternalTrafficPolicy, GatewayAutoscaling, GatewayParameters, GatewayParametersSpec, GatewayPodTemplate,
-    GatewayService, GatewayServiceType, GatewayShutdown,
+    ExternalTrafficPolicy, GatewayAutoscaling, GatewayNetworkPolicy, GatewayParameters, GatewayParametersSpec,
+    GatewayPodTemplate, GatewayService, GatewayServiceType, GatewayShutdown,
 };
 pub use listener_set::ListenerSetStatus;
 pub use policy::{AuthorizationPolicy, MeshPolicy};
 pub use route::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
+pub use service_import::{ImportedPort, MULTICLUSTER_GROUP, ServiceImport};
 pub use status::{
     CONTROLLER_NAME, Condition, ConditionType, ObjectStatus, PolicyAncestorStatus, RouteParentStatus, StatusUpdate,
 };
+pub use xbackend::{EXPERIMENTAL_GROUP, ExternalHostname, XBackend, XBackendPort, XBackendTls};
 
 /// The group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
@@ -157,7 +172,10 @@ kinds! {
     TcpRoute "gateway.networking.k8s.io" "v1" "TCPRoute" Namespaced TcpRoute;
     UdpRoute "gateway.networking.k8s.io" "v1" "UDPRoute" Namespaced UdpRoute;
     ReferenceGrant "gateway.networking.k8s.io" "v1" "ReferenceGrant" Namespaced gateway_api::referencegrants::ReferenceGrant;
+    ServiceImport "multicluster.x-k8s.io" "v1alpha1" "ServiceImport" Namespaced ServiceImport;
+    XBackend "gateway.networking.x-k8s.io" "v1alpha1" "XBackend" Namespaced XBackend;
     BackendTlsPolicy "gateway.networking.k8s.io" "v1" "BackendTLSPolicy" Namespaced gateway_api::backendtlspolicies::BackendTlsPolicy;
+    BackendTrafficPolicy "gateway.networking.x-k8s.io" "v1alpha1" "XBackendTrafficPolicy" Namespaced BackendTrafficPolicy;
     MeshPolicy "weftmesh.io" "v1alpha1" "MeshPolicy" Namespaced MeshPolicy;
     AuthorizationPolicy "weftmesh.io" "v1alpha1" "AuthorizationPolicy" Namespaced AuthorizationPolicy;
     GatewayParameters "weftmesh.io" "v1alpha1" "GatewayParameters" Namespaced GatewayParameters;

@@ -13,19 +13,23 @@ use serde::{Deserialize, Serialize};
 /// What a policy applies to (GEP-713; a Pod selector as in GEP-3779).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = ("self.kind == 'Pod' ? has(self.selector) && !has(self.name) : !has(self.selector)", "kind Pod takes a selector and no name; other kinds take no selector"))]
-#[x_kube(validation = ("self.kind == 'Pod' || has(self.name)", "name is required for kinds Namespace and Service"))]
+#[x_kube(validation = ("!has(self.sectionName) || self.kind in ['Gateway', 'ListenerSet']", "only kinds Gateway and ListenerSet take a sectionName"))]
+#[x_kube(validation = ("self.kind == 'Pod' || has(self.name)", "name is required for other kinds than Pod"))]
 pub struct TargetRef {
-    /// The group: empty, the core group.
+    /// The group: empty, the core group; gateway.networking.k8s.io for kinds Gateway and ListenerSet.
     #[serde(default)]
     pub group: String,
-    /// `Namespace`, `Service` or `Pod`
+    /// `Namespace`, `Service` or `Pod`; of AuthorizationPolicies also `Gateway` and `ListenerSet`.
     pub kind: String,
-    /// The name of the Namespace or Service.
+    /// The name, of other kinds than Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Which pods, for the kind `Pod`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
+    /// Which listener, for kinds Gateway and ListenerSet; left out: all of them.
+    #[serde(default, rename = "sectionName", skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
 }
 
 /// The status of our policies.
@@ -75,7 +79,8 @@ pub enum PolicyMode {
 #[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizationPolicySpec {
-    /// What it applies to: kinds Namespace, Service and Pod.
+    /// What it applies to: kinds Namespace, Service and Pod, where callers are judged at the destination; kinds Gateway and
+    /// ListenerSet, where clients from outside are judged at the Gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub target_refs: Option<Vec<TargetRef>>,
@@ -124,7 +129,7 @@ pub struct PolicySource {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub not_namespaces: Option<Vec<String>>,
-    /// Addresses or CIDR ranges of the connection.
+    /// Addresses or CIDR ranges of the connection; at a Gateway, of the client as its clientAddress parameters have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub addresses: Option<Vec<String>>,
@@ -139,7 +144,7 @@ pub struct PolicySource {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.ports) || has(self.notPorts) || has(self.methods) || has(self.notMethods) || has(self.paths) || has(self.notPaths) || has(self.hosts) || has(self.notHosts) || has(self.headers)", "an operation needs at least one condition"))]
 pub struct PolicyOperation {
-    /// Ports of the destination pod.
+    /// Ports of the destination pod; at a Gateway, of the listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub ports: Option<Vec<i64>>,

@@ -5,6 +5,8 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weft_core::backend_kind::BackendKind;
+use weft_core::ids::{Namespace, ServiceKey};
 
 /// `parentRefs[]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -92,6 +94,19 @@ pub struct BackendRef {
     pub filters: Option<Vec<Filter>>,
 }
 
+impl BackendReference {
+    /// The kind of object that it names; `None` if routes can't send to such.
+    pub fn backend_kind(&self) -> Option<BackendKind> {
+        BackendKind::find(self.group.as_deref().unwrap_or_default(), self.kind.as_deref().unwrap_or("Service"))
+    }
+
+    /// The object that it names, for a route of this namespace.
+    pub fn key(&self, own: &Namespace) -> ServiceKey {
+        let namespace = self.namespace.as_deref().unwrap_or(own.as_str());
+        ServiceKey::of_kind(self.backend_kind().unwrap_or(BackendKind::Service), namespace, &self.name)
+    }
+}
+
 impl BackendRef {
     /// The object it names.
     pub fn reference(&self) -> BackendReference {
@@ -130,12 +145,20 @@ pub struct Filter {
     /// `CORS`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsFilter>,
-    /// `ExternalAuth`: not supported; a rule with it answers 500.
+    /// `ExternalAuth`
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_auth: Option<serde_json::Value>,
+    pub external_auth: Option<ExternalAuthFilter>,
     /// `ExtensionRef`: there are none; a rule with it answers 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_ref: Option<ExtensionRef>,
+}
+
+impl Filter {
+    /// The object that it sends to: a mirror, or an authorizer.
+    pub fn reference(&self) -> Option<&BackendReference> {
+        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
+        mirror.or_else(|| self.external_auth.as_ref()?.backend_ref.as_ref())
+    }
 }
 
 /// `requestHeaderModifier`, `responseHeaderModifier`
@@ -335,6 +358,36 @@ pub struct RouteRetry {
     pub backoff: Option<String>,
 }
 
+/// `sessionPersistence`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionPersistence {
+    /// The name of the cookie or header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
+    /// How long a session lasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absolute_timeout: Option<String>,
+    /// Taken out of the API; known, so that it can be refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// `Cookie` (the default) or `Header`
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What a cookie is like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie_config: Option<CookieConfig>,
+}
+
+/// `cookieConfig`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CookieConfig {
+    /// `Session` (the default) or `Permanent`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifetime_type: Option<String>,
+}
+
 /// `rules[]` of an HTTPRoute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -357,9 +410,9 @@ pub struct HttpRouteRule {
     /// Tries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<RouteRetry>,
-    /// Not supported; a rule with it answers 500.
+    /// Sessions (GEP-1619).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_persistence: Option<serde_json::Value>,
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// `matches[].method` of a GRPCRoute.
@@ -405,9 +458,9 @@ pub struct GrpcRouteRule {
     /// By weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_refs: Option<Vec<BackendRef>>,
-    /// Not supported; a rule with it answers with an error.
+    /// Sessions (GEP-1619).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_persistence: Option<serde_json::Value>,
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// `rules[]` of a TLSRoute, TCPRoute or UDPRoute.
@@ -430,5 +483,7 @@ pub struct RouteStatus {
     pub parents: Vec<serde_json::Value>,
 }
 
+mod external_auth;
 mod kinds;
+pub use external_auth::*;
 pub use kinds::*;

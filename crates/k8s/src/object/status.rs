@@ -12,6 +12,11 @@ use super::route::ParentReference;
 /// What we write as `controllerName`, and answer to in a GatewayClass.
 pub const CONTROLLER_NAME: &str = "weftmesh.io/gateway-controller";
 
+/// Most bytes of a condition's message: the API takes as many characters (`metav1.Condition`).
+const MAX_MESSAGE: usize = 32 << 10;
+/// What stands for the rest of one that is longer.
+const CUT: &str = "...";
+
 /// The type of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ConditionType {
@@ -53,9 +58,15 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// A condition.
+    /// A condition. Of a message that is longer than the API takes, which would cost the object its whole status, the start is
+    /// kept.
     pub fn new(kind: ConditionType, status: bool, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, status, reason: reason.into(), message: message.into() }
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE - CUT.len()));
+            message.push_str(CUT);
+        }
+        Self { kind, status, reason: reason.into(), message }
     }
 
     /// The condition as the API has it. It keeps the `lastTransitionTime` it has among those of `before` unless its
@@ -103,7 +114,8 @@ pub enum ObjectStatus {
     Parents(Vec<RouteParentStatus>),
     /// All `ancestors` entries of our controller name.
     Ancestors(Vec<PolicyAncestorStatus>),
-    /// All `ancestors` entries of our controller name, of a policy of the Gateway API: its ancestors are Gateways.
+    /// All `ancestors` entries of our controller name, of a policy of the Gateway API: its ancestors are Gateways, or what it
+    /// is for.
     GatewayAncestors(Vec<RouteParentStatus>),
     /// All of it, of a Gateway.
     Gateway(GatewayStatus),
@@ -120,4 +132,21 @@ pub struct StatusUpdate {
     pub generation: i64,
     /// The status.
     pub status: ObjectStatus,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_never_longer_than_the_api_takes() {
+        let message = |text: &str| Condition::new(ConditionType::Accepted, false, "Invalid", text).message;
+        let longest = "x".repeat(MAX_MESSAGE);
+        assert_eq!(message(&longest), longest);
+        for text in ["x".repeat(MAX_MESSAGE + 1), "\u{e9}".repeat(MAX_MESSAGE)] {
+            let cut = message(&text);
+            let kept = cut.strip_suffix(CUT).unwrap();
+            assert!(text.starts_with(kept) && cut.len() <= MAX_MESSAGE && cut.len() > MAX_MESSAGE - 8, "{}", cut.len());
+        }
+    }
 }

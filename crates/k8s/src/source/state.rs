@@ -1,6 +1,7 @@
 //! What an API server would remember of objects: uid, creation time, generation; kept in a file over restarts.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -121,9 +122,11 @@ fn fingerprint(object: &Object) -> String {
     hex(&Sha256::digest(value.to_string().as_bytes()), 16)
 }
 
-/// A uid in the form of the API server; a later object of the same name has another.
+/// A uid in the form of the API server; a later object of the same name has another. Nobody can tell it beforehand, as that of
+/// an API server: keys are derived from it.
 fn uid(key: &str, now: i64) -> String {
-    let text = hex(&Sha256::digest(format!("{key} {now}").as_bytes()), 16);
+    let (chance, more) = (RandomState::new().hash_one(now), RandomState::new().hash_one(key));
+    let text = hex(&Sha256::digest(format!("{key} {now} {chance:x} {more:x}").as_bytes()), 16);
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
     format!("{}-{}-8{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
 }

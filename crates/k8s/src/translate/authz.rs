@@ -13,6 +13,7 @@ use weft_core::policy::{
 };
 use weft_core::service::AppProtocol;
 
+use super::gateway_target::GatewayTarget;
 use super::policy_target::{self, Applies, Pods, ResolvedTarget, TargetLookup};
 use super::service::app_protocol;
 use super::{Problem, Reason, summary};
@@ -31,6 +32,8 @@ pub struct Translated<P> {
     pub policy: P,
     /// Which workloads it is for.
     pub applies: Applies,
+    /// Which listeners of Gateways it is for.
+    pub gateways: Vec<GatewayTarget>,
     /// One entry for each target.
     pub ancestors: Vec<PolicyAncestorStatus>,
     /// All that is wrong with it.
@@ -41,7 +44,7 @@ pub struct Translated<P> {
 pub fn translate(object: &Spec, lookup: &dyn TargetLookup) -> Translated<AuthorizationPolicy> {
     let meta = &object.metadata;
     let key = PolicyKey::new(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
-    let kinds = ["Namespace", "Service", "Pod"];
+    let kinds = ["Namespace", "Service", "Pod", "Gateway", "ListenerSet"];
     let targets = policy_target::resolve(&key.namespace, object.spec.target_refs.as_deref(), &kinds, lookup);
     let mut problems = Vec::new();
     if let Some(why) = meta.annotations.as_ref().and_then(|a| a.get(UNREADABLE)) {
@@ -75,7 +78,7 @@ pub fn translate(object: &Spec, lookup: &dyn TargetLookup) -> Translated<Authori
     let ancestors = ancestors(&targets.each, &problems, targets.invalid, consequence);
     problems.extend(targets.each.into_iter().filter_map(|t| t.problem));
     let policy = AuthorizationPolicy { key, scope: targets.applies.scope(), action, dry_run, rules };
-    Translated { policy, applies: targets.applies, ancestors, problems }
+    Translated { policy, applies: targets.applies, gateways: targets.gateways, ancestors, problems }
 }
 
 /// The status of each target: its own problem, else those of the policy.

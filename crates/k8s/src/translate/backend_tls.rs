@@ -125,7 +125,8 @@ fn targets(policy: &BackendTlsPolicy, namespace: &Namespace, notes: &mut Vec<Pro
     let mut targets = Vec::new();
     for (i, target) in policy.spec.target_refs.iter().enumerate() {
         let field = format!("spec.targetRefs[{i}]");
-        if !target.group.is_empty() || target.kind != "Service" {
+        let is_service = target.group.is_empty() && target.kind == "Service" && !target.name.contains(':');
+        if !is_service {
             let message = format!("a policy can't be for kind {:?} in group {:?}", target.kind, target.group);
             let remedy = "name a Service of the core group";
             notes.push(Problem::new(format!("{field}.kind"), Reason::InvalidKind, message, remedy));

@@ -63,7 +63,7 @@ pub fn translate(object: &Spec, lookup: &dyn TargetLookup) -> Translated<MeshPol
         port_modes: if broken { Vec::new() } else { port_modes },
         limits,
     };
-    Translated { policy, applies: targets.applies, ancestors, problems }
+    Translated { policy, applies: targets.applies, gateways: Vec::new(), ancestors, problems }
 }
 
 fn mode(mode: TrafficMode) -> Mode {

@@ -5,19 +5,25 @@
 
 pub mod authz;
 pub mod backend_tls;
+pub mod backend_traffic;
 pub mod endpoints;
 pub mod enrolment;
 pub mod gateway;
+mod gateway_target;
 pub mod labels;
 pub mod mesh_policy;
 mod policy_target;
 pub mod probe;
 pub mod route;
 pub mod service;
+pub mod service_import;
+mod session;
 pub mod workload;
+pub mod xbackend;
 
 use std::fmt;
 
+pub use gateway_target::{GatewayTarget, ListenerHolder, blind_spots as blind_spots_at};
 pub use policy_target::{Applies, Pods, ResolvedTarget, Selection, TargetLookup};
 
 /// Why something is not as its author meant it; the words of the Gateway API where it has them.

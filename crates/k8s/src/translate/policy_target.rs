@@ -5,6 +5,8 @@
 //! - `Service`: the pods its selector selects, in the policy's namespace.
 //! - `Pod` with a selector: those pods of the policy's namespace; in the root namespace, of all namespaces.
 //!
+//! Those of Gateways are in `gateway_target`.
+//!
 //! A target that can't be understood makes the whole policy invalid: what it was meant to guard is not known.
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -12,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use weft_core::ids::{Namespace, ServiceKey};
 use weft_core::policy::Scope;
 
+use super::gateway_target::GatewayTarget;
 use super::labels::{self, Labels};
 use super::{Problem, Reason, suggestion};
 use crate::object::policy::TargetRef;
@@ -95,11 +98,15 @@ pub trait TargetLookup {
     fn has_namespace(&self, namespace: &Namespace) -> bool;
     /// The namespace whose policies may apply to the whole mesh.
     fn root_namespace(&self) -> &Namespace;
+    /// Why a policy isn't in force at a Gateway, as far as that is understood already.
+    fn missing_at(&self, target: &GatewayTarget, field: &str) -> Option<Problem>;
 }
 
 /// What targets are made of.
 pub(super) struct Targets {
     pub applies: Applies,
+    /// Listeners of Gateways.
+    pub gateways: Vec<GatewayTarget>,
     pub each: Vec<ResolvedTarget>,
     /// Set if a target can't be understood: the policy is invalid.
     pub invalid: bool,
@@ -120,9 +127,11 @@ pub(super) fn resolve(
     let all = everything(namespace, lookup);
     let Some(refs) = refs else {
         let target = TargetRef { kind: "Namespace".into(), name: Some(namespace.to_string()), ..TargetRef::default() };
-        return Targets { applies: all, each: vec![ResolvedTarget { target, problem: None }], invalid: false };
+        let each = vec![ResolvedTarget { target, problem: None }];
+        return Targets { applies: all, gateways: Vec::new(), each, invalid: false };
     };
     let (mut each, mut selections, mut invalid) = (Vec::new(), Vec::new(), refs.is_empty());
+    let mut gateways = Vec::new();
     if refs.is_empty() {
         let message = "is empty: that would apply to nothing";
         let problem = Problem::new("spec.targetRefs", Reason::Invalid, message, "remove it to apply to the namespace");
@@ -130,7 +139,17 @@ pub(super) fn resolve(
         each.push(ResolvedTarget { target, problem: Some(problem) });
     }
     for (i, target) in refs.iter().enumerate() {
-        let problem = match one(namespace, target, &format!("spec.targetRefs[{i}]"), kinds, lookup) {
+        let field = format!("spec.targetRefs[{i}]");
+        if kinds.contains(&target.kind.as_str()) && GatewayTarget::is_kind(&target.kind) {
+            let read = GatewayTarget::read(namespace, target, &field);
+            invalid |= read.is_err();
+            let problem =
+                read.as_ref().map_or_else(|problem| Some(problem.clone()), |it| lookup.missing_at(it, &field));
+            gateways.extend(read.ok());
+            each.push(ResolvedTarget { target: target.clone(), problem });
+            continue;
+        }
+        let problem = match one(namespace, target, &field, kinds, lookup) {
             // A namespace that is not there yet is guarded all the same, from its first pod on.
             Ok(selection) => {
                 let problem = missing_namespace(namespace, &selection, i, lookup);
@@ -149,7 +168,7 @@ pub(super) fn resolve(
         [Selection { namespace: Some(ns), pods: Pods::All }] => Applies::Namespace(ns.clone()),
         _ => Applies::Selected(selections),
     };
-    Targets { applies, each, invalid }
+    Targets { applies, gateways, each, invalid }
 }
 
 fn one(
@@ -169,6 +188,9 @@ fn one(
     if !kinds.contains(&target.kind.as_str()) {
         let remedy = suggestion(&target.kind, kinds);
         return invalid(".kind", format!("{:?} is not a target of this policy", target.kind), &remedy);
+    }
+    if target.section_name.is_some() {
+        return invalid(".sectionName", format!("is set for kind {}", target.kind), "remove it");
     }
     match (target.kind.as_str(), &target.name, &target.selector) {
         ("Pod", None, Some(selector)) => {

@@ -5,12 +5,17 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use weft_core::ids::{Port, SectionName, ServiceKey};
-use weft_core::service::{AppProtocol, Balancing, Service, ServiceKind, ServicePort, TrafficDistribution};
+use weft_core::service::{
+    AppProtocol, Balancing, ProxyVersion, Service, ServiceKind, ServicePort, TrafficDistribution,
+};
 
 use super::Problem;
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` if the Service does not say.
 const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
+
+/// Says which version of the PROXY protocol the endpoints of a Service take: `v1` or `v2`. Gateways send them its header.
+pub const PROXY_PROTOCOL: &str = "weftmesh.io/proxy-protocol";
 
 /// Translates a Service; a port that cannot be used is left out, with a problem.
 pub fn service(object: &k8s::Service) -> (Service, Vec<Problem>) {
@@ -33,8 +38,23 @@ pub fn service(object: &k8s::Service) -> (Service, Vec<Problem>) {
         distribution: distribution(spec, &mut problems),
         node_local_only: spec.internal_traffic_policy.as_deref() == Some("Local"),
         balancing: Balancing::default(),
+        proxy_protocol: proxy_protocol(object, &mut problems),
+        traffic: None,
     };
     (service, problems)
+}
+
+fn proxy_protocol(object: &k8s::Service, problems: &mut Vec<Problem>) -> Option<ProxyVersion> {
+    match object.metadata.annotations.as_ref()?.get(PROXY_PROTOCOL)?.as_str() {
+        "v1" => Some(ProxyVersion::V1),
+        "v2" => Some(ProxyVersion::V2),
+        other => {
+            let field = format!("metadata.annotations[{PROXY_PROTOCOL}]");
+            let message = format!("{other:?} is not a version of the PROXY protocol: none is sent");
+            problems.push(Problem::value(field, message, "write v1 or v2"));
+            None
+        }
+    }
 }
 
 fn kind(spec: &k8s::ServiceSpec) -> ServiceKind {

@@ -12,8 +12,15 @@ use weft_api::google::rpc::Status;
 use super::{Demand, Rejection};
 use crate::{Encoded, ResourceName, TypeUrl, Update, WILDCARD};
 
-/// Bytes of reasons quoted in one NACK; the rest is counted. The server tells people what it reads there.
+/// Bytes of reasons quoted in one NACK, which all that are refused share; of each at least so many. Names are never left out
+/// for them: the server tells people what it reads there, and takes for accepted what isn't named.
 const QUOTED: usize = 64 << 10;
+const QUOTED_EACH: usize = 64;
+/// What stands for the rest of a reason.
+const CUT: &str = "...";
+/// Bytes of a NACK, which a server has to take in: what is refused beyond that is only counted. Far more than a response has
+/// that is refused in every part.
+const MAX_NACK: usize = 16 << 20;
 /// A version that no server gives.
 const UNKNOWN: &str = "unknown";
 /// `google.rpc.Code.INVALID_ARGUMENT`
@@ -187,19 +194,41 @@ pub(super) fn error_detail(rejections: &[Rejection]) -> Option<Status> {
     if rejections.is_empty() {
         return None;
     }
+    let quoted = quoted_of_each(rejections);
     let (mut message, mut told) = (String::new(), 0);
     for rejection in rejections {
-        if message.len() + rejection.reason.len() > QUOTED {
+        let separator = if told == 0 { "" } else { "; " };
+        let reason = cut(&rejection.reason, quoted);
+        let dots = if reason.len() < rejection.reason.len() { CUT } else { "" };
+        let part = format!("{separator}{}: {reason}{dots}", rejection.name.name);
+        if message.len() + part.len() > MAX_NACK {
+            message.push_str(&format!("; and {} more", rejections.len() - told));
             break;
         }
-        let separator = if told == 0 { "" } else { "; " };
-        message.push_str(&format!("{separator}{}: {}", rejection.name.name, rejection.reason));
+        message.push_str(&part);
         told += 1;
     }
-    if rejections.len() > told {
-        message.push_str(&format!("; and {} more", rejections.len() - told));
-    }
     Some(Status { code: INVALID_ARGUMENT, message, details: Vec::new() })
+}
+
+/// How many bytes of each reason are told: what short ones leave of their share is the long ones'.
+fn quoted_of_each(rejections: &[Rejection]) -> usize {
+    let mut lengths: Vec<usize> = rejections.iter().map(|rejection| rejection.reason.len()).collect();
+    lengths.sort_unstable();
+    let mut left = QUOTED;
+    for (n, length) in lengths.iter().enumerate() {
+        let share = left / (lengths.len() - n);
+        if *length > share {
+            return share.max(QUOTED_EACH);
+        }
+        left -= length;
+    }
+    QUOTED
+}
+
+/// The start of a text, whole characters only.
+fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -221,5 +250,31 @@ mod tests {
         assert_eq!(told, [pair("held", UNKNOWN), pair("taken", "1")]);
         held.applied(vec![(name("held"), None)], &[]);
         assert_eq!(held.initial_requests(&Node::default())[0].initial_resource_versions.len(), 1, "it is gone");
+    }
+
+    fn told(rejections: &[(&str, String)]) -> String {
+        let name = |text: &str| ResourceName::new(TypeUrl::new("t"), text);
+        let all: Vec<_> = rejections.iter().map(|(of, why)| Rejection::new(name(of), why.as_str())).collect();
+        error_detail(&all).unwrap().message
+    }
+
+    #[test]
+    fn whatever_is_refused_is_named_and_long_reasons_are_cut() {
+        assert_eq!(error_detail(&[]), None);
+        assert_eq!(told(&[("a", "odd".into()), ("b", "too; long".into())]), "a: odd; b: too; long");
+        // One that is longer than everything may be, in front of others.
+        let text = told(&[("a", "x".repeat(1 << 20)), ("b", "odd".into()), ("c", "y".repeat(1 << 20))]);
+        let (a, rest) = text.split_once("; b: odd; c: ").unwrap();
+        assert!(a.starts_with("a: xxx") && a.ends_with("x...") && rest.ends_with("y..."));
+        assert!((QUOTED - 100..QUOTED + 100).contains(&text.len()), "{}", text.len());
+        // Bytes are counted, characters are whole.
+        assert!(told(&[("a", format!("x{}", "\u{e9}".repeat(QUOTED)))]).ends_with("\u{e9}..."));
+        // Very many: the shares are small, and nobody is left out.
+        let names: Vec<String> = (0..5_000).map(|n| format!("HTTPRoute/shop/{n}")).collect();
+        let text = told(&names.iter().map(|name| (name.as_str(), "z".repeat(1_000))).collect::<Vec<_>>());
+        let parts: Vec<_> = text.split("; ").collect();
+        assert_eq!(parts.len(), names.len());
+        let whole = |(part, name): (&&str, &String)| **part == format!("{name}: {}...", "z".repeat(QUOTED_EACH));
+        assert!(parts.iter().zip(&names).all(whole), "{}", parts[0]);
     }
 }

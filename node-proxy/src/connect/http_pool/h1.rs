@@ -337,7 +337,9 @@ impl Connection {
             }
             match ready!(io::poll_receive(&mut self.stream, cx, &mut self.received)) {
                 Ok(true) => {}
-                Ok(false) if self.decoder == Decoder::Close => self.decoder = Decoder::Done,
+                // A body that ends with its connection is whole only if it was the endpoint that ended it (RFC 9112,
+                // section 9.8).
+                Ok(false) if self.decoder == Decoder::Close && !self.stream.is_cut() => self.decoder = Decoder::Done,
                 Ok(false) => return Poll::Ready(Some(Err(ExchangeError::Closed))),
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }

@@ -42,7 +42,10 @@ impl PartialEq for PoolKey {
     fn eq(&self, other: &Self) -> bool {
         let same_target = || {
             let (own, other) = (&self.target, &other.target);
-            own.address == other.address && own.transport == other.transport && own.tls == other.tls
+            own.address == other.address
+                && own.transport == other.transport
+                && own.tls == other.tls
+                && own.proxy == other.proxy
         };
         Rc::ptr_eq(&self.source, &other.source)
             && self.protocol == other.protocol

@@ -142,6 +142,8 @@ fn http_listener() -> Resource {
         protocol: ListenerProtocol::Http,
         kinds: Vec::new(),
         client_validation: None,
+        policies: Vec::new(),
+        http3: false,
     }))
 }
 

@@ -7,7 +7,7 @@ use weft_tls::BackendClient;
 use super::*;
 
 /// A certificate for a name, as the Secret `c`, and the policy of somebody who trusts it.
-fn certified(name: &str) -> (Change, BackendTls) {
+pub(super) fn certified(name: &str) -> (Change, BackendTls) {
     certified_as("c", name)
 }
 
@@ -28,7 +28,7 @@ fn certified_as(of: &str, name: &str) -> (Change, BackendTls) {
     (Change::Upsert(Resource::Certificate(Arc::new(certificate))), policy)
 }
 
-fn secret(name: &str) -> CertificateKey {
+pub(super) fn secret(name: &str) -> CertificateKey {
     CertificateKey::new(GatewayKey::new("edge", "gw"), SecretKey::new("edge", name))
 }
 
@@ -139,7 +139,12 @@ fn a_backend_that_asks_is_shown_the_gateways_certificate_whatever_is_spoken_insi
             ask(&mut client, "a.com").await.status
         };
         assert!(status().await.is_server_error(), "it has none to show");
-        let config = GatewayConfig { key: key("front").gateway, client_certificate: Some(secret("own")) };
+        let config = GatewayConfig {
+            key: key("front").gateway,
+            client_certificate: Some(secret("own")),
+            client_address: Default::default(),
+            answers_request_id: false,
+        };
         front.store.apply(&[own, Change::Upsert(Resource::GatewayConfig(Arc::new(config)))]);
         assert_eq!(status().await, 200);
         // A backend that speaks HTTP/2 only, which has to be agreed on in the handshake.
@@ -188,6 +193,31 @@ fn a_new_certificate_is_presented_at_once_and_open_connections_stay() {
         assert_eq!(status_line(&mut renewed).await.unwrap(), "HTTP/1.1 404 Not Found");
         assert!(connected(&trusts_first).await.is_err());
         assert_eq!(status_line(&mut kept).await.unwrap(), "HTTP/1.1 404 Not Found", "the same connection");
+    });
+}
+
+#[test]
+fn a_session_is_resumed_by_whichever_worker_the_next_connection_comes_to() {
+    let port = free();
+    let (first, trusts_first) = certified("a.com");
+    let (second, _) = certified("a.com");
+    let https = ListenerProtocol::Https { certificates: vec![secret("c")] };
+    let front = Front::start(&[first, listener("a", port, Some("a.com"), https)]);
+    on_sockets(async {
+        until(port, true).await;
+        let tls = BackendClient::new(&trusts_first, None, &[b"http/1.1"]).unwrap();
+        let mut resumed = Vec::new();
+        // Of two workers each takes some of these.
+        for _ in 0..24 {
+            let mut stream = tls.connect(connect(at(port)).await.unwrap()).await.unwrap();
+            // Its tickets come before the answer.
+            assert_eq!(status_line(&mut stream).await.unwrap(), "HTTP/1.1 404 Not Found");
+            resumed.push(format!("{:?}", stream.get_ref().1.handshake_kind()) == "Some(Resumed)");
+        }
+        assert!(!resumed[0] && resumed[1..].iter().all(|it| *it), "{resumed:?}");
+        front.store.apply(&[second]);
+        let after = tls.connect(connect(at(port)).await.unwrap()).await;
+        assert!(after.is_err(), "a session doesn't outlast the certificate");
     });
 }
 

@@ -8,7 +8,7 @@ use weft_core::policy::{MeshPolicy, Mode, Scope, WorkloadLimits};
 use super::*;
 
 /// Answers with its name and what it was sent.
-async fn echo(name: &'static str) -> SocketAddr {
+pub(super) async fn echo(name: &'static str) -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
@@ -21,14 +21,14 @@ async fn echo(name: &'static str) -> SocketAddr {
     address
 }
 
-async fn client(port: u16) -> UdpSocket {
+pub(super) async fn client(port: u16) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     socket.connect(at(port)).await.unwrap();
     socket
 }
 
 /// The answer to a datagram; none in time, or that nobody listens.
-async fn ask(client: &UdpSocket, text: &str) -> Option<String> {
+pub(super) async fn ask(client: &UdpSocket, text: &str) -> Option<String> {
     client.send(text.as_bytes()).await.ok()?;
     let mut buffer = [0; 2048];
     let length = timeout(Duration::from_millis(500), client.recv(&mut buffer)).await.ok()?.ok()?;
@@ -36,7 +36,7 @@ async fn ask(client: &UdpSocket, text: &str) -> Option<String> {
 }
 
 /// Asks until it is answered so: a change reaches the workers after a moment.
-async fn until_answered(client: &UdpSocket, want: Option<&str>) {
+pub(super) async fn until_answered(client: &UdpSocket, want: Option<&str>) {
     let end = Instant::now() + Duration::from_secs(10);
     while ask(client, "x").await.as_deref() != want {
         assert!(Instant::now() < end, "never {want:?}");

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use http::request::Parts;
 use http::{Request, Version};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::check::{BadRequest, Checked, check};
+use super::client::ClientBody;
 use super::downstream::Downstream;
 use super::finish::Asked;
 use super::outbound::protocol_label;
@@ -15,22 +15,27 @@ use super::outbound::protocol_label;
 /// A request that was counted and checked.
 pub(super) struct Begun {
     pub(super) parts: Parts,
-    pub(super) body: Incoming,
+    pub(super) body: ClientBody,
     pub(super) checked: Result<Checked, BadRequest>,
     pub(super) asked: Asked,
     pub(super) protocol: &'static str,
 }
 
 /// Counts and checks a request. Its time starts here.
-pub(super) fn begin(conn: &Rc<Downstream>, request: Request<Incoming>) -> Begun {
+pub(super) fn begin(conn: &Rc<Downstream>, request: Request<ClientBody>) -> Begun {
     let started = Instant::now();
     let ambiguous = conn.watched.request_began();
     let (mut parts, body) = request.into_parts();
     if parts.version == Version::HTTP_11 {
         conn.watched.takes_interim();
     }
+    let version = parts.version;
+    if version == Version::HTTP_3 {
+        // It means what one of HTTP/2 means, and nothing from here on has to know more (RFC 9114, section 4).
+        parts.version = Version::HTTP_2;
+    }
     let checked = check(&mut parts, ambiguous);
     let asked = Asked::new(conn, &parts, started);
-    let protocol = protocol_label(parts.version, asked.grpc);
+    let protocol = protocol_label(version, asked.grpc);
     Begun { parts, body, checked, asked, protocol }
 }

@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use weft_core::reason::Reason;
 
 use super::finish::Finish;
+use super::grpc_web::WebResponse;
 use super::mirror::Copy;
 use super::replay::{Replay, Source};
 use crate::connect::http_pool::{ExchangeError, UpstreamBody};
@@ -21,6 +22,9 @@ pub(crate) enum BodyError {
     /// The codec's word.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    /// The client's stream ended before the body, or what came on it wasn't one.
+    #[error("the client's stream broke off")]
+    Stream,
     /// The endpoint's side.
     #[error(transparent)]
     Endpoint(#[from] ExchangeError),
@@ -30,6 +34,9 @@ pub(crate) enum BodyError {
     /// The client sent nothing of it for too long.
     #[error("the client is too slow")]
     Slow,
+    /// It isn't what its content type says.
+    #[error("the body is malformed")]
+    Malformed,
     /// The original of a mirrored request broke off.
     #[error("the original broke off")]
     Broken,
@@ -148,7 +155,46 @@ pub(crate) struct ResponseBody {
 
 enum ResponseKind {
     Local(Bytes),
-    Stream(UpstreamBody),
+    Stream(EndpointBody),
+}
+
+/// What an endpoint answers, as its client gets it.
+enum EndpointBody {
+    /// As it comes.
+    Plain(UpstreamBody),
+    /// Made gRPC-Web's.
+    Web(Box<WebResponse>),
+}
+
+impl EndpointBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match self {
+            Self::Plain(body) => Pin::new(body).poll_frame(cx),
+            Self::Web(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Web(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Web(_) => SizeHint::default(),
+        }
+    }
+
+    /// What no frame shows any more.
+    fn grpc_status(&self) -> Option<u8> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Web(body) => body.status(),
+        }
+    }
 }
 
 impl ResponseBody {
@@ -165,7 +211,12 @@ impl ResponseBody {
         } else {
             Some(finish)
         };
-        Self { kind: ResponseKind::Stream(body), finish }
+        Self { kind: ResponseKind::Stream(EndpointBody::Plain(body)), finish }
+    }
+
+    /// The endpoint's answer, made gRPC-Web's: it always has a last frame.
+    pub(crate) fn web(body: WebResponse, finish: Finish) -> Self {
+        Self { kind: ResponseKind::Stream(EndpointBody::Web(Box::new(body))), finish: Some(finish) }
     }
 
     fn over(&mut self, whole: bool) {
@@ -189,7 +240,7 @@ impl Body for ResponseBody {
             }
             ResponseKind::Stream(body) => body,
         };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
+        let polled = body.poll_frame(cx);
         let frame = match polled {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -202,9 +253,10 @@ impl Body for ResponseBody {
         };
         match &frame {
             Some(Ok(frame)) => {
-                let ended = body.is_end_stream();
+                let (ended, status) = (body.is_end_stream(), body.grpc_status());
                 if let Some(finish) = &mut this.finish {
                     finish.frame(frame);
+                    finish.told(status);
                 }
                 if ended {
                     this.over(true);

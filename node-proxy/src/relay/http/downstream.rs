@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::HeaderValue;
 use weft_core::gateway::{Bind, Listener};
 use weft_core::identity::SpiffeId;
-use weft_core::ids::{RuleKey, ServicePortKey};
+use weft_core::ids::{Port, RuleKey, ServicePortKey};
 use weft_core::reason::Reason;
 use weft_core::workload::Workload;
 
@@ -67,6 +69,8 @@ pub(super) struct Caller {
     pub(super) source: Rc<LocalWorkload>,
     pub(super) workload: Arc<Workload>,
     pub(super) client: SocketAddr,
+    /// What the client dialled.
+    pub(super) dialled: SocketAddr,
     pub(super) front: Front,
 }
 
@@ -84,6 +88,11 @@ pub(super) enum Front {
 }
 
 impl Front {
+    /// Whether the client speaks TLS to this proxy.
+    pub(super) fn is_secure(&self) -> bool {
+        matches!(self, Self::Gateway { listener: Some(_), .. })
+    }
+
     fn service(&self) -> Option<&ServicePortKey> {
         match self {
             Self::Service(key) => Some(key),
@@ -157,6 +166,14 @@ impl Downstream {
     pub(super) fn closed(&self, ended: &Ended, lasted: Duration) {
         self.open(None);
         self.engine.observer.closed(&self.told.borrow(), ended, lasted);
+    }
+
+    /// Where else the client may come with its next requests, as a value of `Alt-Svc` (RFC 7838, section 3): to the listener's
+    /// HTTP/3, if this machine listens for it.
+    pub(super) fn alternative(&self) -> Option<HeaderValue> {
+        let Side::Outbound(caller) = &self.side else { return None };
+        let Front::Gateway { bind, listener: Some(listener) } = &caller.front else { return None };
+        (listener.speaks_http3() && self.engine.http3.is_bound(bind)).then(|| http3_at(bind.port))?
     }
 
     /// Whether the connection has to end, and how.
@@ -259,6 +276,12 @@ impl Downstream {
             }
         }
     }
+}
+
+/// Good for a day, which is what it is without saying so. The port is the listener's: on the way to it none is changed, or it
+/// isn't found, and the client stays where it is.
+fn http3_at(port: Port) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from(format!("h3=\":{port}\"; ma=86400"))).ok()
 }
 
 fn security(target: &Target) -> Security {

@@ -15,6 +15,7 @@ use super::wire::{End, Watched};
 use crate::balance::Balancers;
 use crate::connect::http_pool::{Pool, PoolSettings};
 use crate::connect::{BackendClients, Dial, Standing, Target, Transport};
+use crate::gateway::QuicPlaces;
 use crate::identify::LocalWorkload;
 use crate::observe::Observer;
 use crate::store::Store;
@@ -64,6 +65,10 @@ impl Default for HttpSettings {
     }
 }
 
+fn wall() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
 /// What an engine is made of.
 pub struct EngineParts {
     /// The configuration.
@@ -80,6 +85,8 @@ pub struct EngineParts {
     pub observer: Rc<dyn Observer>,
     /// The access log.
     pub log: AccessLog,
+    /// Where HTTP/3 is listened for.
+    pub http3: QuicPlaces,
     /// Limits.
     pub settings: HttpSettings,
 }
@@ -94,12 +101,15 @@ pub struct Engine {
     pub(super) recorder: Rc<Recorder>,
     pub(super) observer: Rc<dyn Observer>,
     pub(super) log: AccessLog,
+    pub(super) http3: QuicPlaces,
     pub(super) settings: HttpSettings,
     targets: RefCell<Targets>,
     pub(super) backends: BackendClients,
     clock: Rc<Cell<Instant>>,
     watched: RefCell<Vec<Weak<Watched>>>,
     draining: Cell<Option<Instant>>,
+    /// Seconds since the Unix epoch.
+    pub(super) wall: Cell<fn() -> u64>,
 }
 
 /// By the address of the entry's allocation, which the map keeps alive, whether for clients under a NetworkPolicy, and with
@@ -122,13 +132,20 @@ impl Engine {
             recorder: parts.recorder,
             observer: parts.observer,
             log: parts.log,
+            http3: parts.http3,
             settings: parts.settings,
             targets: RefCell::default(),
             backends: BackendClients::default(),
             clock: Rc::new(Cell::new(Instant::now())),
             watched: RefCell::default(),
             draining: Cell::new(None),
+            wall: Cell::new(wall),
         })
+    }
+
+    /// The time that sessions are measured by, which other proxies agree on: seconds since the Unix epoch.
+    pub(super) fn unix_now(&self) -> u64 {
+        self.wall.get()()
     }
 
     /// The latest snapshot.

@@ -8,7 +8,7 @@ use weft_core::ids::NodeName;
 
 use super::HttpFront;
 use super::engine::{Engine, EngineParts, HttpSettings};
-use crate::balance::{AffinityTable, Balancers, NodeZone, Place};
+use crate::balance::{Balancers, NodeZone, Place, Shared};
 use crate::connect::resolve;
 use crate::observe::Observer;
 use crate::relay::front::HttpRelay;
@@ -22,8 +22,8 @@ pub struct Telemetered {
     pub registry: Arc<Registry>,
     /// The access log.
     pub log: AccessLog,
-    /// Which endpoint a client was sent to, where a Service wants it to stay.
-    pub affinity: Arc<AffinityTable>,
+    /// What the balancers of all workers share.
+    pub shared: Arc<Shared>,
     /// The node's zone.
     pub zone: NodeZone,
     /// Limits.
@@ -37,7 +37,7 @@ impl worker::Engine for Telemetered {
 
     fn balancers(&self, node: &NodeName) -> Balancers {
         let place = Place { node: node.clone(), zone: self.zone.clone() };
-        Balancers::new(place, Arc::clone(&self.affinity))
+        Balancers::new(place, Arc::clone(&self.shared))
     }
 
     fn retain(&self, alive: Alive) {
@@ -51,10 +51,11 @@ impl worker::Engine for Telemetered {
             store: Arc::clone(&node.store),
             dial,
             resolve,
-            balancers: Balancers::new(place, Arc::clone(&self.affinity)),
+            balancers: Balancers::new(place, Arc::clone(&self.shared)),
             recorder: Rc::new(self.registry.recorder()),
             observer,
             log: self.log.clone(),
+            http3: node.gateways.http3().clone(),
             settings: self.settings,
         });
         spawn_local(Rc::clone(&engine).watch());

@@ -13,6 +13,9 @@ use weft_core::reason::Reason;
 
 use super::body::Progress;
 use super::downstream::{Downstream, Labelled};
+use super::forward::Limit;
+use super::grpc_web::GrpcWeb;
+use super::wire::Watched;
 use crate::balance::InFlight;
 use crate::connect::http_pool::Lease;
 use crate::telemetry::{Entry, RequestMeasure, RequestOutcome, milliseconds};
@@ -25,8 +28,23 @@ pub(super) struct Asked {
     pub(super) uri: Uri,
     pub(super) authority: Option<http::HeaderValue>,
     pub(super) request_id: Option<http::HeaderValue>,
+    /// The client, where it isn't who connected.
+    pub(super) client: Option<std::net::SocketAddr>,
     pub(super) grpc: bool,
+    /// The form of gRPC that browsers speak.
+    pub(super) web: Option<Box<GrpcWeb>>,
     pub(super) progress: Progress,
+    under_way: Option<UnderWay>,
+}
+
+/// A request that its connection counts as under way, until this is dropped: also when nobody is left to answer, because the
+/// client gave the request up.
+struct UnderWay(Rc<Watched>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
 }
 
 /// How it was answered.
@@ -49,22 +67,22 @@ struct Inner {
     sent: u64,
     flight: Option<InFlight>,
     lease: Option<Lease>,
-    deadline: Option<Pin<Box<Sleep>>>,
-    timed_out: bool,
+    deadline: Option<(Pin<Box<Sleep>>, Reason)>,
+    timed_out: Option<Reason>,
     done: bool,
 }
 
 impl Finish {
     pub(super) fn new(asked: Asked, answered: Answered) -> Self {
         let (flight, lease, deadline) = (None, None, None);
-        Self(Box::new(Inner { asked, answered, sent: 0, flight, lease, deadline, timed_out: false, done: false }))
+        Self(Box::new(Inner { asked, answered, sent: 0, flight, lease, deadline, timed_out: None, done: false }))
     }
 
     /// Takes along what must be given back when the answer has passed.
-    pub(super) fn holding(mut self, flight: InFlight, lease: Option<Lease>, deadline: Option<Instant>) -> Self {
+    pub(super) fn holding(mut self, flight: InFlight, lease: Option<Lease>, limit: Option<Limit>) -> Self {
         self.0.flight = Some(flight);
         self.0.lease = lease;
-        self.0.deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        self.0.deadline = limit.map(|limit| (Box::pin(tokio::time::sleep_until(limit.at)), limit.reason));
         self
     }
 
@@ -74,10 +92,13 @@ impl Finish {
         self
     }
 
-    /// Whether the request's time is up.
+    /// Whether the time of the answer is up.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
-        let up = self.0.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-        self.0.timed_out |= up;
+        let Some((sleep, reason)) = &mut self.0.deadline else { return false };
+        let up = sleep.as_mut().poll(cx).is_ready();
+        if up {
+            self.0.timed_out = Some(*reason);
+        }
         up
     }
 
@@ -90,6 +111,11 @@ impl Finish {
         }
     }
 
+    /// The gRPC status, if it came in a form that no frame shows.
+    pub(super) fn told(&mut self, status: Option<u8>) {
+        self.0.answered.grpc_status = status.or(self.0.answered.grpc_status);
+    }
+
     /// Bytes that passed outside of frames.
     pub(super) fn add_sent(&mut self, bytes: u64) {
         self.0.sent += bytes;
@@ -97,12 +123,8 @@ impl Finish {
 
     /// The answer is over; not whole when the endpoint broke it off or its time was up.
     pub(super) fn complete(&mut self, whole: bool) {
-        let timed_out = self.0.timed_out;
-        self.0.end(match (whole, timed_out) {
-            (true, _) => None,
-            (false, true) => Some(Reason::RequestTimeout),
-            (false, false) => Some(Reason::UpstreamReset),
-        });
+        let broken = self.0.timed_out.unwrap_or(Reason::UpstreamReset);
+        self.0.end((!whole).then_some(broken));
     }
 }
 
@@ -128,7 +150,7 @@ impl Inner {
         if let Some(reason) = broken.filter(|_| self.answered.reason == Reason::Ok) {
             self.answered.reason = reason;
         }
-        self.asked.conn.watched.request_ended();
+        self.asked.under_way = None;
         self.record();
     }
 
@@ -161,7 +183,7 @@ impl Inner {
             reporter: labels.reporter,
             source: ends.source,
             source_identity: ends.source_identity,
-            source_address: ends.source_address,
+            source_address: asked.client.map_or(ends.source_address, |client| client.to_string()),
             destination: ends.destination,
             destination_identity: ends.destination_identity,
             endpoint: ends.endpoint,
@@ -195,9 +217,11 @@ pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
 
 /// What to keep of a request for its end.
 impl Asked {
+    /// Of a request that was counted ([`Watched::request_began`]).
     pub(super) fn new(conn: &Rc<Downstream>, parts: &http::request::Parts, started: Instant) -> Self {
         let logs = conn.engine.log.policy() != crate::telemetry::LogPolicy::Off;
-        let grpc = weft_core::matching::is_grpc(&parts.headers);
+        let web = GrpcWeb::of(&parts.method, &parts.headers).map(Box::new);
+        let grpc = web.is_some() || weft_core::matching::is_grpc(&parts.headers);
         // A stream of messages may pause for as long as it likes.
         let patience = conn.engine.settings.body_timeout.filter(|_| !grpc);
         let header = |name: &str| parts.headers.get(name).filter(|_| logs).cloned();
@@ -208,8 +232,11 @@ impl Asked {
             uri: if logs { parts.uri.clone() } else { Uri::default() },
             authority: header("host"),
             request_id: header("x-request-id"),
+            client: None,
             grpc,
+            web,
             progress: Progress::new(patience),
+            under_way: Some(UnderWay(Rc::clone(&conn.watched))),
         }
     }
 }

@@ -3,28 +3,31 @@
 //! What may be tried again: a request of which nothing was sent, always, on another endpoint (or on a fresh connection,
 //! when a kept one turned out to be closed); an idempotent request without a body that a kept connection lost before a
 //! byte of the answer, once, on a fresh connection (RFC 9110, section 9.2.2); and what the rule's `retry` says, as long
-//! as the body can be sent from its start.
+//! as the body can be sent from its start, and as the backend's budget of retries lasts. Only the last are the rule's
+//! attempts, and paid from the budget.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
-use smallvec::SmallVec;
+use http::{Method, StatusCode};
 use tokio::time::{Duration, Instant};
 use weft_core::reason::Reason;
 use weft_core::route::{Retry, Timeouts};
 use weft_tls::BackendClient;
 
+use super::attempt::{Tried, Tries, chain, outcome_of};
 use super::body::{Progress, RequestBody};
 use super::engine::{Engine, View};
-use super::finish::grpc_status;
 use super::interim::Listener;
 use super::replay::Replays;
-use crate::balance::{Ask, Balancer, InFlight, Outcome, Picked};
-use crate::connect::http_pool::{Lease, Protocol, SendError, UpstreamBody};
-use crate::connect::{ConnectError, Retry as Retryable, Target};
+use crate::balance::{Ask, Balancer, Outcome, Picked, RetryBudget};
+use crate::connect::http_pool::{Lease, Protocol, SendError};
+use crate::connect::{ConnectError, ProxyHeader, Retry as Retryable, Target};
 use crate::identify::LocalWorkload;
+
+pub(super) use super::attempt::{Answer, Failed, Limit};
 
 /// Endpoints that are tried when none could be reached.
 const MAX_UNSENT: usize = 3;
@@ -35,37 +38,25 @@ pub(super) struct Forward<'a> {
     pub(super) view: &'a View,
     pub(super) source: &'a Rc<LocalWorkload>,
     pub(super) client: IpAddr,
+    /// What the endpoint is told of the client before everything else on the connection.
+    pub(super) proxy: Option<ProxyHeader>,
     pub(super) balancer: Rc<Balancer>,
     pub(super) hash: Option<u64>,
+    /// The endpoint of the client's session.
+    pub(super) session: Option<SocketAddr>,
     pub(super) protocol: Protocol,
     /// TLS that the endpoints speak themselves.
     pub(super) tls: Option<BackendClient>,
     pub(super) timeouts: Timeouts,
     pub(super) retry: Option<&'a Retry>,
+    /// What retries are paid from; `None`: nobody counts them.
+    pub(super) budget: Option<Arc<RetryBudget>>,
     /// When the whole request must be over.
     pub(super) deadline: Option<Instant>,
     /// The request asks for another protocol.
     pub(super) upgrade: bool,
     /// How the client's body does.
     pub(super) progress: Progress,
-}
-
-/// The head of an answer, and what must be held while its body passes.
-pub(super) struct Answer {
-    pub(super) response: Response<UpstreamBody>,
-    pub(super) lease: Lease,
-    pub(super) flight: InFlight,
-    pub(super) target: Rc<Target>,
-    pub(super) tries: u32,
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) reason: Reason,
-    pub(super) detail: String,
-    pub(super) target: Option<Rc<Target>>,
-    pub(super) tries: u32,
 }
 
 /// The message of a request: how it is made for each try.
@@ -86,27 +77,6 @@ struct Outgoing {
     listener: Option<Listener>,
 }
 
-struct Tries {
-    tried: SmallVec<[SocketAddr; 4]>,
-    /// Sent requests.
-    sent: u32,
-    /// Endpoints that could not be reached.
-    unreached: usize,
-    /// A kept connection lost the request: the next one is fresh, at the same endpoint.
-    fresh: Option<Picked>,
-}
-
-/// What came of one try.
-enum Tried {
-    Answered(Box<Answer>),
-    /// Nothing was sent; the request's body again.
-    Unsent(RequestBody, Failed, Option<Picked>),
-    /// It was sent, and there is no answer.
-    Lost(Failed, Option<Picked>),
-    /// There will be no answer, whoever is asked.
-    Hopeless(Failed),
-}
-
 impl Forward<'_> {
     /// Tries until there is an answer to give.
     pub(super) async fn run(&self, message: Message) -> Result<Box<Answer>, Failed> {
@@ -117,11 +87,14 @@ impl Forward<'_> {
         let may_retry = self.retry.is_some_and(|retry| retry.attempts > 0) && (again || replays.is_some());
         let keep = idempotent || may_retry;
         let (mut outgoing, mut next) = (Outgoing { head: Some(head), keep, listener }, Some(body));
-        let mut tries = Tries { tried: SmallVec::new(), sent: 0, unreached: 0, fresh: None };
+        let mut tries = Tries::default();
+        if let Some(budget) = &self.budget {
+            budget.request(Instant::now());
+        }
         let mut stale_retry = idempotent;
         loop {
             let Some(body) = next.take().or_else(|| remake_body(bodyless, &replays)) else {
-                return Err(Failed::new(Reason::UpstreamReset, "the body cannot be sent again", None, tries.sent));
+                return Err(Failed::new(Reason::UpstreamReset, "the body cannot be sent again", None, tries.count()));
             };
             let fresh = tries.fresh.is_some();
             match self.attempt(&mut outgoing, body, &mut tries).await {
@@ -133,9 +106,10 @@ impl Forward<'_> {
                         }
                         return Ok(answer);
                     }
-                    tries.tried.push(answer.target.address);
+                    let target = Rc::clone(&answer.target);
+                    tries.tried.push(target.address);
                     drop(answer);
-                    Box::pin(self.back_off(tries.sent)).await?;
+                    Box::pin(self.try_again(&mut tries, target)).await?;
                 }
                 Tried::Unsent(body, failed, reused) => {
                     match reused {
@@ -143,8 +117,13 @@ impl Forward<'_> {
                         _ => {
                             tries.unreached += 1;
                             tries.tried.extend(failed.target.as_ref().map(|target| target.address));
-                            if tries.unreached >= MAX_UNSENT {
-                                return Err(failed);
+                            match failed.target.clone() {
+                                _ if tries.unreached < MAX_UNSENT => {}
+                                // Nothing of the body was sent: it needs no second copy.
+                                Some(target) if self.has_retry(&tries) && !self.is_late() => {
+                                    Box::pin(self.try_again(&mut tries, target)).await?;
+                                }
+                                _ => return Err(Failed { tries: tries.count(), ..failed }),
                             }
                         }
                     }
@@ -155,15 +134,29 @@ impl Forward<'_> {
                         tries.fresh = Some(picked);
                         continue;
                     }
-                    let more = self.retry.is_some_and(|retry| tries.sent <= retry.attempts);
-                    if !more || !can_remake(bodyless, &replays, may_retry) || self.is_late() {
+                    let more = self.has_retry(&tries) && can_remake(bodyless, &replays, may_retry);
+                    let Some(target) = failed.target.clone().filter(|_| more && !self.is_late()) else {
                         return Err(failed);
-                    }
-                    tries.tried.extend(failed.target.as_ref().map(|target| target.address));
-                    Box::pin(self.back_off(tries.sent)).await?;
+                    };
+                    tries.tried.push(target.address);
+                    Box::pin(self.try_again(&mut tries, target)).await?;
                 }
                 Tried::Hopeless(failed) => return Err(failed),
             }
+        }
+    }
+
+    /// When the answer to what is sent now must be there, to its end: one try has its own time, all of them together the
+    /// request's.
+    fn limit(&self) -> Option<Limit> {
+        let whole = self.deadline.map(|at| Limit { at, reason: Reason::RequestTimeout });
+        let one = self
+            .timeouts
+            .backend_request
+            .map(|time| Limit { at: Instant::now() + time, reason: Reason::BackendTimeout });
+        match (one, whole) {
+            (Some(one), Some(whole)) => Some(if one.at < whole.at { one } else { whole }),
+            (one, whole) => one.or(whole),
         }
     }
 
@@ -171,24 +164,34 @@ impl Forward<'_> {
         self.deadline.is_some_and(|at| Instant::now() >= at)
     }
 
-    fn wants_retry(&self, status: StatusCode, tries: &Tries) -> bool {
-        self.retry.is_some_and(|retry| tries.sent <= retry.attempts && retry.codes.contains(&status))
+    /// Whether the rule's `retry` has attempts left.
+    fn has_retry(&self, tries: &Tries) -> bool {
+        self.retry.is_some_and(|retry| tries.retries < retry.attempts)
     }
 
-    /// Waits before the next try: the rule's backoff, doubled each time, with up to a quarter more so that clients
-    /// don't come back together.
-    async fn back_off(&self, sent: u32) -> Result<(), Failed> {
+    fn wants_retry(&self, status: StatusCode, tries: &Tries) -> bool {
+        self.has_retry(tries) && self.retry.is_some_and(|retry| retry.codes.contains(&status))
+    }
+
+    /// Pays for one more try from the budget, and waits before it: the rule's backoff, doubled each time, with up to a
+    /// quarter more so that clients don't come back together. `target` is where the last one failed.
+    async fn try_again(&self, tries: &mut Tries, target: Rc<Target>) -> Result<(), Failed> {
         let Some(retry) = self.retry else { return Ok(()) };
-        let base = retry.backoff.saturating_mul(1 << sent.saturating_sub(1).min(6));
+        if self.budget.as_ref().is_some_and(|budget| !budget.try_retry(Instant::now())) {
+            return Err(Failed::new(Reason::RetryBudget, "too many retries lately", Some(target), tries.count()));
+        }
+        let base = retry.backoff.saturating_mul(1 << tries.retries.min(6));
         let wait = base + base.mul_f64(fastrand::f64() * 0.25);
         let until = Instant::now() + wait;
         match self.deadline {
             Some(deadline) if deadline <= until => {
                 tokio::time::sleep_until(deadline).await;
-                Err(Failed::new(Reason::RequestTimeout, "between two tries", None, sent))
+                Err(Failed::new(Reason::RequestTimeout, "between two tries", Some(target), tries.count()))
             }
             _ => {
                 tokio::time::sleep_until(until).await;
+                tries.retries += 1;
+                tries.unreached = 0;
                 Ok(())
             }
         }
@@ -198,13 +201,20 @@ impl Forward<'_> {
         let fresh = tries.fresh.is_some();
         let picked = tries.fresh.take().or_else(|| {
             let (now, random) = (Instant::now(), fastrand::u64(..));
-            self.balancer.pick(&Ask { client: self.client, hash: self.hash, tried: &tries.tried, now, random })
+            let ask = Ask { client: self.client, hash: self.hash, tried: &tries.tried, now, random };
+            let kept = self.session.and_then(|endpoint| self.balancer.pick_of_session(endpoint, &ask));
+            kept.or_else(|| self.balancer.pick(&ask))
         });
         let Some(picked) = picked else {
             let detail = "the Service has no endpoint that is ready";
-            return Tried::Hopeless(Failed::new(Reason::NoEndpoint, detail, None, tries.sent));
+            return Tried::Hopeless(Failed::new(Reason::NoEndpoint, detail, None, tries.count()));
         };
         let target = self.engine.target(self.view, &picked.entry, self.source, self.tls.as_ref());
+        let target = match self.proxy {
+            None => target,
+            // Connections that tell of one client carry no other's requests.
+            proxy => Rc::new(Target { proxy, ..(*target).clone() }),
+        };
         let pool = &self.engine.pool;
         let kept = if fresh { None } else { pool.kept(self.source, &target, self.protocol) };
         let lease = match kept {
@@ -214,9 +224,11 @@ impl Forward<'_> {
                 match Box::pin(until(self.deadline, pool.acquire(self.source, &target, self.protocol, fresh))).await {
                     Some(Ok(lease)) => lease,
                     Some(Err(error)) => {
-                        return self.unreached(body, &picked, &error, Failed::of(&error, target, tries.sent));
+                        return self.unreached(body, &picked, &error, Failed::of(&error, target, tries.count()));
                     }
-                    None => return Tried::Hopeless(Failed::new(Reason::RequestTimeout, "", Some(target), tries.sent)),
+                    None => {
+                        return Tried::Hopeless(Failed::new(Reason::RequestTimeout, "", Some(target), tries.count()));
+                    }
                 }
             }
         };
@@ -247,18 +259,17 @@ impl Forward<'_> {
         if self.upgrade {
             lease.expect_upgrade();
         }
-        let own_limit = self.timeouts.backend_request.map(|limit| Instant::now() + limit);
-        let limit = earlier(own_limit, self.deadline);
+        let limit = self.limit();
         let Outgoing { head, keep, listener } = outgoing;
         let (keep, told) = (*keep, |answer: &_| listener.iter().for_each(|listener| listener.told(answer)));
-        let result = until(limit, lease.send(head, body, keep, &told)).await;
+        let result = until(limit.map(|limit| limit.at), lease.send(head, body, keep, &told)).await;
         let now = Instant::now();
         let learn = |outcome| self.learn(&picked, outcome, now);
         match result {
             Some(Ok(response)) => {
                 tries.sent += 1;
                 learn(outcome_of(&response));
-                let answer = Answer { response, lease, flight: picked.flight, target, tries: tries.sent };
+                let answer = Answer { response, lease, flight: picked.flight, target, tries: tries.count(), limit };
                 Tried::Answered(Box::new(answer))
             }
             Some(Err(SendError::Unsent(body))) => {
@@ -266,7 +277,8 @@ impl Forward<'_> {
                 if !reused {
                     learn(Outcome::Failed);
                 }
-                let failed = Failed::new(Reason::UpstreamReset, "closed before the request", Some(target), tries.sent);
+                let failed =
+                    Failed::new(Reason::UpstreamReset, "closed before the request", Some(target), tries.count());
                 Tried::Unsent(body, failed, reused.then_some(picked))
             }
             Some(Err(SendError::Sent(error))) => {
@@ -274,7 +286,7 @@ impl Forward<'_> {
                 if let Some(reason) = self.progress.fault() {
                     // The endpoint is not to blame for its client.
                     learn(Outcome::Unknown);
-                    return Tried::Hopeless(Failed::new(reason, "", Some(target), tries.sent));
+                    return Tried::Hopeless(Failed::new(reason, "", Some(target), tries.count()));
                 }
                 // A kept connection that was closed meanwhile says nothing about the endpoint.
                 let stale = lease.is_reused() && keep && !error.is_parse();
@@ -282,42 +294,17 @@ impl Forward<'_> {
                     learn(Outcome::Failed);
                 }
                 let reason = if error.is_parse() { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
-                Tried::Lost(Failed::new(reason, chain(&error), Some(target), tries.sent), stale.then_some(picked))
+                Tried::Lost(Failed::new(reason, chain(&error), Some(target), tries.count()), stale.then_some(picked))
             }
             None => {
                 tries.sent += 1;
                 learn(Outcome::Failed);
                 let whole = self.deadline.is_some_and(|at| now >= at);
                 let reason = if whole { Reason::RequestTimeout } else { Reason::BackendTimeout };
-                let failed = Failed::new(reason, "", Some(target), tries.sent);
+                let failed = Failed::new(reason, "", Some(target), tries.count());
                 if whole { Tried::Hopeless(failed) } else { Tried::Lost(failed, None) }
             }
         }
-    }
-}
-
-impl Failed {
-    fn of(error: &ConnectError, target: Rc<Target>, tries: u32) -> Self {
-        Self::new(error.reason(), error.to_string(), Some(target), tries)
-    }
-
-    fn new(reason: Reason, detail: impl Into<String>, target: Option<Rc<Target>>, tries: u32) -> Self {
-        Self { reason, detail: detail.into(), target, tries }
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-fn outcome_of(response: &Response<UpstreamBody>) -> Outcome {
-    // RESOURCE_EXHAUSTED and UNAVAILABLE of an answer without a body.
-    match (response.status().as_u16(), grpc_status(response.headers())) {
-        (429, _) | (200, Some(8)) => Outcome::Overloaded,
-        (500.., _) | (200, Some(14)) => Outcome::Failed,
-        _ => Outcome::Answered,
     }
 }
 
@@ -335,14 +322,6 @@ fn remake_body(bodyless: bool, replays: &Option<Replays>) -> Option<RequestBody>
     }
     let replays = replays.as_ref().filter(|replays| replays.can_replay())?;
     Some(RequestBody::Replay(replays.next()))
-}
-
-/// The earlier of two moments.
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
 }
 
 /// The result, unless the time comes first. Without a limit there is no timer.

@@ -1,24 +1,23 @@
-//! What is different where the client is from outside: its request is routed by a listener of a Gateway, its address and
-//! scheme are told to the endpoint, and its version of HTTP says nothing about the endpoint's.
+//! What is different where the client is from outside: its request is routed by a listener of a Gateway, and its version of
+//! HTTP says nothing about the endpoint's.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{Scheme, Uri};
+use weft_core::authorize::HttpFacts;
 use weft_core::filter::LocalReply;
 use weft_core::gateway::{Bind, Listener, ListenerProtocol, PortLayer};
 use weft_core::matching::{HttpTable, ListenerChoice};
 use weft_core::reason::Reason;
-use weft_core::snapshot::{RouteSet, Snapshot};
+use weft_core::snapshot::{GatewayListener, RouteSet, Snapshot};
 
+use super::downstream::{Caller, Downstream};
 use super::wire::Watched;
-use super::{check, reply};
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use super::{check, origin, reply};
+use crate::authorize::gateway::{AtListener, Judged, judge};
 
 /// Why a request has no routes.
 #[derive(Debug)]
@@ -42,18 +41,73 @@ impl Refused {
     }
 }
 
-/// The routes of the listener that has a host, of those at a place. `connection` is the listener that TLS was ended for, as
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) caller: &'a Caller,
+    /// The client, as far as it is known.
+    pub(super) client: SocketAddr,
+    /// The path has an encoded separator.
+    pub(super) ambiguous_path: bool,
+}
+
+/// Why a request has no routes.
+pub(super) enum Turned {
+    /// It has an answer.
+    Away(Box<LocalReply<'static>>),
+    /// A policy of the listener isn't here (yet).
+    Unsettled(Arc<Listener>),
+}
+
+/// The routes of the listener that a request is for, if its policies let it in. `connection` is as in [`listener`].
+///
+/// # Errors
+/// [`Turned`].
+pub(super) fn enter<'a>(
+    snapshot: &'a Snapshot,
+    conn: &Downstream,
+    (bind, connection): (&Bind, Option<&Listener>),
+    asker: Asker<'_>,
+    (parts, host): (&Parts, &str),
+) -> Result<&'a HttpTable, Turned> {
+    let refuse = |refused: Refused| Turned::Away(Box::new(refused.reply(&conn.watched)));
+    let found = listener(snapshot, bind, connection, host).map_err(refuse)?;
+    let http = HttpFacts {
+        method: &parts.method,
+        host,
+        path: parts.uri.path(),
+        ambiguous_path: asker.ambiguous_path,
+        headers: &parts.headers,
+    };
+    let at = AtListener {
+        gateway: &asker.caller.workload,
+        listener: &found.listener,
+        client: asker.client.ip(),
+        http: Some(http),
+        told: Some(&*conn.engine.observer),
+    };
+    match judge(snapshot, &at) {
+        Judged::Allowed => table(found).map_err(refuse),
+        Judged::Unsettled => Err(Turned::Unsettled(Arc::clone(&found.listener))),
+        denied @ Judged::Denied(_) => {
+            let why = denied.why_not().unwrap_or_default();
+            Err(Turned::Away(Box::new(reply::failure(Reason::PolicyDenied, why))))
+        }
+    }
+}
+
+/// The listener that has a host, of those at a place. `connection` is the listener that TLS was ended for, as
 /// it was then: what was agreed in the handshake must be what the listener asks for now, or an open connection would get
 /// around what was added since. A new certificate changes nothing for those who have taken the old one.
 ///
 /// # Errors
-/// No listener has the host, another one has it, it has no routes, or it asks for another handshake.
-pub(super) fn table<'a>(
+/// No listener has the host, another one has it, or it asks for another handshake.
+fn listener<'a>(
     snapshot: &'a Snapshot,
     bind: &Bind,
     connection: Option<&Listener>,
     host: &str,
-) -> Result<&'a HttpTable, Refused> {
+) -> Result<&'a GatewayListener, Refused> {
     let refused = |reason, why| Refused { reason, why, ends: false };
     let outdated = Refused { reason: Reason::Misdirected, why: "the listener asks for a new connection", ends: true };
     let Some(port) = snapshot.gateway_port(bind) else {
@@ -70,10 +124,18 @@ pub(super) fn table<'a>(
     if connection.is_some_and(|then| !is_agreed(then, &listener.listener)) {
         return Err(outdated);
     }
+    Ok(listener)
+}
+
+/// The routes of a listener.
+///
+/// # Errors
+/// It has none.
+fn table(listener: &GatewayListener) -> Result<&HttpTable, Refused> {
     match &listener.routes {
         RouteSet::Http(table) => Ok(&**table),
         RouteSet::None | RouteSet::Tls(_) | RouteSet::Tcp(_) | RouteSet::Udp(_) => {
-            Err(refused(Reason::NoRoute, "the listener has no routes"))
+            Err(Refused { reason: Reason::NoRoute, why: "the listener has no routes", ends: false })
         }
     }
 }
@@ -84,28 +146,11 @@ fn is_agreed(then: &Listener, now: &Listener) -> bool {
         || (matches!(now.protocol, ListenerProtocol::Https { .. }) && then.client_validation == now.client_validation)
 }
 
-/// Tells the endpoint who asked, and how: the address of this connection's client, and its scheme. What the client says of
-/// itself in such words is taken away, because nobody vouches for it: endpoints believe what a proxy in front of them says.
-pub(super) fn tell(headers: &mut HeaderMap, client: IpAddr, tls: bool) {
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-    for name in claims {
-        headers.remove(name);
-    }
-    if let Ok(client) = HeaderValue::from_str(&client.to_canonical().to_string()) {
-        headers.insert(FORWARDED_FOR, client);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
-}
-
-/// Whether a header says on whose behalf a request comes, and how (RFC 7239, and what was used before it).
-fn is_claim(name: &HeaderName) -> bool {
-    *name == header::FORWARDED || name == "x-real-ip" || name.as_str().starts_with("x-forwarded-")
-}
-
-/// Tells the endpoint which host was asked for, where a filter puts another one into its place.
+/// Tells the endpoint which host was asked for, where a filter puts another one into its place. What a proxy in front has said
+/// of that stays: what is left of such words is of one that is believed ([`origin`]).
 pub(super) fn tell_host(parts: &mut Parts) {
     if let Ok(host) = HeaderValue::from_str(check::authority(parts)) {
-        parts.headers.insert(FORWARDED_HOST, host);
+        parts.headers.entry(origin::FORWARDED_HOST).or_insert(host);
     }
 }
 
@@ -143,35 +188,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_client_says_of_itself_is_replaced_by_what_is_known() {
-        let client: IpAddr = "192.0.2.7".parse().unwrap();
-        for before in [
-            &[][..],
-            &[("x-forwarded-for", "10.0.0.1")],
-            &[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")],
-            &[("x-forwarded-proto", "https"), ("x-forwarded-host", "made.up"), ("x-forwarded-port", "1")],
-            &[("forwarded", "for=10.0.0.1;proto=https"), ("x-real-ip", "10.0.0.1")],
-            &[("x-forwarded-client-cert", "By=me"), ("x-forwarded-prefix", "/x")],
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-request-id", HeaderValue::from_static("kept"));
-            for (name, value) in before {
-                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-            }
-            tell(&mut headers, client, false);
-            assert_eq!(headers.get_all(&FORWARDED_FOR).iter().collect::<Vec<_>>(), ["192.0.2.7"], "{before:?}");
-            assert_eq!(headers.get_all(&FORWARDED_PROTO).iter().collect::<Vec<_>>(), ["http"]);
-            assert_eq!(headers.len(), 3, "{headers:?}");
-        }
-        let mut headers = HeaderMap::new();
-        tell(&mut headers, "2001:db8::1".parse().unwrap(), true);
-        assert_eq!(
-            (&headers[FORWARDED_FOR], &headers[FORWARDED_PROTO]),
-            (&"2001:db8::1".parse().unwrap(), &"https".parse().unwrap())
-        );
-    }
-
-    #[test]
     fn a_request_that_goes_in_tls_says_so_if_it_says_a_scheme() {
         for (before, after) in
             [("http://a.com/x?y=1", "https://a.com/x?y=1"), ("https://a.com/", "https://a.com/"), ("/x", "/x")]
@@ -183,13 +199,17 @@ mod tests {
     }
 
     #[test]
-    fn the_host_that_was_asked_for_is_told_whatever_the_client_says_it_was() {
-        let request = |uri: &str| http::Request::get(uri).header("x-forwarded-host", "made.up");
+    fn the_host_that_was_asked_for_is_told_unless_a_proxy_in_front_has_said_it() {
+        let request = http::Request::get;
         for request in [request("/x").header("host", "a.com:81"), request("http://a.com:81/x")] {
             let (mut parts, ()) = request.body(()).unwrap().into_parts();
             tell_host(&mut parts);
             assert_eq!(parts.headers.get_all("x-forwarded-host").iter().collect::<Vec<_>>(), ["a.com:81"]);
         }
+        let said = request("http://a.com:81/x").header("x-forwarded-host", "www.example.com");
+        let (mut parts, ()) = said.body(()).unwrap().into_parts();
+        tell_host(&mut parts);
+        assert_eq!(parts.headers["x-forwarded-host"], "www.example.com");
     }
 
     #[test]

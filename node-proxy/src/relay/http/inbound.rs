@@ -11,13 +11,14 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use weft_core::authorize::HttpFacts;
 use weft_core::normalize;
 use weft_core::reason::Reason;
 
 use super::begin::{Begun, begin};
 use super::body::{RequestBody, ResponseBody};
+use super::client::ClientBody;
 use super::downstream::{Called, Downstream};
 use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::forward::Message;
@@ -35,7 +36,7 @@ const MAX_CHECK: usize = 4096;
 pub(super) async fn serve(
     conn: Rc<Downstream>,
     called: &Called,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let Begun { mut parts, body, checked, asked, protocol } = begin(&conn, request);
     let refuse = |asked, reason, detail: String| {
@@ -81,7 +82,7 @@ fn turn_away(conn: &Downstream, called: &Called, refusal: Response<ResponseBody>
 /// A request's body, read as far as the decision needs it.
 enum Bodied {
     Whole(Bytes),
-    Stream(Incoming),
+    Stream(ClientBody),
 }
 
 impl Bodied {
@@ -95,7 +96,7 @@ impl Bodied {
 }
 
 /// Reads the body of what may be a probe by gRPC, which is told from others by its message.
-async fn bodied(conn: &Downstream, called: &Called, parts: &Parts, body: Incoming) -> Result<Bodied, Reason> {
+async fn bodied(conn: &Downstream, called: &Called, parts: &Parts, body: ClientBody) -> Result<Bodied, Reason> {
     let engine = &conn.engine;
     if !called.permit.looks_at_body(&engine.store, parts) {
         return Ok(Bodied::Stream(body));

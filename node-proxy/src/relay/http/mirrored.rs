@@ -1,5 +1,6 @@
 //! The task of one copy: it goes its own way, and nobody waits for it.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,6 @@ use http::request::Parts;
 use http::{Request, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use weft_core::filter::ForwardPlan;
 use weft_core::route::Timeouts;
@@ -16,10 +16,12 @@ use weft_core::snapshot::Frontend;
 use weft_tls::BackendClient;
 
 use super::body::{Progress, RequestBody};
+use super::client::ClientBody;
 use super::downstream::{Caller, Downstream};
 use super::engine::{Engine, View};
 use super::forward::{Forward, Message};
 use super::mirror::{self, Tee};
+use crate::connect::ProxyHeader;
 use crate::connect::http_pool::Protocol;
 use crate::identify::LocalWorkload;
 use crate::telemetry::{DESTINATION_SERVICE, EventLabels, WorkloadLabel, families};
@@ -33,6 +35,7 @@ pub(super) struct Order {
     source: Rc<LocalWorkload>,
     workload: WorkloadLabel,
     client: std::net::IpAddr,
+    proxy: Option<ProxyHeader>,
     backend: Arc<Frontend>,
     protocol: Protocol,
     tls: Option<BackendClient>,
@@ -43,7 +46,7 @@ impl Order {
     /// A policy says how TLS is to be spoken to the backend, and it can't be followed.
     pub(super) fn new(
         conn: &Downstream,
-        caller: &Caller,
+        (caller, client): (&Caller, SocketAddr),
         view: &View,
         backend: &Arc<Frontend>,
         parts: &Parts,
@@ -54,7 +57,8 @@ impl Order {
             engine: Rc::clone(&conn.engine),
             source: Rc::clone(&caller.source),
             workload: WorkloadLabel::of(&caller.workload),
-            client: caller.client.ip(),
+            client: client.ip(),
+            proxy: caller.proxy(client, backend),
             backend: Arc::clone(backend),
             protocol,
         })
@@ -70,7 +74,7 @@ impl Order {
 }
 
 /// Starts a copy; the tee, if there is a body to copy.
-pub(super) fn start(order: Order, plan: &ForwardPlan<'_>, parts: &Parts, body: &Incoming) -> Option<Tee> {
+pub(super) fn start(order: Order, plan: &ForwardPlan<'_>, parts: &Parts, body: &ClientBody) -> Option<Tee> {
     let (mut head, ()) = Request::new(()).into_parts();
     head.method = parts.method.clone();
     head.uri = parts.uri.clone();
@@ -101,12 +105,15 @@ async fn run(order: Order, message: Message, protocol: Protocol) {
         view: &view,
         source: &order.source,
         client: order.client,
+        proxy: order.proxy,
         balancer: order.engine.balancers.get(&order.backend, now),
         hash: None,
+        session: None,
         protocol,
         tls: order.tls.clone(),
         timeouts: Timeouts::default(),
         retry: None,
+        budget: None,
         deadline: Some(now + LIMIT),
         upgrade: false,
         progress: Progress::default(),

@@ -9,9 +9,13 @@
 //! bodies stream and are never collected; each request ends in exactly one record (metrics and access log), whatever
 //! way it ends; nothing here is shared with another worker.
 
+mod admit;
+mod attempt;
+mod auth;
 mod begin;
 mod body;
 mod check;
+mod client;
 mod downstream;
 mod engine;
 mod extended;
@@ -20,15 +24,19 @@ mod finish;
 mod forward;
 mod framing;
 mod gateway;
+mod grpc_web;
+mod h3;
 mod hop;
 mod inbound;
 mod interim;
 mod mirror;
 mod mirrored;
+mod origin;
 mod outbound;
 mod replay;
 mod reply;
 mod serve;
+mod session;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -49,7 +57,7 @@ use crate::authorize::HttpPermit;
 use crate::connect::http_pool::AppConnections;
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
-use crate::relay::front::{ByteStream, GatewayConnection, HttpRelay, OutboundConnection};
+use crate::relay::front::{ByteStream, GatewayConnection, HttpRelay, OutboundConnection, QuicConnection};
 use downstream::{Called, Caller, Downstream, Front, Side};
 
 /// Runs the codec's tasks on this worker.
@@ -92,12 +100,14 @@ impl HttpFront {
             transport: "none",
             http: true,
         };
-        let caller = Caller { source, workload, client, front: Front::Service(frontend.key.clone()) };
+        let front = Front::Service(frontend.key.clone());
+        let caller = Caller { source, workload, client, dialled: destination, front };
         drop(frontend);
         self.serve(io, Side::Outbound(caller), told).await
     }
 
-    async fn serve_gateway(&self, io: Box<dyn ByteStream>, connection: GatewayConnection) -> Ended {
+    /// Both ends of a connection to a Gateway.
+    fn at_gateway(&self, connection: GatewayConnection) -> (Side, Connection) {
         let GatewayConnection { source, client, local, bind, listener } = connection;
         let workload = source.workload(&self.0.view());
         let told = Connection {
@@ -113,8 +123,24 @@ impl HttpFront {
             transport: "none",
             http: true,
         };
-        let caller = Caller { source, workload, client, front: Front::Gateway { bind, listener } };
-        self.serve(io, Side::Outbound(caller), told).await
+        let front = Front::Gateway { bind, listener };
+        let caller = Caller { source, workload, client, dialled: local, front };
+        (Side::Outbound(caller), told)
+    }
+
+    async fn serve_gateway(&self, io: Box<dyn ByteStream>, connection: GatewayConnection) -> Ended {
+        let (side, told) = self.at_gateway(connection);
+        self.serve(io, side, told).await
+    }
+
+    async fn serve_http3(&self, quic: QuicConnection, connection: GatewayConnection) -> Ended {
+        let started = Instant::now();
+        let (side, told) = self.at_gateway(connection);
+        let conn = Downstream::new(&self.0, self.0.register(), side, told);
+        conn.watched.mark_outside();
+        let ended = h3::serve(quic.connection, Rc::clone(&conn), quic.leaving).await;
+        conn.closed(&ended, started.elapsed());
+        ended
     }
 
     async fn serve_inbound(&self, io: Box<dyn ByteStream>, permit: HttpPermit) -> Ended {
@@ -164,6 +190,13 @@ impl HttpRelay for HttpFront {
         let front = self.clone();
         Box::pin(async move {
             let _reported: Ended = front.serve_gateway(io, connection).await;
+        })
+    }
+
+    fn http3(&self, quic: QuicConnection, connection: GatewayConnection) -> LocalBoxFuture<'static, ()> {
+        let front = self.clone();
+        Box::pin(async move {
+            let _reported: Ended = front.serve_http3(quic, connection).await;
         })
     }
 

@@ -1,6 +1,8 @@
 //! A request of a local pod to a Service: check, route, filter, forward.
 
+use std::cell::OnceCell;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,9 +10,8 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use tokio::time::Instant;
-use weft_core::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http};
+use weft_core::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http_kept};
+use weft_core::gateway::Listener;
 use weft_core::ids::{RuleKey, ServicePortKey};
 use weft_core::matching::{RequestFacts, is_grpc};
 use weft_core::normalize;
@@ -20,32 +21,41 @@ use weft_core::service::{AppProtocol, HashKey};
 use weft_core::snapshot::{Frontend, RouteSet, Snapshot};
 use weft_tls::BackendClient;
 
+use super::admit::is_held;
 use super::begin::{Begun, begin};
 use super::body::{RequestBody, ResponseBody};
+use super::client::ClientBody;
 use super::downstream::{Caller, Downstream, Front};
 use super::engine::View;
 use super::extended::Extended;
 use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::forward::{Answer, Failed, Forward, Message, deadline};
+use super::gateway::{Asker, Turned};
+use super::grpc_web::GrpcWeb;
 use super::mirror;
 use super::mirrored;
 use super::replay::{Replays, Source};
-use super::{check, gateway, hop, interim, reply};
+use super::session::{self, Session};
+use super::{check, gateway, hop, interim, origin, reply};
+use crate::authorize::gateway::{Judged, settle};
 use crate::balance::{Balancer, hash_bytes, hash_ip};
-use crate::connect::BackendClients;
 use crate::connect::http_pool::Protocol;
+use crate::connect::{BackendClients, ProxyHeader};
 
 /// Serves one request; every failure is an answer.
 pub(super) async fn serve(
     conn: Rc<Downstream>,
     caller: &Caller,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let Begun { mut parts, body, checked, asked, protocol } = begin(&conn, request);
-    if let Err(bad) = checked {
-        let refused = reply::failure(Reason::BadRequest, bad.to_string());
-        return Ok(close(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0)));
-    }
+    let Begun { mut parts, body, checked, mut asked, protocol } = begin(&conn, request);
+    let ambiguous_path = match checked {
+        Ok(checked) => checked.ambiguous_path,
+        Err(bad) => {
+            let refused = reply::failure(Reason::BadRequest, bad.to_string());
+            return Ok(close(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0)));
+        }
+    };
     let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
     let extended = match Extended::take(&mut parts) {
         Ok(extended) => extended,
@@ -54,22 +64,49 @@ pub(super) async fn serve(
             return Ok(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0));
         }
     };
-    if let Front::Gateway { listener, .. } = &caller.front {
-        gateway::tell(&mut parts.headers, caller.client.ip(), listener.is_some());
-    }
     let upgrade = if extended.is_some() { Some(Extended::protocol()) } else { upgrade };
-    let view = conn.engine.view();
-    let exchange = Exchange { conn: &conn, caller, view: &view, protocol, upgrade, extended };
-    let routed = route(&view, &conn, caller, &parts);
-    Ok(match routed {
+    let (first, second) = (conn.engine.view(), OnceCell::new());
+    let origin = origin::settle(&first, caller, &mut parts);
+    if let Some(origin) = &origin {
+        (asked.client, asked.request_id) = (Some(origin.client), Some(origin.id.clone()));
+    }
+    let client = origin.as_ref().map_or(caller.client, |origin| origin.client);
+    let asker = Asker { caller, client, ambiguous_path };
+    let (view, routed) = match route(&first, &conn, asker, &parts) {
+        Routed::Unsettled(listener) => {
+            Box::pin(settle(&conn.engine.store, &listener)).await;
+            let view = second.get_or_init(|| conn.engine.view());
+            (view, route(view, &conn, asker, &parts))
+        }
+        routed => (&first, routed),
+    };
+    let exchange =
+        Exchange { conn: &conn, caller, client, view, protocol, upgrade, extended, session: None, web: None };
+    let mut response = match routed {
+        Routed::Unsettled(_) => {
+            let local = reply::failure(Reason::PolicyDenied, Judged::Unsettled.why_not().unwrap_or_default());
+            reply::respond(local, asked, conn.labelled(None, None, protocol), 0)
+        }
         Routed::Reply(local, rule) => reply::respond(local, asked, conn.labelled(rule, None, protocol), 0),
-        Routed::Forward { backend, plan } => exchange.forward(asked, (parts, body), backend, plan).await,
-    })
+        Routed::Forward { backend, plan, session } => {
+            let exchange = Exchange { session, ..exchange };
+            match is_held(&asked, plan.as_ref()) {
+                // Boxed: most requests go straight on.
+                true => Box::pin(exchange.admit(asked, (parts, body), backend, plan)).await,
+                false => exchange.forward(asked, (parts, body), backend, plan).await,
+            }
+        }
+    };
+    if let Some(origin) = origin.filter(|origin| origin.answers_id) {
+        response.headers_mut().insert(origin::REQUEST_ID, origin.id);
+    }
+    Ok(response)
 }
 
 pub(super) fn protocol_label(version: Version, grpc: bool) -> &'static str {
     match version {
         _ if grpc => "grpc",
+        Version::HTTP_3 => "http3",
         Version::HTTP_2 => "http2",
         _ => "http1",
     }
@@ -83,11 +120,18 @@ pub(super) fn close(mut response: Response<ResponseBody>) -> Response<ResponseBo
 
 /// Where a request goes.
 enum Routed<'a> {
+    /// A policy of the listener isn't here (yet).
+    Unsettled(Arc<Listener>),
     Reply(LocalReply<'a>, Option<&'a RuleKey>),
-    Forward { backend: &'a Arc<Frontend>, plan: Option<ForwardPlan<'a>> },
+    Forward {
+        backend: &'a Arc<Frontend>,
+        plan: Option<ForwardPlan<'a>>,
+        session: Option<Box<Session<'a>>>,
+    },
 }
 
-fn route<'a>(snapshot: &'a Snapshot, conn: &Downstream, caller: &Caller, parts: &Parts) -> Routed<'a> {
+fn route<'a>(snapshot: &'a Snapshot, conn: &Downstream, asker: Asker<'_>, parts: &Parts) -> Routed<'a> {
+    let caller = asker.caller;
     let host = normalize::host(check::authority(parts)).unwrap_or_default();
     let (table, front) = match &caller.front {
         Front::Service(key) => {
@@ -95,15 +139,17 @@ fn route<'a>(snapshot: &'a Snapshot, conn: &Downstream, caller: &Caller, parts: 
                 return Routed::Reply(reply::failure(Reason::NoEndpoint, "the Service is gone"), None);
             };
             let RouteSet::Http(table) = frontend.routes_for(&caller.workload.namespace) else {
-                return Routed::Forward { backend: frontend, plan: None };
+                let session = Session::of_service(&conn.engine, frontend, &parts.headers);
+                return Routed::Forward { backend: frontend, plan: None, session };
             };
             (&**table, FrontFacts { scheme: RedirectScheme::Http, port: key.port })
         }
         Front::Gateway { bind, listener } => {
             let scheme = if listener.is_some() { RedirectScheme::Https } else { RedirectScheme::Http };
-            match gateway::table(snapshot, bind, listener.as_deref(), &host) {
+            match gateway::enter(snapshot, conn, (bind, listener.as_deref()), asker, (parts, &host)) {
                 Ok(table) => (table, FrontFacts { scheme, port: bind.port }),
-                Err(refused) => return Routed::Reply(refused.reply(&conn.watched), None),
+                Err(Turned::Away(local)) => return Routed::Reply(*local, None),
+                Err(Turned::Unsettled(listener)) => return Routed::Unsettled(listener),
             }
         }
     };
@@ -116,31 +162,42 @@ fn route<'a>(snapshot: &'a Snapshot, conn: &Downstream, caller: &Caller, parts: 
     };
     let matched = table.find(&facts);
     let rule = matched.map(|matched| &matched.rule.key);
-    match plan_http(matched, &facts, &front, fastrand::u64(..)) {
+    let resumed = session::resume(&conn.engine, snapshot, matched.as_ref(), &parts.headers);
+    match plan_http_kept(matched, &facts, &front, fastrand::u64(..), resumed.map(|it| it.backend)) {
         HttpPlan::Reply(local) => Routed::Reply(local, rule),
         HttpPlan::Forward(plan) => match snapshot.frontend(plan.target) {
-            Some(backend) => Routed::Forward { backend, plan: Some(plan) },
+            Some(backend) => {
+                let place = (&plan, matched.map_or(0, |matched| matched.match_index));
+                let session = Session::of_plan(&conn.engine, place, backend, resumed, &parts.headers);
+                Routed::Forward { backend, plan: Some(plan), session }
+            }
             None => Routed::Reply(reply::failure(Reason::InvalidBackend, format!("no Service {}", plan.target)), rule),
         },
     }
 }
 
 /// One request on its way.
-struct Exchange<'a> {
-    conn: &'a Rc<Downstream>,
-    caller: &'a Caller,
-    view: &'a View,
-    protocol: &'static str,
+pub(super) struct Exchange<'a> {
+    pub(super) conn: &'a Rc<Downstream>,
+    pub(super) caller: &'a Caller,
+    /// The client, as far as it is known.
+    pub(super) client: SocketAddr,
+    pub(super) view: &'a View,
+    pub(super) protocol: &'static str,
     upgrade: Option<HeaderValue>,
     /// The upgrade came as an extended CONNECT.
-    extended: Option<Extended>,
+    pub(super) extended: Option<Extended>,
+    /// The client is to come back to the endpoint that answers.
+    session: Option<Box<Session<'a>>>,
+    /// The client speaks gRPC-Web, and its backend hears gRPC.
+    pub(super) web: Option<Box<GrpcWeb>>,
 }
 
 impl Exchange<'_> {
-    async fn forward(
+    pub(super) async fn forward(
         self,
         asked: Asked,
-        (mut parts, body): (Parts, Incoming),
+        (mut parts, body): (Parts, ClientBody),
         backend: &Arc<Frontend>,
         plan: Option<ForwardPlan<'_>>,
     ) -> Response<ResponseBody> {
@@ -169,13 +226,16 @@ impl Exchange<'_> {
         let balancer = engine.balancers.get(backend, asked.started);
         let timeouts = plan.as_ref().map_or(Timeouts::default(), |plan| plan.timeouts);
         let retry = plan.as_ref().and_then(|plan| plan.retry);
-        let client = self.caller.client.ip();
+        let client = self.client.ip();
         let forward = Forward {
+            proxy: self.caller.proxy(self.client, backend),
             engine,
             view: self.view,
             source: &self.caller.source,
             client,
             hash: hash_of(&balancer, &parts, client),
+            session: self.session.as_deref().and_then(Session::endpoint),
+            budget: balancer.retry_budget(),
             balancer,
             protocol: upstream,
             tls,
@@ -187,16 +247,16 @@ impl Exchange<'_> {
         };
         let message = message(parts, body, &asked, retry.is_some(), tees);
         match forward.run(message).await {
-            Ok(answer) => self.answer(asked, *answer, plan.as_ref(), forward.deadline),
+            Ok(answer) => self.answer(asked, *answer, plan.as_ref()),
             Err(failed) => self.fail(asked, failed, plan.as_ref()),
         }
     }
 
-    fn mirror(&self, plan: &ForwardPlan<'_>, parts: &Parts, body: &Incoming) -> Vec<mirror::Tee> {
+    fn mirror(&self, plan: &ForwardPlan<'_>, parts: &Parts, body: &ClientBody) -> Vec<mirror::Tee> {
         let mut tees = Vec::new();
         for key in &plan.mirrors {
             let Some(backend) = self.view.frontend(key) else { continue };
-            match mirrored::Order::new(self.conn, self.caller, self.view, backend, parts) {
+            match mirrored::Order::new(self.conn, (self.caller, self.client), self.view, backend, parts) {
                 Ok(order) => tees.extend(mirrored::start(order, plan, parts, body)),
                 Err(why) => tracing::debug!(backend = %backend.key, "not mirrored: {why}"),
             }
@@ -204,21 +264,19 @@ impl Exchange<'_> {
         tees
     }
 
-    fn answer(
-        self,
-        asked: Asked,
-        answer: Answer,
-        plan: Option<&ForwardPlan<'_>>,
-        deadline: Option<Instant>,
-    ) -> Response<ResponseBody> {
-        let Answer { response, lease, flight, target, tries } = answer;
+    fn answer(self, asked: Asked, answer: Answer, plan: Option<&ForwardPlan<'_>>) -> Response<ResponseBody> {
+        let Answer { response, lease, flight, target, tries, limit } = answer;
         asked.progress.answered();
         let (mut parts, body) = response.into_parts();
         let upgrade = hop::strip(&mut parts.headers);
+        let grpc = if asked.grpc { grpc_status(&parts.headers) } else { None };
+        let web = self.web.as_ref().and_then(|web| web.answer(&mut parts));
         if let Some(plan) = plan {
             plan.apply_response(&mut parts.headers);
         }
-        let grpc = if asked.grpc { grpc_status(&parts.headers) } else { None };
+        if let Some(session) = &self.session {
+            session.tell(&self.conn.engine, &mut parts.headers, target.address, self.caller.front.is_secure());
+        }
         let labelled = self.conn.labelled(plan.map(|plan| &plan.rule.key), Some(&target), self.protocol);
         let upstream = asked.started.elapsed();
         self.conn.last.set(Reason::Ok);
@@ -233,7 +291,12 @@ impl Exchange<'_> {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(parts, upgrade, finish.holding(flight, None, None), lease);
         }
-        Response::from_parts(parts, ResponseBody::upstream(body, finish.holding(flight, Some(lease), deadline)))
+        let finish = finish.holding(flight, Some(lease), limit);
+        let body = match web {
+            Some(web) => ResponseBody::web(web.body(body), finish),
+            None => ResponseBody::upstream(body, finish),
+        };
+        Response::from_parts(parts, body)
     }
 
     /// The endpoint switched protocols: after the head of the answer only bytes pass.
@@ -263,6 +326,15 @@ impl Exchange<'_> {
             plan.cors.apply(response.headers_mut());
         }
         if reason == Reason::BodyTimeout { close(response) } else { response }
+    }
+}
+
+impl Caller {
+    /// What endpoints of a backend are told of a client from outside, if they want to be. A pod's own address is what its
+    /// endpoints see anyway.
+    pub(super) fn proxy(&self, client: SocketAddr, backend: &Frontend) -> Option<ProxyHeader> {
+        let version = backend.service.proxy_protocol.filter(|_| matches!(self.front, Front::Gateway { .. }))?;
+        Some(ProxyHeader::new(version, client, self.dialled))
     }
 }
 
@@ -378,7 +450,7 @@ fn hash_of(balancer: &Balancer, parts: &Parts, client: std::net::IpAddr) -> Opti
     }
 }
 
-pub(super) fn message(parts: Parts, body: Incoming, asked: &Asked, keep: bool, tees: Vec<mirror::Tee>) -> Message {
+pub(super) fn message(parts: Parts, body: ClientBody, asked: &Asked, keep: bool, tees: Vec<mirror::Tee>) -> Message {
     use http_body::Body;
     let (listener, gate) = interim::listen(&parts, asked.conn.watched.interim());
     let listener = Some(listener);

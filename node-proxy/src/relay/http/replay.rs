@@ -8,11 +8,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use weft_core::reason::Reason;
 
 use super::body::{BodyError, Progress};
+use super::client::ClientBody;
 use super::interim::Gate;
 use super::mirror::Tee;
 
@@ -21,7 +21,7 @@ pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
 
 /// The client's body, and the mirrors that get a copy of each frame.
 pub(crate) struct Source {
-    body: Incoming,
+    body: ClientBody,
     progress: Progress,
     tees: Vec<Tee>,
     gate: Option<Box<Gate>>,
@@ -35,7 +35,7 @@ struct Pause {
 }
 
 impl Source {
-    pub(super) fn new(body: Incoming, progress: &Progress, tees: Vec<Tee>, gate: Option<Box<Gate>>) -> Self {
+    pub(super) fn new(body: ClientBody, progress: &Progress, tees: Vec<Tee>, gate: Option<Box<Gate>>) -> Self {
         Self { body, progress: progress.clone(), tees, gate, pause: None }
     }
 
@@ -69,13 +69,14 @@ impl Source {
                 self.progress.add(frame.data_ref().map_or(0, Bytes::len));
                 self.tees.retain_mut(|tee| tee.frame(frame));
             }
-            Some(Err(_)) => {
-                self.progress.failed(Reason::DownstreamReset);
+            Some(Err(error)) => {
+                let malformed = matches!(error, BodyError::Malformed);
+                self.progress.failed(if malformed { Reason::BadRequest } else { Reason::DownstreamReset });
                 self.tees.clear();
             }
             None => self.tees.drain(..).for_each(Tee::end),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)))
+        Poll::Ready(frame)
     }
 
     fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {

@@ -15,11 +15,15 @@ pub(super) fn status_of(reason: Reason) -> StatusCode {
         Reason::NoRoute | Reason::NoListener => StatusCode::NOT_FOUND,
         Reason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         Reason::BadRequest => StatusCode::BAD_REQUEST,
+        Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::BodyTimeout | Reason::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
         Reason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Reason::PolicyDenied | Reason::PolicyRevoked | Reason::NotAProbe | Reason::PlaintextRefused => {
-            StatusCode::FORBIDDEN
-        }
+        Reason::PolicyDenied
+        | Reason::PolicyRevoked
+        | Reason::NotAProbe
+        | Reason::PlaintextRefused
+        | Reason::AuthDenied
+        | Reason::AuthFailed => StatusCode::FORBIDDEN,
         Reason::InvalidRoute | Reason::InvalidBackend | Reason::NoBackend | Reason::Panic => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
@@ -37,7 +41,7 @@ pub(super) fn respond(
     tries: u32,
 ) -> Response<ResponseBody> {
     let LocalReply { status, .. } = reply;
-    let reply = if asked.grpc { reply.into_grpc() } else { reply };
+    let mut reply = if asked.grpc { reply.into_grpc() } else { reply };
     asked.conn.last.set(reply.reason);
     let answered = Answered {
         labelled,
@@ -50,7 +54,11 @@ pub(super) fn respond(
     };
     // The code, so that a person at the client's end knows what to look for; nothing else of ours.
     let has_text = !asked.grpc && !reply.status.is_redirection() && !reply.status.is_success();
-    let text = if has_text { Bytes::from_static(reply.reason.as_str().as_bytes()) } else { Bytes::new() };
+    let text = match &asked.web {
+        Some(web) => web.local(&mut reply.headers),
+        None if has_text => Bytes::from_static(reply.reason.as_str().as_bytes()),
+        None => Bytes::new(),
+    };
     let mut finish = Finish::new(asked, answered);
     finish.add_sent(text.len() as u64);
     let body = if text.is_empty() {

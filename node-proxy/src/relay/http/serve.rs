@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weft_core::reason::Reason;
 
 use super::body::ResponseBody;
+use super::client::ClientBody;
 use super::downstream::{Downstream, Side};
 use super::engine::HttpSettings;
 use super::framing::{H1Framing, H2Framing};
@@ -87,6 +88,18 @@ where
 async fn respond(
     conn: Rc<Downstream>,
     request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, std::convert::Infallible> {
+    let mut response = answer(Rc::clone(&conn), request.map(ClientBody::from)).await?;
+    if let Some(alternative) = conn.alternative() {
+        response.headers_mut().insert(header::ALT_SVC, alternative);
+    }
+    Ok(response)
+}
+
+/// Answers a request, whatever carries it; every failure is an answer.
+pub(super) async fn answer(
+    conn: Rc<Downstream>,
+    request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, std::convert::Infallible> {
     match &conn.side {
         Side::Outbound(caller) => outbound::serve(Rc::clone(&conn), caller, request).await,
@@ -223,7 +236,7 @@ where
     }
 }
 
-struct CountPanic<'a>(&'a Downstream);
+pub(super) struct CountPanic<'a>(pub(super) &'a Downstream);
 
 impl Drop for CountPanic<'_> {
     fn drop(&mut self) {

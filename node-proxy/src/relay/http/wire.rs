@@ -206,7 +206,7 @@ impl Watched {
     }
 
     /// What became of writing.
-    fn written(&self, result: &Poll<io::Result<usize>>) {
+    pub(super) fn written(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(Ok(bytes)) => self.wrote(*bytes),
             Poll::Ready(Err(_)) => {}

@@ -78,9 +78,9 @@ async fn a_gateway_gets_its_objects_and_they_are_kept() {
     assert_eq!(world.get(SERVICES, "web-weft")["spec"]["ports"][0]["name"], "udp-53");
     assert_eq!(world.get("/api/v1/namespaces/edge/configmaps", "web-weft-trust")["data"]["root.pem"], "ROOTS");
     assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
-    assert_eq!(world.writes(), 5);
+    assert_eq!(world.writes(), 6);
     world.plan(vec![plan("web")]).await;
-    assert_eq!((world.writes(), world.failures()), (5, None), "nothing new, nothing to write");
+    assert_eq!((world.writes(), world.failures()), (6, None), "nothing new, nothing to write");
 
     world.api.remove(&format!("{DEPLOYMENTS}/web-weft"));
     world.settle().await;

@@ -49,12 +49,12 @@ fn everything_is_made_once_and_then_only_what_differs() {
     let (mut table, now) = (Table::default(), Instant::now());
     let mut plan = plan("web");
     want(&mut table, &plan);
-    assert_eq!(work(&mut table, now).len(), 5);
+    assert_eq!(work(&mut table, now).len(), 6);
     want(&mut table, &plan);
     assert_eq!((work(&mut table, now), table.due()), (Vec::<String>::new(), None));
     plan.ports.clear();
     want(&mut table, &plan);
-    assert_eq!(work(&mut table, now), ["apply Service web-weft"]);
+    assert_eq!(work(&mut table, now), ["apply NetworkPolicy web-weft", "apply Service web-weft"]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn what_a_gateway_needs_no_more_goes_and_what_is_somebody_elses_stays() {
     let (mut table, now) = (Table::default(), Instant::now());
     let scaled = with(plan("web"), json!({ "autoscaling": { "maxReplicas": 5 } }));
     want(&mut table, &scaled);
-    assert_eq!(work(&mut table, now).len(), 6);
+    assert_eq!(work(&mut table, now).len(), 7);
     let foreign = Id { kind: Owned::Autoscaler, namespace: "edge".into(), name: "other".into() };
     table.see(foreign, Live::of(json!({ "metadata": { "uid": "x" } })), now);
     want(&mut table, &plan("web"));
@@ -101,8 +101,8 @@ fn what_a_gateway_needs_no_more_goes_and_what_is_somebody_elses_stays() {
     moved.class = "weft-internal".to_owned();
     want(&mut table, &moved);
     let done = work(&mut table, now);
-    assert_eq!(done.iter().filter(|it| it.starts_with("delete")).count(), 5, "{done:?}");
-    assert_eq!(done.iter().filter(|it| it.starts_with("apply")).count(), 5, "{done:?}");
+    assert_eq!(done.iter().filter(|it| it.starts_with("delete")).count(), 6, "{done:?}");
+    assert_eq!(done.iter().filter(|it| it.starts_with("apply")).count(), 6, "{done:?}");
 
     // Not accepted: what is there serves on.
     moved.accepted = false;
@@ -114,7 +114,7 @@ fn what_a_gateway_needs_no_more_goes_and_what_is_somebody_elses_stays() {
     assert!(work(&mut table, now).is_empty());
     let foreign = Plans { foreign: [moved.key.clone()].into(), ..Plans::default() };
     table.want(Arc::new(foreign), BTreeMap::new());
-    assert_eq!(work(&mut table, now).len(), 5);
+    assert_eq!(work(&mut table, now).len(), 6);
 }
 
 #[test]
@@ -127,8 +127,8 @@ fn what_an_earlier_gateway_of_the_name_left_goes_first() {
     new.uid = "another".to_owned();
     want(&mut table, &new);
     let done = work(&mut table, now);
-    assert_eq!(done.iter().filter(|it| it.starts_with("delete")).count(), 5, "{done:?}");
-    assert_eq!(done.iter().filter(|it| it.starts_with("apply")).count(), 5, "{done:?}");
+    assert_eq!(done.iter().filter(|it| it.starts_with("delete")).count(), 6, "{done:?}");
+    assert_eq!(done.iter().filter(|it| it.starts_with("apply")).count(), 6, "{done:?}");
 }
 
 /// Else its pods would be whom somebody else says, with what that one may do.
@@ -155,7 +155,7 @@ fn pods_are_made_only_with_an_account_and_roots_of_the_gateways_own() {
             others
         };
         let others = refuse(&mut table, now);
-        assert!(others.len() == 3 && !others.contains(&Owned::Deployment), "{others:?}");
+        assert!(others.len() == 4 && !others.contains(&Owned::Deployment), "{others:?}");
         // It goes away, and the name is the Gateway's.
         let now = table.due().unwrap();
         assert_eq!(work(&mut table, now), [format!("apply {kind:?} {name}"), "apply Deployment web-weft".to_owned()]);
@@ -178,7 +178,7 @@ fn pods_that_are_there_stay_until_it_is_known_that_the_account_is_somebody_elses
     table.see(deployment.clone(), live(&wanted(&plan)[&deployment].object), now);
     want(&mut table, &plan);
     let begun: Vec<_> = std::iter::from_fn(|| table.next(now)).collect();
-    assert!(begun.len() == 4 && begun.iter().all(|(id, _)| *id != deployment), "{begun:?}");
+    assert!(begun.len() == 5 && begun.iter().all(|(id, _)| *id != deployment), "{begun:?}");
     for (id, action) in begun {
         let object = wanted(&plan)[&id].object.clone();
         table.see(id.clone(), live(&object), now);
@@ -206,7 +206,7 @@ fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
     assert_eq!(table.due(), Some(now + SECOND * 3));
     plan.ports.clear();
     want(&mut table, &plan);
-    assert_eq!(work(&mut table, now + SECOND), ["apply Service web-weft"]);
+    assert_eq!(work(&mut table, now + SECOND), ["apply NetworkPolicy web-weft", "apply Service web-weft"]);
     assert!(table.failures().is_empty());
 }
 

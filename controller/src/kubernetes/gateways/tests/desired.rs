@@ -20,6 +20,7 @@ fn a_gateway_has_these_objects_all_named_labelled_and_owned() {
     let expected = [
         "ServiceAccount web-weft",
         "ConfigMap web-weft-trust",
+        "NetworkPolicy web-weft",
         "Service web-weft",
         "Deployment web-weft",
         "PodDisruptionBudget web-weft",
@@ -40,13 +41,13 @@ fn a_gateway_has_these_objects_all_named_labelled_and_owned() {
 
 /// A restart for a new listener would cost every connection of the old ones.
 #[test]
-fn an_edit_of_listeners_changes_the_service_and_nothing_else() {
+fn an_edit_of_listeners_changes_what_opens_their_ports_and_nothing_else() {
     let (before, mut edited) = (made(&plan("web")), plan("web"));
     edited.ports.insert((Port::new(443).unwrap(), Transport::Tcp));
     let after = made(&edited);
     let differ = before.iter().zip(&after).filter(|(before, after)| before != after);
     let differ: Vec<_> = differ.map(|(before, _)| before["kind"].as_str().unwrap()).collect();
-    assert_eq!(differ, ["Service"]);
+    assert_eq!(differ, ["NetworkPolicy", "Service"]);
 }
 
 #[test]
@@ -68,6 +69,32 @@ fn a_service_has_the_ports_of_the_gateway_itself_and_always_one() {
     assert_eq!(ports(&both), ["no-listener 65535 TCP"]);
     both.ports.clear();
     assert_eq!(ports(&both), ["no-listener 65535 TCP"]);
+}
+
+#[test]
+fn a_network_policy_lets_in_what_is_listened_on_and_metrics_and_nothing_else() {
+    let spec = |plan: &GatewayPlan| of(&made(plan), "NetworkPolicy")["spec"].clone();
+    let mut web = plan("web");
+    let port = |port: u16, protocol: &str| json!({ "port": port, "protocol": protocol });
+    let metrics = json!({ "ports": [port(15021, "TCP")] });
+    let found = spec(&web);
+    assert_eq!(found["ingress"], json!([{ "ports": [port(53, "UDP"), port(80, "TCP")] }, metrics]));
+    assert_eq!((&found["policyTypes"], &found["egress"]), (&json!(["Ingress"]), &Value::Null));
+    assert_eq!(found["podSelector"]["matchLabels"], of(&made(&web), "Deployment")["spec"]["selector"]["matchLabels"]);
+    // A rule without ports would open all of them.
+    for ports in [vec![], vec![15000, 15021]] {
+        web.ports = ports.into_iter().map(|port| (Port::new(port).unwrap(), Transport::Tcp)).collect();
+        assert_eq!(spec(&web)["ingress"], json!([metrics]));
+    }
+    let peer = json!([{ "namespaceSelector": { "matchLabels": { "team": "metrics" } } }]);
+    let some = with(plan("web"), json!({ "networkPolicy": { "metricsFrom": peer, "allowEgress": true } }));
+    let found = spec(&some);
+    assert_eq!((&found["ingress"][1]["from"], &found["ingress"][0]["from"]), (&peer, &Value::Null));
+    assert_eq!((&found["policyTypes"], &found["egress"]), (&json!(["Ingress", "Egress"]), &json!([{}])));
+    let empty = with(plan("web"), json!({ "networkPolicy": { "metricsFrom": [] } }));
+    assert_eq!(spec(&empty)["ingress"][1], metrics, "nobody at all would be an odd wish");
+    let none = with(plan("web"), json!({ "networkPolicy": { "enabled": false } }));
+    assert_eq!(of(&made(&none), "NetworkPolicy"), &Value::Null);
 }
 
 #[test]

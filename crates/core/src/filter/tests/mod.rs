@@ -1,4 +1,5 @@
 mod cors;
+mod external_auth;
 mod plan;
 mod rewrite;
 

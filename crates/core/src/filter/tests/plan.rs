@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::{headers, values};
-use crate::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http, validate_rule};
+use crate::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http, plan_http_kept, validate_rule};
 use crate::ids::{Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
 use crate::matching::{HttpTable, RequestFacts, draw};
 use crate::reason::Reason;
@@ -16,20 +16,20 @@ use crate::route::{
     Timeouts,
 };
 
-fn target(name: &str) -> BackendTarget {
+pub(super) fn target(name: &str) -> BackendTarget {
     BackendTarget::Service(ServicePortKey { service: ServiceKey::new("ns", name), port: Port::new(80).unwrap() })
 }
 
-fn backend(name: &str, weight: u32) -> HttpBackend {
+pub(super) fn backend(name: &str, weight: u32) -> HttpBackend {
     HttpBackend { target: target(name), weight, filters: vec![] }
 }
 
-fn broken(weight: u32) -> HttpBackend {
+pub(super) fn broken(weight: u32) -> HttpBackend {
     let target = BackendTarget::Invalid { reference: "Service ns/none:80".into(), reason: InvalidBackend::NotFound };
     HttpBackend { target, weight, filters: vec![] }
 }
 
-fn rule(action: HttpAction, filters: Vec<HttpFilter>) -> HttpRule {
+pub(super) fn rule(action: HttpAction, filters: Vec<HttpFilter>) -> HttpRule {
     let route = RouteKey { kind: RouteKind::Http, namespace: "ns".into(), name: "r".into() };
     let prefix = HttpMatch { path: PathMatch::Prefix("/p".into()), method: None, headers: vec![], query: vec![] };
     HttpRule {
@@ -43,10 +43,11 @@ fn rule(action: HttpAction, filters: Vec<HttpFilter>) -> HttpRule {
         action,
         timeouts: Timeouts::default(),
         retry: None,
+        sessions: Default::default(),
     }
 }
 
-fn set(name: &'static str, value: &'static str) -> HeaderModifier {
+pub(super) fn set(name: &'static str, value: &'static str) -> HeaderModifier {
     HeaderModifier { set: vec![(name.parse().unwrap(), HeaderValue::from_static(value))], ..HeaderModifier::default() }
 }
 
@@ -60,7 +61,13 @@ fn mirror(name: &str, numerator: u32, denominator: u32) -> HttpFilter {
 }
 
 /// Plans `method host/p/q?x=1` with these headers and hands the plan to `check`.
-fn plan_of<R>(rule: HttpRule, method: Method, lines: &[&str], seed: u64, check: impl FnOnce(HttpPlan<'_>) -> R) -> R {
+pub(super) fn plan_of<R>(
+    rule: HttpRule,
+    method: Method,
+    lines: &[&str],
+    seed: u64,
+    check: impl FnOnce(HttpPlan<'_>) -> R,
+) -> R {
     let table = HttpTable::new(vec![Arc::new(RouteRule::Http(rule))]);
     let map = headers(lines);
     let facts = RequestFacts { method: &method, host: "a.com", path: "/p/q", query: Some("x=1"), headers: &map };
@@ -68,7 +75,7 @@ fn plan_of<R>(rule: HttpRule, method: Method, lines: &[&str], seed: u64, check: 
     check(plan_http(table.find(&facts), &facts, &front, seed))
 }
 
-fn reply_of(rule: HttpRule, seed: u64) -> (StatusCode, Reason, String, HeaderMap) {
+pub(super) fn reply_of(rule: HttpRule, seed: u64) -> (StatusCode, Reason, String, HeaderMap) {
     plan_of(rule, Method::GET, &[], seed, |plan| match plan {
         HttpPlan::Reply(LocalReply { status, headers, reason, detail }) => {
             (status, reason, detail.into_owned(), headers)
@@ -77,7 +84,7 @@ fn reply_of(rule: HttpRule, seed: u64) -> (StatusCode, Reason, String, HeaderMap
     })
 }
 
-fn forwarded<R>(rule: HttpRule, seed: u64, check: impl FnOnce(ForwardPlan<'_>) -> R) -> R {
+pub(super) fn forwarded<R>(rule: HttpRule, seed: u64, check: impl FnOnce(ForwardPlan<'_>) -> R) -> R {
     plan_of(rule, Method::GET, &["origin: https://a.com"], seed, |plan| match plan {
         HttpPlan::Forward(plan) => check(plan),
         HttpPlan::Reply(reply) => panic!("answered: {reply:?}"),
@@ -93,6 +100,27 @@ fn when_no_rules_match_a_404_is_returned() {
     assert_eq!((reply.status, reply.reason), (StatusCode::NOT_FOUND, Reason::NoRoute));
     let grpc = reply.into_grpc();
     assert_eq!((grpc.status, values(&grpc.headers, "grpc-status")), (StatusCode::OK, "12".into()));
+}
+
+#[test]
+fn a_session_keeps_its_backend_whatever_the_weights_say() {
+    let backends = vec![backend("a", 1), backend("b", 0), broken(1)];
+    let table = HttpTable::new(vec![Arc::new(RouteRule::Http(rule(HttpAction::Forward(backends), vec![])))]);
+    let map = HeaderMap::new();
+    let facts = RequestFacts { method: &Method::GET, host: "", path: "/p", query: None, headers: &map };
+    let front = FrontFacts { scheme: RedirectScheme::Http, port: Port::new(80).unwrap() };
+    for (kept, want) in [(Some(0), Some("ns/a:80")), (Some(1), Some("ns/b:80")), (Some(2), None), (Some(3), None)] {
+        for seed in 0..20 {
+            let target = match plan_http_kept(table.find(&facts), &facts, &front, seed, kept) {
+                HttpPlan::Forward(plan) => {
+                    assert_eq!(Some(plan.index), kept);
+                    Some(plan.target.to_string())
+                }
+                HttpPlan::Reply(_) => None,
+            };
+            assert_eq!(target.as_deref(), want);
+        }
+    }
 }
 
 #[test]

@@ -96,6 +96,7 @@ pub(super) fn rule(text: &str) -> HttpRule {
         action: HttpAction::Forward(vec![]),
         timeouts: Timeouts::default(),
         retry: None,
+        sessions: Default::default(),
     }
 }
 

@@ -24,6 +24,8 @@ fn listener_on(name: &str, number: u16, hostname: Option<&str>, protocol: Listen
         protocol,
         kinds: vec![RouteKind::Http, RouteKind::Grpc],
         client_validation: None,
+        policies: Vec::new(),
+        http3: false,
     }
 }
 
@@ -96,6 +98,24 @@ fn the_order_in_which_listeners_and_routes_come_and_go_does_not_matter() {
         let unrouted = snapshot.apply(&[Change::Remove(ResourceKey::GatewayRule(rule))]);
         assert_eq!(answer(&unrouted, 80, "a.com"), "any 404");
     }
+}
+
+#[test]
+fn a_route_that_is_edited_answers_as_it_is_now_at_the_listeners_that_it_is_attached_to_now() {
+    let both = [http("a", 80, None), http("b", 81, None), route("r", &["a"], &["a.com"])];
+    let answers = |snapshot: &Snapshot, host: &str| [answer(snapshot, 80, host), answer(snapshot, 81, host)];
+    let before = Snapshot::default().apply(&both);
+    // In its place, and twice in one batch: the rest of the set is as it was.
+    let edited = before.apply(&[route("r", &["a"], &["b.com"]), route("r", &["a"], &["c.com"])]);
+    assert_eq!(answers(&edited, "a.com"), ["a 404", "b 404"]);
+    assert_eq!(answers(&edited, "c.com"), ["a r", "b 404"]);
+    assert_eq!(answers(&before, "a.com"), ["a r", "b 404"], "an older snapshot stays as it is");
+    let moved = edited.apply(&[route("r", &["b"], &["c.com"])]);
+    assert_eq!(answers(&moved, "c.com"), ["a 404", "b r"]);
+    let at_both = moved.apply(&[route("r", &["a", "b"], &["c.com"])]);
+    assert_eq!(answers(&at_both, "c.com"), ["a r", "b r"]);
+    let rule = GatewayRuleKey { gateway: key("a").gateway, rule: rule_key(RouteKind::Http, "shop", "r") };
+    assert_eq!(answers(&at_both.apply(&[Change::Remove(ResourceKey::GatewayRule(rule))]), "c.com"), ["a 404", "b 404"]);
 }
 
 #[test]
@@ -182,7 +202,9 @@ fn how_backends_are_spoken_to_is_known_until_it_is_removed() {
         subject_alt_names: Vec::new(),
         trust: BackendTrust::System,
     };
-    let config = GatewayConfig { key: key("any").gateway, client_certificate: None };
+    let key_of = key("any").gateway;
+    let client_address = crate::gateway::ClientAddress::default();
+    let config = GatewayConfig { key: key_of, client_certificate: None, client_address, answers_request_id: false };
     let all = [Resource::BackendTls(Arc::new(tls)), Resource::GatewayConfig(Arc::new(config))];
     let snapshot = Snapshot::default().apply(&all.clone().map(Change::Upsert));
     assert!(snapshot.backend_tls(&port).is_some() && snapshot.gateway_config(&key("any").gateway).is_some());

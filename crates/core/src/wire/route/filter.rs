@@ -22,6 +22,7 @@ impl Wire for HttpFilter {
                 Self::Rewrite(it) => Filter::Rewrite(it.to_wire()),
                 Self::Mirror(it) => Filter::Mirror(it.to_wire()),
                 Self::Cors(it) => Filter::Cors(it.to_wire()),
+                Self::ExternalAuth(it) => Filter::ExternalAuth(it.to_wire()),
             }),
         }
     }
@@ -34,6 +35,7 @@ impl Wire for HttpFilter {
             Filter::Rewrite(it) => field(it, "rewrite").map(Self::Rewrite),
             Filter::Mirror(it) => field(it, "mirror").map(Self::Mirror),
             Filter::Cors(it) => field(it, "cors").map(Self::Cors),
+            Filter::ExternalAuth(it) => field(it, "external_auth").map(Self::ExternalAuth),
         }
     }
 }

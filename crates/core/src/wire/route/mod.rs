@@ -1,6 +1,7 @@
 //! Rules: what HTTP and L4 rules have in common. Their parts are in the modules below.
 
 mod action;
+mod external_auth;
 mod filter;
 mod matches;
 
@@ -10,6 +11,7 @@ use weft_api::weft::config::v1 as proto;
 use super::convert::{
     InvalidField, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
+use super::traffic::{sessions_from_wire, sessions_to_wire};
 use crate::filter::validate_rule;
 use crate::ids::{ListenerKey, RouteKey, RouteKind, RuleKey, SectionName};
 use crate::route::{Created, HostnameMatch, HttpRule, L4Backend, L4Rule, Parent, RouteRule, Timeouts};
@@ -72,6 +74,7 @@ impl Wire for RouteRule {
 }
 
 fn http_to_wire(rule: &HttpRule) -> proto::HttpRule {
+    let (session, backend_sessions) = sessions_to_wire(&rule.sessions);
     proto::HttpRule {
         matches: wire_list(&rule.matches),
         filters: wire_list(&rule.filters),
@@ -79,6 +82,8 @@ fn http_to_wire(rule: &HttpRule) -> proto::HttpRule {
         request_timeout: wire_optional(rule.timeouts.request.as_ref()),
         backend_request_timeout: wire_optional(rule.timeouts.backend_request.as_ref()),
         retry: wire_optional(rule.retry.as_ref()),
+        session,
+        backend_sessions,
     }
 }
 
@@ -98,6 +103,7 @@ fn http_from_wire(common: Common, it: proto::HttpRule) -> Result<HttpRule, Inval
             backend_request: optional(it.backend_request_timeout, "backend_request_timeout")?,
         },
         retry: optional(it.retry, "retry")?,
+        sessions: sessions_from_wire(it.session, it.backend_sessions)?,
     };
     validate_rule(&rule).map_err(InvalidField::invalid)?;
     Ok(rule)

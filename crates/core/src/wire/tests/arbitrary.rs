@@ -1,6 +1,7 @@
 //! Any resource that the controller could make.
 
 mod gateway;
+mod traffic;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -127,17 +128,24 @@ fn service() -> impl Strategy<Value = Service> {
         any_text().prop_map(|it| Balancing::ConsistentHash(HashKey::Header(it))),
         any_text().prop_map(|it| Balancing::ConsistentHash(HashKey::Cookie(it))),
     ];
-    let rest = (of(duration()), distribution, any::<bool>(), balancing);
+    let proxy = of(select(&[ProxyVersion::V1, ProxyVersion::V2][..]));
+    let rest = (of(duration()), distribution, any::<bool>(), (balancing, of(traffic::backend_traffic()), proxy));
     (service_key(), vec(any::<IpAddr>(), FEW), vec(port, FEW), kind, rest).prop_map(
-        |(key, addresses, ports, kind, (client_ip_affinity, distribution, node_local_only, balancing))| Service {
-            key,
-            addresses,
-            ports,
-            kind,
-            client_ip_affinity,
-            distribution,
-            node_local_only,
-            balancing,
+        |(key, addresses, ports, kind, rest)| {
+            let (client_ip_affinity, distribution, node_local_only, (balancing, traffic, proxy_protocol)) = rest;
+            let traffic = traffic.map(Box::new);
+            Service {
+                key,
+                addresses,
+                ports,
+                kind,
+                client_ip_affinity,
+                distribution,
+                node_local_only,
+                proxy_protocol,
+                balancing,
+                traffic,
+            }
         },
     )
 }
@@ -251,7 +259,23 @@ fn filter() -> impl Strategy<Value = HttpFilter> {
             .prop_map(|(hostname, path)| HttpFilter::Rewrite(Rewrite { hostname, path })),
         mirror.prop_map(HttpFilter::Mirror),
         cors.prop_map(HttpFilter::Cors),
+        external_auth().prop_map(HttpFilter::ExternalAuth),
     ]
+}
+
+fn external_auth() -> impl Strategy<Value = ExternalAuth> {
+    let names = || vec(header_name(), FEW);
+    let protocol = prop_oneof![
+        names().prop_map(|headers| AuthProtocol::Grpc { headers }),
+        ("(/[a-z]{1,3}){0,3}", names(), names()).prop_map(|(path, request_headers, response_headers)| {
+            AuthProtocol::Http { path, request_headers, response_headers }
+        }),
+    ];
+    (target(), protocol, 0..=MAX_SHOWN_BODY).prop_map(|(authorizer, protocol, max)| ExternalAuth {
+        authorizer,
+        protocol,
+        max_body: NonZeroU32::new(max),
+    })
 }
 
 fn action() -> impl Strategy<Value = HttpAction> {
@@ -297,7 +321,7 @@ fn http_rule() -> impl Strategy<Value = RouteRule> {
         .prop_map(|(attempts, backoff, codes)| Retry { attempts, backoff, codes });
     let timeouts =
         (of(duration()), of(duration())).prop_map(|(request, backend_request)| Timeouts { request, backend_request });
-    let rest = (vec(http_match(), 1..3), vec(filter(), FEW), action(), timeouts, of(retry));
+    let rest = (vec(http_match(), 1..3), vec(filter(), FEW), action(), timeouts, (of(retry), traffic::sessions()));
     (kind, common(), rest)
         .prop_map(|(kind, ((namespace, name, index, section, created), parents, hostnames), rest)| HttpRule {
             key: key(kind, namespace, name, index),
@@ -309,7 +333,8 @@ fn http_rule() -> impl Strategy<Value = RouteRule> {
             filters: rest.1,
             action: rest.2,
             timeouts: rest.3,
-            retry: rest.4,
+            retry: rest.4.0,
+            sessions: rest.4.1,
         })
         .prop_filter("the controller makes only valid rules", |rule| validate_rule(rule).is_ok())
         .prop_map(RouteRule::Http)

@@ -1,7 +1,13 @@
 //! Gateways: what their listeners are understood as, who may attach, and what the statuses say.
 
+mod clients;
 mod cluster;
+mod externals;
+mod http3;
 mod l4;
+mod large;
+mod loops;
+mod policies;
 mod routes;
 mod sets;
 mod tls;

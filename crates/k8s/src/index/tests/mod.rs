@@ -139,7 +139,10 @@ fn a_backend_in_another_namespace_needs_a_grant_and_gets_it_live() {
 }
 
 mod backend_tls;
+mod backend_traffic;
+mod external_auth;
 mod gateways;
+mod imports;
 mod order;
 mod policies;
 mod routes;

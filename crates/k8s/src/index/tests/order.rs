@@ -21,6 +21,14 @@ fn everything() -> Vec<Object> {
              spec: {targetRefs: [{kind: Pod, selector: {matchLabels: {app: cart}}}], mode: Strict}\n";
     text += "\n---\napiVersion: weftmesh.io/v1alpha1\nkind: MeshPolicy\nmetadata: {name: n, namespace: weft-system}\n\
              spec: {targetRefs: [{kind: Pod, selector: {matchLabels: {app: cart}}}], mode: Permissive}\n";
+    for (name, day) in [("old", 1), ("new", 2)] {
+        text += &format!(
+            "\n---\napiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
+             metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-01-0{day}T00:00:00Z'}}\n\
+             spec: {{targetRefs: [{{group: '', kind: Service, name: cart-v2}}], sessionPersistence: {{}}, \
+             retryConstraint: {{budget: {{percent: {day}}}}}}}\n"
+        );
+    }
     text += "\n---\napiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}\n";
     objects(&text)
 }

@@ -188,7 +188,9 @@ fn bad_rules() {
         (format!("timeouts: {{request: 1.5s}}, {OK_BACKEND}"), "timeouts.request"),
         (format!("timeouts: {{request: 1s, backendRequest: 2s}}, {OK_BACKEND}"), "timeouts.backendRequest"),
         (format!("retry: {{codes: [200]}}, {OK_BACKEND}"), "retry.codes[0]"),
-        (format!("sessionPersistence: {{sessionName: a}}, {OK_BACKEND}"), "sessionPersistence"),
+        (format!("sessionPersistence: {{idleTimeout: 1h}}, {OK_BACKEND}"), "sessionPersistence.idleTimeout"),
+        (format!("sessionPersistence: {{type: cookie}}, {OK_BACKEND}"), "sessionPersistence.type"),
+        (format!("sessionPersistence: {{sessionName: 'a b'}}, {OK_BACKEND}"), "sessionPersistence.sessionName"),
     ];
     for (bad, field) in cases {
         let text = SHOP.to_owned() + &route("r", CART, &format!("[{{{OK_BACKEND}}}, {{{bad}}}]"));

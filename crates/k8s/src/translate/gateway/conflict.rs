@@ -8,7 +8,7 @@ use weft_core::gateway::{PortLayer, Transport};
 use weft_core::ids::{GatewayKey, Port};
 use weft_core::route::HostnameMatch;
 
-use super::{GatewayView, ListenerView};
+use super::{GatewayView, Http3, ListenerView};
 use crate::translate::{Problem, Reason};
 
 /// How listeners of a port are told apart, by the protocol as it is written: one whose certificate is missing counts, too.
@@ -140,7 +140,7 @@ pub(super) fn described(listener: &ListenerView) -> String {
 /// `gateways` may be in any order.
 pub fn claim_ports(gateways: &mut [GatewayView]) {
     gateways.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
-    let mut taken: BTreeMap<Place, Vec<(GatewayKey, Vec<IpAddr>)>> = BTreeMap::new();
+    let mut taken = Claims::new();
     for gateway in gateways {
         if gateway.refused.is_some() {
             continue;
@@ -148,19 +148,31 @@ pub fn claim_ports(gateways: &mut [GatewayView]) {
         let (key, requested) = (&gateway.key, &gateway.requested);
         for listener in gateway.listeners.iter_mut().filter(|it| it.takes_routes()) {
             let Some((_, place)) = place(listener) else { continue };
-            let holders = taken.entry(place).or_default();
-            let overlaps =
-                |of: &[IpAddr]| of.is_empty() || requested.is_empty() || of.iter().any(|ip| requested.contains(ip));
-            match holders.iter().find(|(holder, addresses)| holder != key && overlaps(addresses)) {
-                Some((holder, _)) => {
-                    let (field, port) = (format!("{}.port", listener.field), place.1);
-                    let message = format!("port {port} of this machine is Gateway {holder}'s, which is older");
-                    let remedy = "use another port, make it a listener of that Gateway, or ask for addresses apart";
-                    listener.refused = Some(Problem::new(field, Reason::PortUnavailable, message, remedy));
-                }
-                None if holders.iter().any(|(holder, _)| holder == key) => {}
-                None => holders.push((key.clone(), requested.clone())),
+            if let Some(holder) = claim(&mut taken, place, (key, requested)) {
+                let (field, port) = (format!("{}.port", listener.field), place.1);
+                let message = format!("port {port} of this machine is Gateway {holder}'s, which is older");
+                let remedy = "use another port, make it a listener of that Gateway, or ask for addresses apart";
+                listener.refused = Some(Problem::new(field, Reason::PortUnavailable, message, remedy));
+            } else if listener.http3 == Http3::Spoken
+                && let Some(holder) = claim(&mut taken, (Transport::Udp, place.1), (key, requested))
+            {
+                listener.http3 = Http3::Refused(format!("UDP port {} of this machine is Gateway {holder}'s", place.1));
             }
         }
     }
+}
+
+/// Gateways with the addresses that they ask for, by the places that they have.
+type Claims = BTreeMap<Place, Vec<(GatewayKey, Vec<IpAddr>)>>;
+
+/// Gives a place to a Gateway, unless another one has it at an address that both want: that one.
+fn claim(taken: &mut Claims, place: Place, (key, requested): (&GatewayKey, &Vec<IpAddr>)) -> Option<GatewayKey> {
+    let holders = taken.entry(place).or_default();
+    let overlaps = |of: &[IpAddr]| of.is_empty() || requested.is_empty() || of.iter().any(|ip| requested.contains(ip));
+    let other = holders.iter().find(|(holder, addresses)| holder != key && overlaps(addresses));
+    let other = other.map(|(holder, _)| holder.clone());
+    if other.is_none() && !holders.iter().any(|(holder, _)| holder == key) {
+        holders.push((key.clone(), requested.clone()));
+    }
+    other
 }

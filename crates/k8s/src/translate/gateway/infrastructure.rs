@@ -8,7 +8,8 @@ use gateway_api::gatewayclasses::GatewayClass;
 use weft_core::gateway::{Transport, further_name, object_name};
 use weft_core::ids::{GatewayKey, Port};
 
-use super::{GatewayView, Lookup};
+use super::limits::{Asked, exceeded};
+use super::{GatewayView, Http3, ListenerView, Lookup};
 use crate::object::{Gateway, GatewayParameters, GatewayParametersSpec, Kind, WEFT_GROUP};
 use crate::translate::{Problem, Reason};
 
@@ -60,7 +61,12 @@ impl GatewayView {
     fn ports(&self) -> BTreeSet<(Port, Transport)> {
         let accepted = self.listeners.iter().filter(|listener| listener.takes_routes());
         let transport = |protocol: &str| if protocol == "UDP" { Transport::Udp } else { Transport::Tcp };
-        accepted.filter_map(|listener| Some((listener.port?, transport(&listener.protocol)))).collect()
+        let ports = |listener: &ListenerView| {
+            let number = listener.port?;
+            let http3 = (listener.http3 == Http3::Spoken).then_some((number, Transport::Udp));
+            Some(std::iter::once((number, transport(&listener.protocol))).chain(http3))
+        };
+        accepted.filter_map(ports).flatten().collect()
     }
 
     /// The names of its Services, each with the address that is asked for.
@@ -93,15 +99,26 @@ pub(super) fn of(gateway: &Gateway, lookup: &dyn Lookup) -> (Infrastructure, Opt
         Problem::new("spec.gatewayClassName", Reason::InvalidParameters, message, remedy)
     });
     let (own, class) = match (own.transpose(), class) {
-        (Ok(own), Ok(class)) => (own.unwrap_or_default(), class),
+        (Ok(own), Ok(class)) => (own, class),
         (Err(problem), _) | (_, Err(problem)) => return (Infrastructure::default(), Some(problem)),
     };
     let infrastructure = Infrastructure {
         labels: spec.and_then(|it| it.labels.clone()).unwrap_or_default(),
         annotations: spec.and_then(|it| it.annotations.clone()).unwrap_or_default(),
-        parameters: own.over(&class),
+        parameters: own.as_ref().map_or_else(|| class.clone(), |own| own.over(&class)),
     };
-    (infrastructure, None)
+    let name = spec.and_then(|it| it.parameters_ref.as_ref()).map_or("", |wanted| wanted.name.as_str());
+    let namespace = gateway.metadata.namespace.as_deref().unwrap_or("default");
+    let asked = Asked {
+        class: &gateway.spec.gateway_class_name,
+        parameters: own.as_ref().map(|own| (namespace, name, own)),
+        labels: (!infrastructure.labels.is_empty(), !infrastructure.annotations.is_empty()),
+    };
+    match exceeded(&asked, class.limits.as_ref()) {
+        // What its listeners do follows from parameters as well: nothing of what it may not have is in force meanwhile.
+        Some(problem) => (Infrastructure { parameters: class, ..Infrastructure::default() }, Some(problem)),
+        None => (infrastructure, None),
+    }
 }
 
 /// What a class says of its Gateways' parameters (`spec.parametersRef`); `found` looks them up by namespace and name.

@@ -11,7 +11,7 @@ use weft_core::ids::{CertificateKey, Port, RouteKind, SectionName};
 use weft_core::route::HostnameMatch;
 
 use super::certificate::{Holder, certificate};
-use super::{AllowedNamespaces, ListenerView, Lookup, Place, spec};
+use super::{AllowedNamespaces, Http3, ListenerView, Lookup, Place, spec};
 use crate::object::GATEWAY_GROUP;
 use crate::translate::labels;
 use crate::translate::route::hostname;
@@ -78,6 +78,8 @@ pub(super) fn listener(
         namespaces,
         serves,
         client_validation: None,
+        http3: Http3::Off,
+        policies: Vec::new(),
         overlaps: None,
         refused: wrong.into_iter().next(),
         conflict: None,

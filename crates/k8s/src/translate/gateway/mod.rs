@@ -10,10 +10,13 @@
 //! wrong as a whole has no listeners.
 
 mod certificate;
+mod client_address;
 mod conflict;
 mod features;
 mod frontend;
+mod http3;
 mod infrastructure;
+mod limits;
 mod listener;
 mod overlap;
 mod set;
@@ -28,9 +31,10 @@ use gateway_api::experimental::gateways::GatewayDefaultScope;
 use gateway_api::experimental::listenersets::ListenerSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use weft_core::gateway::{Certificate, ClientValidation, GatewayConfig, Listener, ListenerProtocol};
+use weft_core::gateway::{Certificate, ClientAddress, ClientValidation, GatewayConfig, Listener, ListenerProtocol};
 use weft_core::ids::{
-    CertificateKey, GatewayKey, ListenerKey, ListenerSetKey, Namespace, Port, RouteKind, SecretKey, SectionName,
+    CertificateKey, GatewayKey, ListenerKey, ListenerSetKey, Namespace, PolicyKey, Port, RouteKind, SecretKey,
+    SectionName,
 };
 use weft_core::route::HostnameMatch;
 
@@ -43,6 +47,7 @@ use frontend::Frontend;
 pub use certificate::KeyPairCheck;
 pub use conflict::claim_ports;
 pub use features::GATEWAY_FEATURES;
+pub use http3::Http3;
 pub use infrastructure::{GatewayPlan, Infrastructure, parameters_of_class, services};
 pub use listener::RESERVED_PORTS;
 pub use set::{SetView, parent_of_set, set_key, set_status};
@@ -87,6 +92,8 @@ pub trait Lookup {
     fn config_map(&self, namespace: &Namespace, name: &str) -> Option<&ConfigMap>;
     /// The ListenerSets that name a Gateway, in any order.
     fn listener_sets(&self, gateway: &GatewayKey) -> Vec<&ListenerSet>;
+    /// The AuthorizationPolicies that name a listener, its Gateway or its ListenerSet, by key.
+    fn policies(&self, listener: &ListenerKey) -> Vec<PolicyKey>;
     /// The labels of a namespace, if it is known.
     fn namespace_labels(&self, namespace: &Namespace) -> Option<&Labels>;
     /// Whether a ReferenceGrant lets objects of a kind (of the Gateway API) and a namespace refer to one of the core
@@ -127,6 +134,10 @@ pub struct GatewayView {
     pub certificates: BTreeMap<CertificateKey, Certificate>,
     /// What it presents to backends that ask for a certificate.
     pub client_certificate: Option<CertificateKey>,
+    /// Whose word it takes for who its clients are.
+    pub client_address: ClientAddress,
+    /// Whether answers carry the request's id.
+    pub answers_request_id: bool,
     /// References of its own that don't hold.
     pub unresolved: Vec<Problem>,
     /// Whether clients without a valid certificate are let through where one is asked for.
@@ -165,6 +176,10 @@ pub struct ListenerView {
     pub serves: Option<ListenerProtocol>,
     /// What is asked of clients' certificates.
     pub client_validation: Option<ClientValidation>,
+    /// Whether HTTP/3 is spoken beside it.
+    pub http3: Http3,
+    /// The AuthorizationPolicies that judge its clients.
+    pub policies: Vec<PolicyKey>,
     /// Another listener whose TLS is for some of the same names: a note, it is served.
     pub overlaps: Option<String>,
     /// Why it is not accepted: values, protocol, port.
@@ -241,6 +256,8 @@ impl GatewayView {
                 protocol: it.serves.clone()?,
                 kinds: it.kinds.clone(),
                 client_validation: it.client_validation.clone(),
+                http3: it.http3 == Http3::Spoken,
+                policies: it.policies.clone(),
             })
         })
     }
@@ -262,8 +279,16 @@ impl GatewayView {
 
     /// What the data plane has to know of it besides its listeners, if there is anything.
     pub fn config(&self) -> Option<GatewayConfig> {
-        let client_certificate = self.client_certificate.clone().filter(|_| self.refused.is_none())?;
-        Some(GatewayConfig { key: self.key.clone(), client_certificate: Some(client_certificate) })
+        let config = GatewayConfig {
+            key: self.key.clone(),
+            client_certificate: self.client_certificate.clone(),
+            client_address: self.client_address.clone(),
+            answers_request_id: self.answers_request_id,
+        };
+        let is_plain = config.client_certificate.is_none()
+            && config.client_address == ClientAddress::default()
+            && !config.answers_request_id;
+        (self.refused.is_none() && !is_plain).then_some(config)
     }
 
     /// All that is wrong with it, not with what ListenerSets add.
@@ -293,7 +318,12 @@ pub fn view(gateway: &Gateway, lookup: &dyn Lookup) -> GatewayView {
     let client_certificate = client_certificate(gateway, holder, lookup, &mut certificates, &mut unresolved);
     let (requested, wrong_address) = addresses(gateway);
     let (infrastructure, wrong_parameters) = infrastructure::of(gateway, lookup);
+    http3::decide(&mut listeners, &infrastructure.parameters);
+    listeners.iter_mut().for_each(|listener| listener.policies = lookup.policies(&listener.key(&key)));
+    let (client_address, wrong_client) = client_address::of(&infrastructure.parameters);
+    let wrong_parameters = wrong_parameters.or(wrong_client);
     let (in_cluster, wrong) = (lookup.settings().place == Place::Cluster, wrong_address.or(wrong_parameters));
+    let request_id = infrastructure.parameters.request_id.unwrap_or_default();
     let (refused, frozen) = if in_cluster { (None, wrong) } else { (wrong, None) };
     GatewayView {
         created: created_seconds(meta),
@@ -309,6 +339,8 @@ pub fn view(gateway: &Gateway, lookup: &dyn Lookup) -> GatewayView {
         set_places,
         certificates,
         client_certificate,
+        client_address,
+        answers_request_id: request_id.in_responses.unwrap_or_default(),
         unresolved,
         insecure_frontend: frontend.is_insecure(),
         is_default: gateway.spec.default_scope == Some(GatewayDefaultScope::All),

@@ -150,7 +150,7 @@ pub fn set_status(
         name: it.name.to_string(),
         supported_kinds: it.kinds.clone(),
         attached_routes: if whole { attached(it) } else { 0 },
-        conditions: status::listener_conditions(it, whole, served),
+        conditions: status::listener_conditions(it, &gateway.key, whole, served),
     });
     ListenerSetStatus { conditions, listeners: listeners.collect() }
 }
@@ -168,6 +168,11 @@ fn accepted(set: &SetView, gateway: &GatewayView, served: &Served<'_>) -> Vec<Co
     if !programmed.status {
         programmed.message = format!("Gateway {}: {}: {}", gateway.key, programmed.reason, programmed.message);
         programmed.reason = "ParentNotProgrammed".to_owned();
+    } else if let Served::ByPods(pods) = served {
+        let refused = status::all_refused(set.listeners(gateway).iter(), &gateway.key, pods);
+        programmed = refused.map_or(programmed, |message| {
+            Condition::new(ConditionType::GatewayProgrammed, false, status::REFUSED_BY_POD, message)
+        });
     }
     vec![Condition::new(ConditionType::Accepted, true, reason, message), programmed]
 }

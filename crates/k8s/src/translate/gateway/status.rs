@@ -1,8 +1,11 @@
 //! What a Gateway's status says.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{GatewayView, ListenerView};
+use weft_core::ids::{GatewayKey, ListenerKey};
+
+use super::{GatewayView, Http3, ListenerView};
 use crate::object::{Condition, ConditionType, GatewayAddress, GatewayServiceType, GatewayStatus, ListenerStatus};
 use crate::translate::{Reason, summary};
 
@@ -20,8 +23,8 @@ pub enum Served<'a> {
 pub struct InCluster {
     /// The addresses that its Services have been given.
     pub addresses: Vec<GatewayAddress>,
-    /// Whether a pod has bound all its listeners as they are now.
-    pub bound: bool,
+    /// Listeners that no pod has bound as they are now, and why; `None` as long as no pod has come so far.
+    pub unbound: Option<BTreeMap<ListenerKey, String>>,
     /// Why one of its objects can't be made.
     pub failure: Option<String>,
 }
@@ -33,7 +36,7 @@ pub fn status(view: &GatewayView, served: &Served<'_>, attached: impl Fn(&Listen
         name: it.name.to_string(),
         supported_kinds: it.kinds.clone(),
         attached_routes: if whole { attached(it) } else { 0 },
-        conditions: listener_conditions(it, whole, served),
+        conditions: listener_conditions(it, &view.key, whole, served),
     });
     let listeners = listeners.collect();
     let (accepted, programmed) = (accepted(view), programmed(view, served));
@@ -121,9 +124,32 @@ pub(super) fn programmed(view: &GatewayView, served: &Served<'_>) -> Condition {
         Served::ByPods(pods) => match waits_for(view, pods) {
             Some(_) if view.frozen.is_some() => Condition::new(kind, false, "Invalid", FROZEN),
             Some((reason, message)) => Condition::new(kind, false, reason, message),
-            None => Condition::new(kind, true, "Programmed", PODS),
+            None => Condition::new(kind, true, "Programmed", in_force(view, pods)),
         },
     }
+}
+
+/// The message of a Gateway that is Programmed: a listener that can't be bound costs the others nothing, and is named.
+fn in_force(view: &GatewayView, pods: &InCluster) -> String {
+    let refused: Vec<_> = view.listeners.iter().filter_map(|it| refused_by_pods(it, &view.key, pods)).collect();
+    if refused.is_empty() { PODS.to_owned() } else { format!("{PODS}. Not served: {}", refused.join("; ")) }
+}
+
+/// Why no pod has bound a listener that is to be served, by its name.
+fn refused_by_pods(listener: &ListenerView, of: &GatewayKey, pods: &InCluster) -> Option<String> {
+    let why = pods.unbound.as_ref()?.get(&listener.key(of)).filter(|_| listener.is_programmed())?;
+    Some(format!("listener {}: {why}", listener.name))
+}
+
+/// Why nothing of what is to be served of some listeners is bound: `None` if something is, or nothing is to be.
+pub(super) fn all_refused<'a>(
+    listeners: impl Iterator<Item = &'a ListenerView>,
+    of: &GatewayKey,
+    pods: &InCluster,
+) -> Option<String> {
+    let served = listeners.filter(|it| it.is_programmed());
+    let refused: Option<Vec<_>> = served.map(|it| refused_by_pods(it, of, pods)).collect();
+    refused.filter(|refused| !refused.is_empty()).map(|refused| format!("{REFUSED}: {}", refused.join("; ")))
 }
 
 /// What a Gateway in a cluster still needs: reason and message.
@@ -147,17 +173,37 @@ fn waits_for(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, Stri
         };
         return Some(("AddressNotAssigned", format!("Until now {who}")));
     }
-    (!pods.bound).then(|| ("Pending", WAITING.to_owned()))
+    if pods.unbound.is_none() {
+        return Some(("Pending", WAITING.to_owned()));
+    }
+    all_refused(view.listeners.iter(), &view.key, pods).map(|message| (REFUSED_BY_POD, message))
 }
 
 const MACHINE: &str = "The proxy of this machine has been told to listen";
 const PODS: &str = "A pod of it listens, with the configuration as it is now";
 const FROZEN: &str = "What serves it is not made while it is not accepted";
+const REFUSED: &str = "No pod of it can bind what it is to serve; they try again";
+/// Reason of what pods can't bind, or won't have. The API has no word for it.
+pub(super) const REFUSED_BY_POD: &str = "RefusedByPod";
 const WAITING: &str = "No pod of it listens yet with the configuration as it is now";
 
-pub(super) fn listener_conditions(listener: &ListenerView, whole: bool, served: &Served<'_>) -> Vec<Condition> {
+/// A listener whose HTTP/3 can't be had is served without: clients find out by themselves.
+fn understood(listener: &ListenerView) -> String {
+    match &listener.http3 {
+        Http3::Off => "The listener is understood".to_owned(),
+        Http3::Spoken => "The listener is understood; HTTP/3 is spoken on it, too".to_owned(),
+        Http3::Refused(why) => format!("The listener is understood, but HTTP/3 is not spoken on it: {why}"),
+    }
+}
+
+pub(super) fn listener_conditions(
+    listener: &ListenerView,
+    of: &GatewayKey,
+    whole: bool,
+    served: &Served<'_>,
+) -> Vec<Condition> {
     let accepted = match listener.refused.as_ref().or(listener.conflict.as_ref()) {
-        None => Condition::new(ConditionType::Accepted, true, "Accepted", "The listener is understood"),
+        None => Condition::new(ConditionType::Accepted, true, "Accepted", understood(listener)),
         Some(problem) => Condition::new(ConditionType::Accepted, false, problem.reason.as_str(), problem.to_string()),
     };
     let conflicted = match &listener.conflict {
@@ -179,8 +225,13 @@ pub(super) fn listener_conditions(listener: &ListenerView, whole: bool, served: 
             Condition::new(kind, false, reason, "It is not served; the other conditions say why")
         }
         Served::ByMachine(_) => Condition::new(kind, true, "Programmed", MACHINE),
-        Served::ByPods(InCluster { bound: true, .. }) => Condition::new(kind, true, "Programmed", PODS),
-        Served::ByPods(_) => Condition::new(kind, false, "Pending", WAITING),
+        Served::ByPods(pods) => match pods.unbound.as_ref().map(|unbound| unbound.get(&listener.key(of))) {
+            None => Condition::new(kind, false, "Pending", WAITING),
+            Some(None) => Condition::new(kind, true, "Programmed", PODS),
+            Some(Some(why)) => {
+                Condition::new(kind, false, REFUSED_BY_POD, format!("No pod can bind it; they try again: {why}"))
+            }
+        },
     };
     let overlapping = listener
         .overlaps

@@ -1,5 +1,6 @@
 //! backendRef -> [`BackendTarget`].
 
+use weft_core::backend_kind::BackendKind;
 use weft_core::ids::{Port, RouteKind, ServiceKey, ServicePortKey};
 use weft_core::route::{BackendTarget, InvalidBackend, Parent};
 use weft_core::service::{AppProtocol, ServiceKind};
@@ -19,15 +20,15 @@ pub(super) fn target(
     wanted: &BackendReference,
     problems: &mut Vec<Problem>,
 ) -> BackendTarget {
-    let namespace = wanted.namespace.as_deref().unwrap_or(ctx.view.key.namespace.as_str());
-    let key = ServiceKey::new(namespace, wanted.name.as_str());
+    let key = wanted.key(&ctx.view.key.namespace);
     match resolve(ctx, field, &key, wanted) {
         Ok(port) => BackendTarget::Service(port),
         Err((reason, problem)) => {
             problems.push(problem);
             let kind = wanted.kind.as_deref().unwrap_or("Service");
             let port = wanted.port.map(|p| format!(":{p}")).unwrap_or_default();
-            BackendTarget::Invalid { reference: format!("{kind} {key}{port}"), reason }
+            let reference = format!("{kind} {}/{}{port}", key.namespace, wanted.name);
+            BackendTarget::Invalid { reference, reason }
         }
     }
 }
@@ -41,12 +42,19 @@ fn may_refer(
 ) -> Result<(), (InvalidBackend, Problem)> {
     let group = wanted.group.as_deref().unwrap_or_default();
     let kind = wanted.kind.as_deref().unwrap_or("Service");
-    if !group.is_empty() || kind != "Service" {
+    if wanted.backend_kind().is_none() {
         let message = format!("a backend can't be of kind {kind:?} in group {group:?}");
-        let problem =
-            Problem::new(format!("{field}.kind"), Reason::InvalidKind, message, "refer to a Service of the core group");
+        let remedy = "refer to a Service of the core group, a ServiceImport of multicluster.x-k8s.io, or an XBackend";
+        let problem = Problem::new(format!("{field}.kind"), Reason::InvalidKind, message, remedy);
         return Err((InvalidBackend::InvalidKind, problem));
     }
+    // A name that no object can have would stand for one of another kind, past the grants for that.
+    if wanted.name.contains(':') {
+        let message = format!("{:?} is not the name of an object", wanted.name);
+        let problem = Problem::new(format!("{field}.name"), Reason::BackendNotFound, message, "correct it");
+        return Err((InvalidBackend::NotFound, problem));
+    }
+    let described = key.described();
     let route = &ctx.view.key;
     let foreign = key.namespace != route.namespace;
     // A consumer route may send back to the very Service it is attached to: its clients could call it anyway.
@@ -54,13 +62,13 @@ fn may_refer(
     let at_gateway = ctx.parents.iter().any(|parent| matches!(parent, Parent::Listener(_)));
     let own_parent = || !at_gateway && ctx.view.parent_services().any(|parent| parent == *key);
     if foreign && !own_parent() && !ctx.lookup.permitted(route.kind, &route.namespace, key) {
-        let message = format!("Service {key} is in another namespace and no ReferenceGrant there permits it");
+        let message = format!("{described} is in another namespace and no ReferenceGrant there permits it");
         let remedy = format!(
-            "create a ReferenceGrant in namespace {} from {} in {} to Service {}",
+            "create a ReferenceGrant in namespace {} from {} in {} to {kind} {}",
             key.namespace,
             route.kind.as_str(),
             route.namespace,
-            key.name
+            wanted.name
         );
         let problem = Problem::new(format!("{field}.namespace"), Reason::RefNotPermitted, message, remedy);
         return Err((InvalidBackend::NotPermitted, problem));
@@ -75,23 +83,36 @@ fn resolve(
     wanted: &BackendReference,
 ) -> Result<ServicePortKey, (InvalidBackend, Problem)> {
     may_refer(ctx, field, key, wanted)?;
-    let route = &ctx.view.key;
+    let (route, described) = (&ctx.view.key, key.described());
     let not_found = |reason, part: &str, message: String, remedy: String| {
         Err((reason, Problem::new(format!("{field}{part}"), Reason::BackendNotFound, message, remedy)))
     };
+    let is_external = key.object().0 == BackendKind::XBackend;
+    if is_external && let Some(refused) = ctx.lookup.refused_backend(key) {
+        let remedy = "correct it, or refer to another one".to_owned();
+        return not_found(InvalidBackend::NotFound, ".name", format!("{described} can't be used: {refused}"), remedy);
+    }
     let Some(service) = ctx.lookup.service(key) else {
         let remedy = "create it, or correct the name".to_owned();
-        return not_found(InvalidBackend::NotFound, ".name", format!("Service {key} does not exist"), remedy);
+        return not_found(InvalidBackend::NotFound, ".name", format!("{described} does not exist"), remedy);
     };
-    if let ServiceKind::ExternalName(_) = service.kind {
+    if is_external && ctx.parents.iter().any(|parent| matches!(parent, Parent::Service { .. })) {
+        let message =
+            format!("{described} can be sent to from Gateways only, and the route is attached to a Service, too");
+        let problem = Problem::new(field, Reason::InvalidKind, message, "give the Gateway a route of its own");
+        return Err((InvalidBackend::InvalidKind, problem));
+    }
+    if !is_external && let ServiceKind::ExternalName(_) = service.kind {
         let message = format!("Service {key} is an ExternalName, which has no endpoints");
         let remedy = "refer to a Service with a selector or EndpointSlices".to_owned();
         return not_found(InvalidBackend::NotFound, ".name", message, remedy);
     }
     let ports = service.ports.iter().map(|p| p.port.to_string()).collect::<Vec<_>>().join(", ");
     let remedy = format!("use one of its ports: {ports}");
-    let Some(number) = wanted.port else {
-        let message = "a reference to a Service needs a port".to_owned();
+    // Of an XBackend, which has one, it need not be said.
+    let only = service.ports.first().map(|port| i64::from(port.port.get())).filter(|_| is_external);
+    let Some(number) = wanted.port.or(only) else {
+        let message = format!("a reference to a {} needs a port", key.object().0.as_str());
         return not_found(InvalidBackend::UnsupportedPort, ".port", message, remedy);
     };
     let port = u16::try_from(number).ok().and_then(Port::new);
@@ -99,7 +120,7 @@ fn resolve(
         return not_found(
             InvalidBackend::UnsupportedPort,
             ".port",
-            format!("Service {key} has no port {number}"),
+            format!("{described} has no port {number}"),
             remedy,
         );
     };
@@ -114,7 +135,7 @@ fn resolve(
         } else {
             ("speaks UDP", "use a TCP port")
         };
-        let message = format!("port {number} of Service {key} {speaks}");
+        let message = format!("port {number} of {described} {speaks}");
         let problem = Problem::new(format!("{field}.port"), Reason::UnsupportedProtocol, message, remedy);
         return Err((InvalidBackend::UnsupportedPort, problem));
     }

@@ -8,13 +8,21 @@ use weft_core::route::{
     Cors, Fraction, HeaderModifier, HttpFilter, Mirror, OriginMatch, PathModifier, Redirect, RedirectScheme, Rewrite,
 };
 
+use super::external_auth::external_auth;
 use super::text::{header_value, is_dns_name, mutable_header};
 use super::{RuleContext, backend};
 use crate::object::route::{CorsFilter, Filter, HeaderFilter, MirrorFilter, PathModifier as PathSpec, RedirectFilter};
 use crate::translate::{Problem, Reason, suggestion};
 
-const HTTP_FILTERS: [&str; 6] =
-    ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "CORS"];
+const HTTP_FILTERS: [&str; 7] = [
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestMirror",
+    "RequestRedirect",
+    "URLRewrite",
+    "CORS",
+    "ExternalAuth",
+];
 const GRPC_FILTERS: [&str; 3] = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror"];
 const REDIRECT_CODES: [u16; 5] = [301, 302, 303, 307, 308];
 /// `maxAge` if the filter does not say.
@@ -70,7 +78,7 @@ fn one(
     let kind = filter.kind.as_str();
     if !known.contains(&kind) {
         let message = match kind {
-            "ExternalAuth" | "ExtensionRef" => format!("filters of type {kind} are not supported"),
+            "ExtensionRef" => format!("filters of type {kind} are not supported"),
             _ => format!("{kind:?} is not a type of filter in {}", ctx.view.key.kind.as_str()),
         };
         return Err(Problem::value(format!("{field}.type"), message, suggestion(kind, known)));
@@ -109,6 +117,11 @@ fn one(
             });
             let path = spec.path.as_ref().map(|p| path(place, &format!("{field}.path"), p)).transpose()?;
             made.list.push(HttpFilter::Rewrite(Rewrite { hostname: hostname.transpose()?, path }));
+        }
+        "ExternalAuth" => {
+            let spec = filter.external_auth.as_ref().ok_or_else(|| missing("externalAuth"))?;
+            let auth = external_auth(ctx, &format!("{field}.externalAuth"), spec, problems)?;
+            made.list.push(HttpFilter::ExternalAuth(auth));
         }
         _ => {
             let spec = filter.cors.as_ref().ok_or_else(|| missing("cors"))?;
@@ -150,6 +163,10 @@ fn incompatible(field: &str, list: &[Filter]) -> Option<Problem> {
     }
     if count("RequestRedirect") > 0 && count("URLRewrite") > 0 {
         return problem("RequestRedirect and URLRewrite exclude each other".into(), "keep one of them");
+    }
+    if count("RequestRedirect") > 0 && count("ExternalAuth") > 0 {
+        let remedy = "redirect in a rule of its own, without asking, or ask where the redirect leads";
+        return problem("nobody can be asked about a RequestRedirect by ExternalAuth".into(), remedy);
     }
     let rewrites_host = list.iter().filter_map(|f| f.url_rewrite.as_ref()).any(|r| r.hostname.is_some());
     let is_host = |name: &str| name.eq_ignore_ascii_case("host");

@@ -3,9 +3,8 @@
 use weft_core::route::{HttpMatch, HttpRule, PathMatch, RouteRule, Timeouts};
 
 use super::filter::{Place, filters};
-use super::{RuleContext, RuleOutcome, http, matches, text};
+use super::{RuleContext, RuleOutcome, http, matches, session, text};
 use crate::object::route::GrpcRouteRule;
-use crate::translate::Problem;
 
 pub(super) fn rule(ctx: &RuleContext<'_>, spec: &GrpcRouteRule) -> RuleOutcome {
     let mut problems = Vec::new();
@@ -20,10 +19,8 @@ pub(super) fn rule(ctx: &RuleContext<'_>, spec: &GrpcRouteRule) -> RuleOutcome {
     let place = Place { field: &field, one_prefix: false, of_backend: false };
     let made = filters(ctx, place, spec.filters.as_deref().unwrap_or_default(), &mut wrong);
     let forward = http::backends(ctx, spec.backend_refs.as_deref().unwrap_or_default(), false, &mut wrong);
-    if spec.session_persistence.is_some() {
-        let field = ctx.field(".sessionPersistence");
-        wrong.push(Problem::value(field, "is not supported", "remove it; sessionAffinity of the Service is supported"));
-    }
+    let asked = (spec.session_persistence.as_ref(), spec.name.as_ref());
+    let sessions = session::sessions(ctx, asked, &forward, &mut wrong);
     let action = http::action(&made, forward, &wrong, matches::any_possible(&conditions), &problems);
     problems.extend(wrong);
     let rule = HttpRule {
@@ -37,6 +34,7 @@ pub(super) fn rule(ctx: &RuleContext<'_>, spec: &GrpcRouteRule) -> RuleOutcome {
         action,
         timeouts: Timeouts::default(),
         retry: None,
+        sessions,
     };
     RuleOutcome { rule: Some(RouteRule::Http(rule)), problems }
 }

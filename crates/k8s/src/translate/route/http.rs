@@ -4,7 +4,7 @@ use http::StatusCode;
 use weft_core::route::{HttpAction, HttpBackend, HttpRule, PathMatch, Retry, RouteRule, Timeouts};
 
 use super::filter::{Filters, Place, filters};
-use super::{RuleContext, RuleOutcome, backend, matches, text};
+use super::{RuleContext, RuleOutcome, backend, matches, session, text};
 use crate::object::route::{BackendRef, HttpRouteRule, RouteRetry, RouteTimeouts};
 use crate::translate::{Problem, Reason, summary};
 
@@ -33,10 +33,8 @@ pub(super) fn rule(ctx: &RuleContext<'_>, spec: &HttpRouteRule) -> RuleOutcome {
         let message = "RequestRedirect answers by itself and can't stand together with backendRefs";
         wrong.push(Problem::value(ctx.field(".backendRefs"), message, "remove the backendRefs or the redirect"));
     }
-    if spec.session_persistence.is_some() {
-        let field = ctx.field(".sessionPersistence");
-        wrong.push(Problem::value(field, "is not supported", "remove it; sessionAffinity of the Service is supported"));
-    }
+    let asked = (spec.session_persistence.as_ref(), spec.name.as_ref());
+    let sessions = session::sessions(ctx, asked, &forward, &mut wrong);
     let timeouts = timeouts(ctx, spec.timeouts.as_ref(), &mut wrong);
     let retry = retry(ctx, spec.retry.as_ref(), &mut wrong);
     let action = action(&made, forward, &wrong, matches::any_possible(&conditions), &problems);
@@ -52,6 +50,7 @@ pub(super) fn rule(ctx: &RuleContext<'_>, spec: &HttpRouteRule) -> RuleOutcome {
         action,
         timeouts,
         retry,
+        sessions,
     };
     RuleOutcome { rule: Some(RouteRule::Http(rule)), problems }
 }

@@ -82,9 +82,9 @@ fn path(spec: Option<&PathSpec>, field: &str) -> Result<PathMatch, Problem> {
     let kind = spec.and_then(|s| s.kind.as_deref()).unwrap_or("PathPrefix");
     let value = spec.and_then(|s| s.value.as_deref()).unwrap_or("/");
     match kind {
-        "Exact" => check_path(value, field).map(|()| PathMatch::Exact(value.to_owned())),
+        "Exact" => check_path(value, &format!("{field}.value")).map(|()| PathMatch::Exact(value.to_owned())),
         "PathPrefix" => {
-            check_path(value, field)?;
+            check_path(value, &format!("{field}.value"))?;
             Ok(PathMatch::Prefix(value.strip_suffix('/').unwrap_or(value).to_owned()))
         }
         "RegularExpression" => pattern(value, &format!("{field}.value")).map(PathMatch::Regex),
@@ -97,9 +97,8 @@ fn path(spec: Option<&PathSpec>, field: &str) -> Result<PathMatch, Problem> {
 }
 
 /// The conditions of the API on literal paths; what they exclude could never be in a normalised request.
-fn check_path(value: &str, field: &str) -> Result<(), Problem> {
-    let wrong =
-        |why: &str, remedy: &str| Err(Problem::value(format!("{field}.value"), format!("{value:?} {why}"), remedy));
+pub(super) fn check_path(value: &str, field: &str) -> Result<(), Problem> {
+    let wrong = |why: &str, remedy: &str| Err(Problem::value(field, format!("{value:?} {why}"), remedy));
     let lower = value.to_ascii_lowercase();
     if !value.starts_with('/') {
         return wrong("is not an absolute path", "start it with /");

@@ -8,12 +8,16 @@
 
 mod attach;
 mod backend;
+mod external_auth;
 mod filter;
 mod grpc;
 mod http;
 mod l4;
+mod limit;
+mod loops;
 mod matches;
 pub mod parents;
+mod session;
 mod text;
 
 use weft_core::ids::{
@@ -22,8 +26,9 @@ use weft_core::ids::{
 };
 use weft_core::route::{Created, Parent, RouteRule};
 use weft_core::service::Service;
+use weft_core::traffic::BackendTraffic;
 
-use crate::object::route::{BackendReference, ParentReference};
+use crate::object::route::{BackendReference, Filter, ParentReference};
 use crate::object::{Condition, ConditionType, Object, RouteParentStatus, created_seconds};
 use crate::translate::gateway::GatewayView;
 
@@ -31,15 +36,19 @@ use super::labels::Labels;
 use super::{Problem, Reason, summary};
 pub use attach::{Asking, GatewayParent, SetParent, asking};
 use parents::{Binding, Decided};
-pub(crate) use text::hostname;
+pub(crate) use text::{duration, hostname};
 
 /// What a route needs to know of other objects.
 pub trait Lookup {
     /// A Service.
     fn service(&self, key: &ServiceKey) -> Option<&Service>;
+    /// Why nothing can be sent to a backend that is there and isn't a Service.
+    fn refused_backend(&self, key: &ServiceKey) -> Option<&Problem>;
+    /// What is asked for of the traffic to a Service.
+    fn traffic(&self, key: &ServiceKey) -> Option<&BackendTraffic>;
     /// Whether a TCP port of a Service is open for UDP, too.
     fn is_open_for_both(&self, service: &ServiceKey, port: Port) -> bool;
-    /// Whether a ReferenceGrant lets routes of this kind and namespace refer to the Service.
+    /// Whether a ReferenceGrant lets routes of this kind and namespace refer to the Service, or what else they send to.
     fn permitted(&self, from: RouteKind, namespace: &Namespace, to: &ServiceKey) -> bool;
     /// The kind of route that has a Service port, among the routes of one audience (see [`parents::Claim`]).
     fn holder(&self, port: &ServicePortKey, consumer: Option<&Namespace>) -> Option<RouteKind>;
@@ -115,12 +124,9 @@ impl<'a> RouteView<'a> {
         self.parent_refs.iter().filter(|p| p.is_listener_set()).map(|p| attach::set_key(&self.key, p))
     }
 
-    /// The Services it sends or mirrors to.
+    /// The Services it sends or mirrors to, or asks.
     pub fn backend_services(&self) -> Vec<ServiceKey> {
-        backend_references(self.object)
-            .into_iter()
-            .map(|r| ServiceKey::new(r.namespace.as_deref().unwrap_or(self.key.namespace.as_str()), r.name.as_str()))
-            .collect()
+        backend_references(self.object).into_iter().map(|reference| reference.key(&self.key.namespace)).collect()
     }
 
     fn rule_key(&self, index: usize) -> RuleKey {
@@ -130,15 +136,12 @@ impl<'a> RouteView<'a> {
 
 fn backend_references(object: &Object) -> Vec<BackendReference> {
     let mut found = Vec::new();
-    let mut take = |backends: &Option<Vec<crate::object::route::BackendRef>>,
-                    filters: Option<&Vec<crate::object::route::Filter>>| {
+    let mut take = |backends: &Option<Vec<crate::object::route::BackendRef>>, filters: Option<&Vec<Filter>>| {
         for backend in backends.iter().flatten() {
             found.push(backend.reference());
-            let mirrors = backend.filters.iter().flatten().filter_map(|f| f.request_mirror.as_ref());
-            found.extend(mirrors.map(|m| m.backend_ref.clone()));
+            found.extend(backend.filters.iter().flatten().filter_map(Filter::reference).cloned());
         }
-        let mirrors = filters.into_iter().flatten().filter_map(|f| f.request_mirror.as_ref());
-        found.extend(mirrors.map(|m| m.backend_ref.clone()));
+        found.extend(filters.into_iter().flatten().filter_map(Filter::reference).cloned());
     };
     match object {
         Object::HttpRoute(r) => {
@@ -201,7 +204,7 @@ pub struct Translated {
 
 /// Makes rules and conditions of a route, given the ports it asked for.
 pub fn translate(view: &RouteView<'_>, bindings: &[Binding], lookup: &dyn Lookup) -> Translated {
-    let decided = decide(view, bindings, lookup);
+    let mut decided = decide(view, bindings, lookup);
     let mut attached: Vec<Parent> = Vec::new();
     for parent in decided.iter().flat_map(|d| d.parents.iter()) {
         if !attached.contains(parent) {
@@ -209,6 +212,9 @@ pub fn translate(view: &RouteView<'_>, bindings: &[Binding], lookup: &dyn Lookup
         }
     }
     let outcomes = rules(view, &attached, lookup);
+    for parent in &mut decided {
+        parent.problems.extend(loops::notes(&outcomes, &parent.parents, lookup));
+    }
     let general = text::hostname_problems(view);
     let conditions = RouteConditions::new(&outcomes);
     let parents = decided
@@ -249,6 +255,7 @@ fn rules(view: &RouteView<'_>, parents: &[Parent], lookup: &dyn Lookup) -> Vec<R
         match rules.filter(|r| !r.is_empty()) {
             // The API's default: one rule that matches everything; without backends it answers with an error.
             None => vec![f(0, &R::default())],
+            Some(rules) if rules.len() > limit::MAX_RULES => vec![limit::too_many(f(0, &R::default()), rules.len())],
             Some(rules) => rules.iter().enumerate().map(|(i, rule)| f(i, rule)).collect(),
         }
     }
@@ -262,6 +269,9 @@ fn rules(view: &RouteView<'_>, parents: &[Parent], lookup: &dyn Lookup) -> Vec<R
         _ => Vec::new(),
     }
 }
+
+/// At most this many invalid rules are named: as many as the API lets a route have.
+const IN_A_MESSAGE: usize = 16;
 
 /// The conditions that all parents of a route share.
 struct RouteConditions {
@@ -284,7 +294,9 @@ impl RouteConditions {
             refused =
                 Some((reason, format!("No rule is valid, requests are answered with an error. {}", summary(&all))));
         } else if !invalid.is_empty() {
-            let which = invalid.iter().map(|(i, _)| i.to_string()).collect::<Vec<_>>().join(", ");
+            let named = invalid.iter().take(IN_A_MESSAGE).map(|(i, _)| i.to_string()).collect::<Vec<_>>().join(", ");
+            let more = invalid.len().saturating_sub(IN_A_MESSAGE);
+            let which = if more == 0 { named } else { format!("{named} and {more} more") };
             partially =
                 Some(format!("Dropped Rule {which}: what it matches is answered with an error. {}", summary(&all)));
         }
@@ -316,7 +328,10 @@ impl RouteConditions {
                 }
                 for problem in &parent.problems {
                     text.push_str("; ");
-                    text.push_str(&problem.message);
+                    match problem.reason {
+                        Reason::Note => text.push_str(&problem.to_string()),
+                        _ => text.push_str(&problem.message),
+                    }
                 }
                 conditions.push(Condition::new(ConditionType::Accepted, true, "Accepted", text));
                 if let Some(message) = &self.partially {

@@ -4,6 +4,7 @@
 //! kind of route (GRPCRoute before HTTPRoute before TLSRoute before TCPRoute), separately for the routes of the
 //! Service's own namespace (producers) and those of each other namespace (consumers).
 
+use weft_core::backend_kind::BackendKind;
 use weft_core::ids::{Namespace, Port, RouteKey, RouteKind, ServiceKey, ServicePortKey};
 use weft_core::route::Parent;
 use weft_core::service::{AppProtocol, Service, ServiceKind, ServicePort};
@@ -71,7 +72,9 @@ fn claims(
         let message = "UDP is not carried by the mesh: a UDPRoute can't attach to a Service".to_owned();
         return refuse(field.into(), message, "attach it to a Gateway, or remove it");
     }
-    let Some(service) = lookup.service(&key) else {
+    // A name that no Service can have stands for an object of another kind.
+    let named = lookup.service(&key).filter(|_| key.object().0 == BackendKind::Service);
+    let Some(service) = named else {
         return refuse(field.into(), format!("Service {key} does not exist"), "create it, or correct the parentRef");
     };
     if let ServiceKind::ExternalName(_) = service.kind {

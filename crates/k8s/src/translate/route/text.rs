@@ -93,7 +93,7 @@ pub(super) fn header_value(field: &str, text: &str) -> Result<HeaderValue, Probl
 }
 
 /// A duration of GEP-2257: `1h`, `1m30s`, `500ms`; each unit at most once, at most five digits.
-pub(super) fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
+pub(crate) fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
     parse_duration(text)
         .ok_or_else(|| Problem::value(field, format!("{text:?} is not a duration"), "write it as 10s, 1m30s or 500ms"))
 }

@@ -1,9 +1,13 @@
 use http::{Method, Request};
 use proptest::prelude::*;
 use tokio::io::DuplexStream;
+use weft_core::gateway::{BackendTls, BackendTrust};
+use weft_core::ids::{Port, ServiceKey, ServicePortKey};
+use weft_tls::{BackendClient, GatewayTls, Inside, KeyPair, TlsStream};
 
 use super::head::Framing;
 use super::*;
+use crate::relay::encrypted::Encrypted;
 
 fn read(text: &str, method: &Method) -> Result<Option<(u16, Framing, bool)>, bool> {
     let mut buf = Bytes::copy_from_slice(text.as_bytes());
@@ -236,6 +240,50 @@ async fn ask_to_the_end(answer: &'static str) -> ExchangeError {
     assert!(!conn.is_reusable());
     served.await.unwrap();
     error
+}
+
+/// A connection to an endpoint that speaks TLS, and its end of it.
+async fn pair_in_tls() -> (H1, TlsStream<DuplexStream>) {
+    let made = rcgen::generate_simple_self_signed(vec!["a.com".to_owned()]).unwrap();
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let server = vec![KeyPair::from_pem(chain.as_bytes(), key.as_bytes()).unwrap()];
+    let server = GatewayTls::new(server, Inside::Bytes, None).unwrap();
+    let policy = BackendTls {
+        port: ServicePortKey { service: ServiceKey::new("edge", "web"), port: Port::new(443).unwrap() },
+        hostname: "a.com".into(),
+        subject_alt_names: Vec::new(),
+        trust: BackendTrust::Bundle(chain.into_bytes()),
+    };
+    let client = BackendClient::new(&policy, None, &[]).unwrap();
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (client, server) = tokio::join!(client.connect(UpstreamStream::Pipe(ours)), server.accept(theirs));
+    let stream = UpstreamStream::Tls(Box::new(Encrypted::new(client.unwrap())));
+    (H1::new(stream, &PoolSettings::default()), server.unwrap())
+}
+
+#[tokio::test]
+async fn a_body_without_a_length_that_tls_does_not_end_is_cut_off() {
+    let (until_closed, lengthy) = ("HTTP/1.1 200 OK\r\n\r\nhi", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+    for (answer, says_goodbye, whole) in
+        [(until_closed, true, true), (until_closed, false, false), (lengthy, true, true), (lengthy, false, true)]
+    {
+        let (mut conn, mut endpoint) = pair_in_tls().await;
+        let served = tokio::spawn(async move {
+            assert!(endpoint.read(&mut [0; 512]).await.unwrap() > 0);
+            endpoint.write_all(answer.as_bytes()).await.unwrap();
+            endpoint.flush().await.unwrap();
+            if says_goodbye {
+                endpoint.shutdown().await.unwrap();
+            }
+        });
+        let Ok(response) = conn.send(&get(), RequestBody::Empty, &|_| {}).await else { panic!("there is a head") };
+        let body = collect(response.into_body()).await;
+        served.await.unwrap();
+        match body {
+            Ok(body) => assert!(whole && body == b"hi", "{answer:?} {says_goodbye}"),
+            Err(error) => assert!(!whole && !error.is_parse(), "{answer:?} {says_goodbye}: {error}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -193,6 +193,24 @@ fn a_slow_head_and_an_idle_connection_end_but_a_slow_answer_does_not() {
 }
 
 #[test]
+fn requests_that_a_client_gave_up_keep_no_connection_open() {
+    on_worker(async {
+        let world = World::new(service_one());
+        world.app(1, Rc::new(|_, _| Box::pin(std::future::pending())));
+        let mut client = world.connect(Version::HTTP_2).await;
+        for _ in 0..3 {
+            // Dropped before the answer, it is reset.
+            let asked = tokio::time::timeout(Duration::from_secs(5), client.get("/")).await;
+            assert!(asked.is_err());
+        }
+        tokio::time::sleep(Duration::from_secs(3500)).await;
+        assert_eq!(world.engine.connections(), 1);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(world.engine.connections(), 0, "it is idle");
+    });
+}
+
+#[test]
 fn a_quiet_h2_connection_stays_while_it_is_pinged_but_a_slow_header_block_ends_it() {
     on_worker(async {
         let world = World::new(service_one());

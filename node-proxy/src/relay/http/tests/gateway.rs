@@ -1,5 +1,6 @@
 //! Requests of clients from outside at the listeners of a Gateway.
 
+mod clients;
 mod rules;
 mod slow;
 
@@ -19,7 +20,7 @@ use super::world::*;
 
 const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
-fn key_of(name: &str) -> ListenerKey {
+pub(super) fn key_of(name: &str) -> ListenerKey {
     ListenerKey::new(GatewayKey::new("edge", "gw"), name)
 }
 
@@ -33,20 +34,22 @@ fn listener(name: &str, protocol: ListenerProtocol) -> Change {
         protocol,
         kinds: vec![RouteKind::Http, RouteKind::Grpc],
         client_validation: None,
+        policies: Vec::new(),
+        http3: false,
     })))
 }
 
-fn http(name: &str) -> Change {
+pub(super) fn http(name: &str) -> Change {
     listener(name, ListenerProtocol::Http)
 }
 
-fn https(name: &str) -> Change {
+pub(super) fn https(name: &str) -> Change {
     let certificate = CertificateKey::new(GatewayKey::new("edge", "gw"), SecretKey::new("edge", "c"));
     listener(name, ListenerProtocol::Https { certificates: vec![certificate] })
 }
 
 /// A rule at some listeners.
-fn at(listeners: &[&str], rule: HttpRule) -> Change {
+pub(super) fn at(listeners: &[&str], rule: HttpRule) -> Change {
     let parent = |name: &&str| Parent::Listener(key_of(name));
     let rule = Arc::new(RouteRule::Http(HttpRule { parents: listeners.iter().map(parent).collect(), ..rule }));
     Change::Upsert(Resource::GatewayRule(Arc::new(GatewayRule { gateway: GatewayKey::new("edge", "gw"), rule })))

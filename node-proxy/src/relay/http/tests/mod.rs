@@ -3,10 +3,14 @@
 mod churn;
 mod edge;
 mod extended;
+mod external_auth;
 mod flow;
 mod gateway;
+mod grpc_web;
 mod inbound;
 mod interim;
 mod policy;
 mod probe;
+mod retry;
+mod session;
 mod world;

@@ -98,7 +98,9 @@ pub(super) fn service(name: &str, protocol: AppProtocol, endpoints: &[u8]) -> Ve
         client_ip_affinity: None,
         distribution: TrafficDistribution::Any,
         node_local_only: false,
+        proxy_protocol: None,
         balancing: Balancing::RoundRobin,
+        traffic: None,
     };
     let endpoint = |last: &u8| Endpoint {
         address: address(*last).ip(),
@@ -138,6 +140,7 @@ pub(super) fn rule(index: u16, prefix: &str, backends: Vec<HttpBackend>) -> Http
         action: HttpAction::Forward(backends),
         timeouts: Timeouts::default(),
         retry: None,
+        sessions: Default::default(),
     }
 }
 
@@ -168,6 +171,7 @@ impl World {
             observer: Rc::new(WorkerTelemetry::new(Rc::clone(&recorder), log.clone())),
             recorder,
             log,
+            http3: Default::default(),
             settings,
         });
         spawn_local(Rc::clone(&engine).watch());

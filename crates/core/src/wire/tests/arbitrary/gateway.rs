@@ -40,14 +40,15 @@ pub(super) fn listener() -> impl Strategy<Value = Listener> {
     let place = (vec(any::<IpAddr>(), FEW), port(), of(hostname()));
     let validation = (bytes(), select(&[AllowValidOnly, AllowInsecureFallback][..]))
         .prop_map(|(ca, mode)| ClientValidation { ca, mode });
-    (listener_key(), place, protocol(), kinds, of(validation)).prop_map(
-        |(key, (addresses, port, hostname), (mut protocol, secrets), kinds, client_validation)| {
+    let more = (of(validation), any::<bool>(), vec(policy_key(), FEW));
+    (listener_key(), place, protocol(), kinds, more).prop_map(
+        |(key, (addresses, port, hostname), (mut protocol, secrets), kinds, (client_validation, http3, policies))| {
             if let ListenerProtocol::Https { certificates } | ListenerProtocol::TlsTerminate { certificates } =
                 &mut protocol
             {
                 certificates.extend(secrets.into_iter().map(|it| CertificateKey::new(key.gateway.clone(), it)));
             }
-            Listener { key, addresses, port, hostname, protocol, kinds, client_validation }
+            Listener { key, addresses, port, hostname, protocol, kinds, client_validation, http3, policies }
         },
     )
 }
@@ -73,11 +74,32 @@ pub(super) fn rule(rule: RouteRule) -> impl Strategy<Value = GatewayRule> {
     })
 }
 
+fn client_address() -> impl Strategy<Value = ClientAddress> {
+    let proxy_protocol = prop_oneof![
+        Just(ProxyProtocol::Disabled),
+        vec(net(), FEW).prop_map(ProxyProtocol::Optional),
+        vec(net(), FEW).prop_map(ProxyProtocol::Required),
+    ];
+    let header = select(&[ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded][..]);
+    (proxy_protocol, header, of(any::<u8>()), vec(net(), FEW)).prop_map(
+        |(proxy_protocol, header, trusted_hops, trusted)| ClientAddress {
+            proxy_protocol,
+            header,
+            trusted_hops,
+            trusted,
+        },
+    )
+}
+
 pub(super) fn config() -> impl Strategy<Value = GatewayConfig> {
-    (gateway(), of(secret())).prop_map(|(key, secret)| GatewayConfig {
-        client_certificate: secret.map(|secret| CertificateKey::new(key.clone(), secret)),
-        key,
-    })
+    (gateway(), of(secret()), client_address(), any::<bool>()).prop_map(
+        |(key, secret, client_address, answers_request_id)| GatewayConfig {
+            client_certificate: secret.map(|secret| CertificateKey::new(key.clone(), secret)),
+            key,
+            client_address,
+            answers_request_id,
+        },
+    )
 }
 
 pub(super) fn backend_tls() -> impl Strategy<Value = BackendTls> {

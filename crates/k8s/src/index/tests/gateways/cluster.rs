@@ -1,6 +1,6 @@
 //! Gateways that are served by pods of their own: what is made for them, and when they are Programmed.
 
-use weft_core::ids::GatewayKey;
+use weft_core::ids::{GatewayKey, ListenerKey};
 
 use super::*;
 use crate::object::GatewayServiceType;
@@ -42,7 +42,8 @@ fn parameters(namespace: &str, name: &str, spec: &str) -> String {
 }
 
 fn bind(index: &mut Index, bound: &[&str]) {
-    index.set_bound(bound.iter().map(|name| GatewayKey::new("edge", *name)).collect());
+    let bound = bound.iter().map(|name| (GatewayKey::new("edge", *name), BTreeMap::new()));
+    index.set_bound(bound.collect());
     index.commit();
 }
 
@@ -90,6 +91,41 @@ fn it_is_programmed_when_it_has_an_address_and_a_pod_listens() {
     index.delete(&ObjectRef::new(Kind::Service, "edge", "gw-weft"));
     index.commit();
     assert_eq!(standing(&index), waits("AddressNotAssigned"));
+}
+
+fn refuse(index: &mut Index, listeners: &[ListenerKey]) {
+    let refused = listeners.iter().map(|key| (key.clone(), "*:81 can't be listened on: in use".to_owned()));
+    index.set_bound([(GatewayKey::new("edge", "gw"), refused.collect())].into());
+    index.commit();
+}
+
+#[test]
+fn a_listener_that_no_pod_can_bind_costs_the_others_nothing() {
+    let listeners = format!("{HTTP}, {{name: more, port: 81, protocol: HTTP}}");
+    let mut index = in_cluster(&(CLASS.to_owned() + &gateway(&listeners) + &balanced("gw-weft", "{ip: 192.0.2.7}")));
+    let key = |name: &str| ListenerKey::new(GatewayKey::new("edge", "gw"), name);
+    let told = |index: &Index| {
+        let status = status_of(index, "gw");
+        status.listeners.iter().map(|listener| wrong(&listener.conditions)).collect::<Vec<_>>()
+    };
+    let refused = vec!["Programmed/RefusedByPod".to_owned()];
+    refuse(&mut index, &[key("more")]);
+    assert_eq!(told(&index), [vec![], refused.clone()]);
+    assert_eq!(standing(&index), Ok(ips(&["192.0.2.7"])));
+    let status = status_of(&index, "gw");
+    let messages: Vec<_> =
+        status.conditions.iter().chain(&status.listeners[1].conditions).map(|it| &it.message).collect();
+    let named = |what: &str| messages.iter().filter(|it| it.contains(what)).count();
+    assert_eq!((named("listener more: *:81 can't"), named("in use")), (1, 2), "{messages:?}");
+
+    refuse(&mut index, &[key("more"), key("http")]);
+    assert_eq!((told(&index), standing(&index)), (vec![refused.clone(), refused], Err("RefusedByPod".to_owned())));
+    refuse(&mut index, &[]);
+    assert_eq!(told(&index), [vec![], Vec::<String>::new()]);
+    // One that isn't served has reasons of its own.
+    add(&mut index, &gateway(&listeners.replace("port: 81", "port: 80")));
+    refuse(&mut index, &[key("more")]);
+    assert!(!told(&index).concat().contains(&"Programmed/RefusedByPod".to_owned()), "{:?}", told(&index));
 }
 
 #[test]
@@ -218,6 +254,39 @@ fn parameters_of_class_and_gateway_are_found_or_asked_for() {
         assert!(!plan_of(&index).accepted);
         assert_eq!(index.class_parameters("weft").is_ok(), class == CLASS);
     }
+}
+
+#[test]
+fn a_gateway_that_asks_for_more_than_its_class_allows_is_not_accepted_and_serves_on() {
+    let class = CLASS.replace(
+        "spec: {",
+        "spec: {parametersRef: {group: weftmesh.io, kind: GatewayParameters, namespace: mesh, name: p}, ",
+    );
+    let of_class = |limits: &str| parameters("mesh", "p", &format!("replicas: 9, limits: {{{limits}}}"));
+    let spec = "infrastructure: {parametersRef: {group: weftmesh.io, kind: GatewayParameters, name: own}}";
+    let own = gateway_of("gw", &format!("listeners: [{HTTP}], {spec}")) + &parameters("edge", "own", "replicas: 4");
+    let mut index = in_cluster(&(class + &of_class("maxReplicas: 4") + &own + &balanced("gw-weft", "{ip: 192.0.2.7}")));
+    bind(&mut index, &["gw"]);
+    assert!(standing(&index).is_ok() && plan_of(&index).accepted);
+    assert_eq!(plan_of(&index).infrastructure.parameters.replicas, Some(4));
+
+    add(&mut index, &of_class("maxReplicas: 3"));
+    let status = status_of(&index, "gw");
+    assert_eq!(wrong(&status.conditions), ["Accepted/InvalidParameters"]);
+    assert!(
+        status.conditions[0].message.contains("edge/own: spec.replicas is 4, and class weft allows 3"),
+        "{status:?}"
+    );
+    assert_eq!((served(&index).len(), plan_of(&index).accepted), (1, false), "what is there serves on");
+    assert_eq!(
+        plan_of(&index).infrastructure.parameters.replicas,
+        Some(9),
+        "nothing of what it may not have is in force"
+    );
+    // One that asks for nothing by itself has what the class has, whatever the limits are.
+    add(&mut index, &gateway(HTTP));
+    assert!(standing(&index).is_ok() && plan_of(&index).accepted);
+    assert_eq!(plan_of(&index).infrastructure.parameters.replicas, Some(9));
 }
 
 /// Somebody who deletes the parameters of a class must not end the traffic of all its Gateways.

@@ -272,9 +272,21 @@ fn in_a_cluster_a_set_is_programmed_with_its_gateway() {
     index.commit();
     let waiting = (vec!["Programmed/ParentNotProgrammed".to_owned()], vec![vec!["Programmed/Pending".to_owned()]]);
     assert_eq!(told(&index, "edge", "s"), waiting);
-    index.set_bound([weft_core::ids::GatewayKey::new("edge", "gw")].into());
+    let gw = weft_core::ids::GatewayKey::new("edge", "gw");
+    index.set_bound([(gw.clone(), BTreeMap::new())].into());
     let out = index.commit();
     assert_eq!((told(&index, "edge", "s"), out.changes.len()), (good(1), 0));
+    // No pod can bind it: the Gateway's own listener goes on, and so says the Gateway.
+    let mut key = weft_core::ids::ListenerKey::new(gw.clone(), "l");
+    key.set = Some(weft_core::ids::ListenerSetKey::new("edge", "s"));
+    index.set_bound([(gw, [(key, "in use".to_owned())].into())].into());
+    index.commit();
+    let refused = || vec!["Programmed/RefusedByPod".to_owned()];
+    assert_eq!(told(&index, "edge", "s"), (refused(), vec![refused()]));
+    assert!(
+        wrong(&status_of(&index, "gw").conditions).is_empty()
+            && wrong(&status_of(&index, "gw").listeners[0].conditions).is_empty()
+    );
     assert_eq!(status_of(&index, "gw").attached_listener_sets, 1);
 }
 

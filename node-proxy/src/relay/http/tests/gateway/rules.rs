@@ -45,7 +45,14 @@ async fn answer(
             true => world.connect_gateway(Version::HTTP_11, None).await,
         };
         let (status, mut headers, body) = client.ask(request()).await;
-        for name in ["was-x-forwarded-for", "was-x-forwarded-proto", "was-x-forwarded-host", "date"] {
+        let of_client = [
+            "was-x-forwarded-for",
+            "was-x-forwarded-proto",
+            "was-x-forwarded-host",
+            "was-x-forwarded-port",
+            "was-x-request-id",
+        ];
+        for name in of_client.into_iter().chain(["date"]) {
             headers.remove(name);
         }
         answers.push((status, headers, String::from_utf8(body.to_vec()).unwrap()));
