@@ -4,6 +4,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "looking into JSON")]
 
+mod gateway;
 mod show;
 mod stages;
 
@@ -41,6 +42,7 @@ fn demo() -> Result<bool> {
     stages::edits(&mesh, &mut board)?;
     stages::replacement(&mesh, &mut board)?;
     stages::flood(&mesh, &mut board)?;
+    gateway::show(&mesh, &mut board)?;
     stages::explanations(&mesh, &mut board)?;
     board.print();
     println!("\n{:.0} s in all.", since.elapsed().as_secs_f64());
