@@ -45,7 +45,7 @@ lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh .ci/run
+	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh .ci/run
 
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
@@ -53,9 +53,10 @@ unit: ## all tests of the workspace, those in network namespaces included
 	cargo build --workspace --bins --quiet
 	cargo test --workspace --quiet
 
-test-full: test ## and what takes longer: a GiB each way, all releases of the Gateway API, the demo, the benchmarks
+test-full: test ## and what takes longer: a GiB each way, all releases of the Gateway API, cert-manager and external-dns, the demo, the benchmarks
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
 	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH cargo test --workspace --quiet --test bundles -- --ignored --test-threads=1
+	$(MAKE) elsewhere
 	$(MAKE) demo
 	$(MAKE) bench
 	$(MAKE) bench-scale
@@ -69,7 +70,7 @@ bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as s
 	@$(INSTALL) build bench
 	cargo bench -p weft-bench --profile $(PROFILE) --bench peers -- $(ARGS)
 
-bench-scale: cluster-build ## the control plane with 200 nodes on clusters of up to 100,000 pods; ARGS="--edits 50 --alone 2000x20000 --out scale.json"
+bench-scale: cluster-build ## clusters of up to 100,000 pods with 200 nodes, Gateways with up to 40,000 routes; ARGS="--only gateway --routes 1000 --out scale.json"
 	@$(INSTALL) build cluster
 	cargo build --profile $(PROFILE) -p weft-controller -p weft-ca -p weft-node-proxy -p weft-scale --bins
 	tests/scale/run.sh $(BUILT)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(ARGS)
@@ -90,6 +91,11 @@ cluster-test: cluster-build ## installs by Helm on a fresh cluster and runs the 
 	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
 	tests/cluster/test.sh $(CARGO_TARGET_DIR)/images
 
+elsewhere: cluster-build ## real cert-manager, ACME and external-dns with Gateways, on a fresh cluster
+	@tests/elsewhere/build.sh $(WEFT_CACHE)/elsewhere >$(WEFT_CACHE)/elsewhere.log 2>&1 || { tail -20 $(WEFT_CACHE)/elsewhere.log; exit 1; }
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
+	tests/elsewhere/run.sh $(CARGO_TARGET_DIR)/images $(WEFT_CACHE)/elsewhere
+
 conformance: cluster-build ## the official conformance suite whole, RUNS times on a fresh cluster; reports in REPORTS
 	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
 	tests/cluster/test.sh $(CARGO_TARGET_DIR)/images $(RUNS) $(REPORTS)
@@ -102,4 +108,4 @@ images: ## one docker-archive per component for `ctr images import` and `docker 
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit demo bench bench-scale images cluster-build cluster-up cluster-down cluster-test conformance clean
+.PHONY: help build test test-full lint unit demo bench bench-scale images cluster-build cluster-up cluster-down cluster-test elsewhere conformance clean

@@ -2,10 +2,14 @@
 //!
 //! What makes peers comparable is in `benches/peers`, which `make bench` runs.
 
+mod goals;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Value, json};
+
+pub use goals::{Goal, Verdict};
 
 /// The peer all others are compared with.
 pub const REFERENCE: &str = "envoy";
@@ -14,6 +18,7 @@ pub const REFERENCE: &str = "envoy";
 #[derive(Debug, Default)]
 pub struct Report {
     rows: Vec<Row>,
+    goals: Vec<Goal>,
     left_out: Vec<String>,
 }
 
@@ -62,6 +67,16 @@ impl Report {
         self.left_out.push(format!("{peer}: {why}"));
     }
 
+    /// Says how a peer is to stand beside the others; the report says how it does.
+    pub fn demand(&mut self, goal: Goal) {
+        self.goals.push(goal);
+    }
+
+    /// How each goal that was measured was met.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        self.goals.iter().filter_map(|goal| goal.judge(self)).collect()
+    }
+
     /// The median of a peer's rounds.
     pub fn median(&self, scenario: &str, metric: &str, peer: &str) -> Option<f64> {
         let row = self.rows.iter().find(|r| r.scenario == scenario && r.metric == metric)?;
@@ -71,16 +86,23 @@ impl Report {
     /// All of it, with the rounds. `run` says how and where it was measured.
     pub fn json(&self, run: &Value) -> Value {
         let rows: Vec<_> = self.rows.iter().flat_map(Row::json).collect();
-        json!({ "run": run, "reference": REFERENCE, "left_out": self.left_out, "results": rows })
+        let goals: Vec<_> = self.verdicts().iter().map(Verdict::json).collect();
+        json!({ "run": run, "reference": REFERENCE, "left_out": self.left_out, "results": rows, "goals": goals })
+    }
+}
+
+impl Numbers {
+    /// The median of each round's ratio to another peer's.
+    fn ratio(&self, other: &Self) -> Option<f64> {
+        let ratios: Vec<_> = self.rounds.iter().zip(&other.rounds).map(|(own, other)| own / other).collect();
+        Some(median(&ratios)).filter(|ratio| ratio.is_finite())
     }
 }
 
 impl Row {
     /// Against the reference, round by round, so that both saw the same machine: the median of those ratios.
     fn ratio(&self, numbers: &Numbers) -> Option<f64> {
-        let reference = self.peers.get(REFERENCE)?;
-        let ratios: Vec<_> = numbers.rounds.iter().zip(&reference.rounds).map(|(own, other)| own / other).collect();
-        Some(median(&ratios)).filter(|ratio| ratio.is_finite())
+        numbers.ratio(self.peers.get(REFERENCE)?)
     }
 
     fn json(&self) -> impl Iterator<Item = Value> {
@@ -126,6 +148,7 @@ impl fmt::Display for Report {
                 }
             }
         }
+        goals::print(&self.verdicts(), f)?;
         self.left_out.iter().try_for_each(|who| writeln!(f, "left out: {who}"))
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
-use weft_kube::kube::api::{ListParams, Patch, PatchParams, PostParams};
+use weft_kube::kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use weft_kube::kube::core::{ApiResource, DynamicObject};
 use weft_kube::kube::{self, Client};
 
@@ -69,6 +69,16 @@ impl Api {
     pub async fn create_all(&self, objects: impl Iterator<Item = (Kind, Value)> + Send) -> anyhow::Result<()> {
         let making = futures::stream::iter(objects).map(|(kind, object)| self.create(kind, object));
         making.buffer_unordered(AT_ONCE).try_collect::<()>().await
+    }
+
+    /// Removes objects of a kind, many at a time.
+    pub async fn delete_all(&self, kind: Kind, namespace: &str, names: Vec<String>) -> anyhow::Result<()> {
+        let (api, params) = (self.of(kind, namespace), DeleteParams::default());
+        let (api, params) = (&api, &params);
+        let removing = futures::stream::iter(names).map(|name| async move {
+            again(|| api.delete(&name, params)).await.map(drop).with_context(|| format!("{} {name}", kind.kind))
+        });
+        removing.buffer_unordered(AT_ONCE).try_collect::<()>().await
     }
 
     /// Changes an object, or its status.

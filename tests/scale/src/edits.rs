@@ -59,15 +59,15 @@ pub struct Cost {
 impl Cost {
     /// A quantile, in milliseconds.
     pub fn quantile(&self, of: f64) -> f64 {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "small"
-        )]
-        let place = ((self.took.len() as f64 * of).ceil() as usize).clamp(1, self.took.len());
-        self.took[place - 1].as_secs_f64() * 1000.0
+        quantile(&self.took, of)
     }
+}
+
+/// A quantile of sorted times, in milliseconds.
+pub fn quantile(sorted: &[Duration], of: f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+    let place = ((sorted.len() as f64 * of).ceil() as usize).clamp(1, sorted.len());
+    sorted[place - 1].as_secs_f64() * 1000.0
 }
 
 /// One edit: what is written where, and which resource follows.

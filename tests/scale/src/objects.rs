@@ -24,6 +24,12 @@ pub const SLICE: Kind =
     Kind { group: "discovery.k8s.io", version: "v1", kind: "EndpointSlice", plural: "endpointslices" };
 pub const ROUTE: Kind =
     Kind { group: "gateway.networking.k8s.io", version: "v1", kind: "HTTPRoute", plural: "httproutes" };
+pub const GATEWAY_CLASS: Kind =
+    Kind { group: "gateway.networking.k8s.io", version: "v1", kind: "GatewayClass", plural: "gatewayclasses" };
+pub const GATEWAY: Kind =
+    Kind { group: "gateway.networking.k8s.io", version: "v1", kind: "Gateway", plural: "gateways" };
+pub const LISTENER_SET: Kind =
+    Kind { group: "gateway.networking.k8s.io", version: "v1", kind: "ListenerSet", plural: "listenersets" };
 pub const POLICY: Kind =
     Kind { group: "weftmesh.io", version: "v1alpha1", kind: "AuthorizationPolicy", plural: "authorizationpolicies" };
 

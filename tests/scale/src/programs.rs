@@ -15,6 +15,7 @@ use weft_kube::kube;
 use weft_kube::kube::api::PostParams;
 
 use crate::api::Api;
+use crate::edge::Gateway;
 use crate::objects::{CONFIG_MAP, MESH, node_name};
 
 /// Ports of the controller and the authority.
@@ -48,10 +49,10 @@ impl Programs {
     pub async fn prepare(api: &Api, binaries: &Path, folder: &Path, nodes: usize) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text);
-        write("controller.token", &token(api, "weft-controller", 0).await?)?;
+        write("controller.token", &token(api, (MESH, "weft-controller"), "weft-controller-0").await?)?;
         let mut tokens = Vec::new();
         for node in 0..nodes {
-            tokens.push(token(api, "weft-node-proxy", node).await?);
+            tokens.push(token(api, (MESH, "weft-node-proxy"), &format!("weft-node-proxy-{node}")).await?);
         }
         write("proxy.token", &tokens[0])?;
         let mut command = Command::new(binaries.join("weft-ca"));
@@ -65,7 +66,17 @@ impl Programs {
 
     /// A new controller.
     pub async fn controller(&self) -> anyhow::Result<Running> {
+        self.controller_with(&[])
+    }
+
+    /// A new controller that has Gateways, too. Nothing runs the pods that it makes for them.
+    pub fn gateway_controller(&self) -> anyhow::Result<Running> {
+        self.controller_with(&["--gateway-image", "localhost/weft-node-proxy:0.1.0"])
+    }
+
+    fn controller_with(&self, arguments: &[&str]) -> anyhow::Result<Running> {
         let mut command = Command::new(self.binaries.join("weft-controller"));
+        command.args(arguments);
         // As the chart sets it.
         command.env("MIMALLOC_PURGE_DELAY", "0");
         command.args(["--namespace", MESH, "--pod-name", "weft-controller-0", "--listen", XDS_ADDRESS]);
@@ -99,6 +110,23 @@ impl Programs {
             ensure!(began.elapsed() < PATIENCE, "the node proxy got no configuration");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        Ok(running)
+    }
+
+    /// The process of a Gateway, ready. Its ServiceAccount has to be there, and is as soon as the controller leads.
+    pub async fn gateway(&self, api: &Api, gateway: Gateway) -> anyhow::Result<Running> {
+        let (account, pod) = (gateway.account(), gateway.pod());
+        gateway.own_pod(api).await?;
+        let file = |name: &str| self.folder.join(format!("{}.{name}", gateway.name));
+        std::fs::write(file("token"), token(api, (gateway.namespace, &account), &pod).await?)?;
+        std::fs::copy(self.folder.join("root.pem"), file("root"))?;
+        let mut command = Command::new(self.binaries.join("weft-node-proxy"));
+        command.args(["gateway", "--gateway", &gateway.key(), "--service-account", &account, "--pod", &pod]);
+        command.args(["--node", &node_name(0), "--control", XDS_ADDRESS, "--ca", CA, "--admin", PROXY_ADMIN]);
+        command.args(["--log", "warn", "--workers", "2"]);
+        command.arg("--token-file").arg(file("token")).arg("--trust-bundle").arg(file("root"));
+        let running = Running::start(command, &self.folder, PROXY_ADMIN)?;
+        running.ready(PATIENCE).await.context("the gateway process")?;
         Ok(running)
     }
 
@@ -142,6 +170,13 @@ impl Running {
         }
     }
 
+    /// How many time series a scraper gets of it.
+    pub async fn series(&self) -> anyhow::Result<usize> {
+        let (code, text) = page(self.health, "/metrics").await?;
+        ensure!(code == 200, "metrics: {code}");
+        Ok(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count())
+    }
+
     /// The sum of a metric over its labels.
     pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let (code, text) = page(self.health, "/metrics").await?;
@@ -179,13 +214,12 @@ async fn roots(api: &Api) -> anyhow::Result<String> {
 }
 
 /// A token of an account, bound to a pod of it, for the mesh.
-async fn token(api: &Api, account: &str, number: usize) -> anyhow::Result<String> {
-    let name = format!("{account}-{number}");
-    let pod = kube::Api::<Pod>::namespaced(api.client.clone(), MESH).get(&name).await?;
+async fn token(api: &Api, (namespace, account): (&str, &str), name: &str) -> anyhow::Result<String> {
+    let pod = kube::Api::<Pod>::namespaced(api.client.clone(), namespace).get(name).await?;
     let bound = BoundObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Pod".into()),
-        name: Some(name),
+        name: Some(name.to_owned()),
         uid: pod.metadata.uid,
     };
     let spec = TokenRequestSpec {
@@ -193,7 +227,7 @@ async fn token(api: &Api, account: &str, number: usize) -> anyhow::Result<String
         bound_object_ref: Some(bound),
         expiration_seconds: Some(GOOD),
     };
-    let accounts = kube::Api::<ServiceAccount>::namespaced(api.client.clone(), MESH);
+    let accounts = kube::Api::<ServiceAccount>::namespaced(api.client.clone(), namespace);
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let made = accounts.create_token_request(account, &PostParams::default(), &request).await?;
     Ok(made.status.context("no token in the answer")?.token)

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::files::{BACKEND, BACKEND_H2, BACKEND_PORT, CLIENT, Files, SERVER, identity, local};
 use crate::programs::{Front, Program, Spec};
+use crate::termination::{CHAIN, KEY};
 
 /// Where the client's Envoy takes HTTP, in the client's pod.
 pub const HTTP: SocketAddr = local(9040);
@@ -41,6 +42,35 @@ impl Files {
         let words = self.envoy("envoy", &listeners, &[cluster("h1", BACKEND), over_h2])?;
         let (h1, h2) = (Front::here(h1), Some(Front::here(h2)));
         Ok(Spec { name: "envoy", h1, h2, tcp: None, programs: vec![Program::here(words)] })
+    }
+
+    /// Envoy that ends TLS.
+    ///
+    /// # Errors
+    /// When its configuration can't be written.
+    pub fn envoy_tls(&self) -> Result<Spec> {
+        let (h1, h2) = (local(9130), local(9131));
+        let certificate = json!({ "certificate_chain": { "filename": self.path(CHAIN) }, "private_key": { "filename": self.path(KEY) } });
+        let common = json!({ "tls_certificates": [certificate] });
+        let ends = |protocol: &str| {
+            let mut tls = downstream_tls(&common, &[protocol]);
+            tls["typed_config"]["require_client_certificate"] = false.into();
+            Some(tls)
+        };
+        let mut quic = listener(h1, &[http("h1", None)], None);
+        quic["address"]["socket_address"]["protocol"] = "UDP".into();
+        quic["udp_listener_config"] = json!({ "quic_options": {}, "downstream_socket_config": { "prefer_gro": true } });
+        let tls = json!({ "downstream_tls_context": { "common_tls_context": common } });
+        let tls = typed("transport_sockets.quic.v3.QuicDownstreamTransport", tls);
+        let chain = &mut quic["filter_chains"][0];
+        chain["transport_socket"] = json!({ "name": "quic", "typed_config": tls });
+        chain["filters"][0]["typed_config"]["codec_type"] = "HTTP3".into();
+        let listeners =
+            [listener(h1, &[http("h1", None)], ends("http/1.1")), listener(h2, &[http("h2", None)], ends("h2")), quic];
+        let mut over_h2 = cluster("h2", BACKEND_H2);
+        over_h2["typed_extension_protocol_options"] = http2_options();
+        let words = self.envoy("envoy-tls", &listeners, &[cluster("h1", BACKEND), over_h2])?;
+        Ok(self.over_tls("envoy", h1, h2, words))
     }
 
     /// The programs of a pair: the server's, then the client's.

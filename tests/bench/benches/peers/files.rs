@@ -90,7 +90,7 @@ impl Files {
         self.0.path().join(name).to_string_lossy().into_owned()
     }
 
-    fn nginx_with(&self, name: &str, servers: &str) -> Result<Vec<String>> {
+    pub(super) fn nginx_with(&self, name: &str, servers: &str) -> Result<Vec<String>> {
         let folder = self.path("");
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {folder}{name}-{kind};\n"));
@@ -117,7 +117,7 @@ impl Files {
              location = /1k {{ return 200 {body}; }} }}"
         );
         let words = self.nginx_with(&format!("backend-{ip}"), &servers)?;
-        let h1 = Front { from: netns.clone(), addr: h1 };
+        let h1 = Front { from: netns.clone(), addr: h1, authority: None };
         Ok(Spec { name: "backend", h1, h2: None, tcp: None, programs: vec![Program { netns, words }] })
     }
 
@@ -193,7 +193,7 @@ impl Files {
 }
 
 /// One proxy on loopback.
-fn one(name: &'static str, h1: SocketAddr, h2: SocketAddr, words: Vec<String>) -> Spec {
+pub fn one(name: &'static str, h1: SocketAddr, h2: SocketAddr, words: Vec<String>) -> Spec {
     let (h1, h2) = (Front::here(h1), Some(Front::here(h2)));
     Spec { name, h1, h2, tcp: None, programs: vec![Program::here(words)] }
 }

@@ -45,7 +45,7 @@ pub fn wrk(load: &Wrk<'_>, core: usize, time: Duration) -> Result<Rate> {
     if reconnect {
         words.extend(["-H".to_owned(), "Connection: close".to_owned()]);
     }
-    words.push(format!("http://{}{path}", front.addr));
+    words.push(front.url(path));
     let text = on_core(front, core, "wrk", &words)?;
     let requests = text.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
     let per_second = number_after(&text, "Requests/sec:").with_context(|| text.clone())?;
@@ -58,12 +58,12 @@ pub fn wrk(load: &Wrk<'_>, core: usize, time: Duration) -> Result<Rate> {
     Ok(Rate { per_second, requests: requests.with_context(|| text.clone())?, failures })
 }
 
-/// Runs h2load (HTTP/2 with prior knowledge, 4 connections of 16 streams) on a core.
+/// Runs h2load (HTTP/2, agreed on by ALPN or with prior knowledge; 4 connections of 16 streams) on a core.
 ///
 /// # Errors
 /// When it fails or says what can't be understood.
 pub fn h2load(front: &Front, path: &str, core: usize, time: Duration) -> Result<Rate> {
-    let words = format!("-t1 -c4 -m16 -D{} http://{}{path}", time.as_secs(), front.addr);
+    let words = format!("-t1 -c4 -m16 -D{} {}", time.as_secs(), front.url(path));
     let words: Vec<_> = words.split(' ').map(str::to_owned).collect();
     let text = on_core(front, core, "h2load", &words)?;
     let line = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap_or_default().to_owned();
@@ -82,12 +82,20 @@ pub fn h2load(front: &Front, path: &str, core: usize, time: Duration) -> Result<
 pub fn steady(front: &Front, connections: usize, rate: f64, core: usize, time: Duration) -> Result<Report> {
     let requests = (rate * time.as_secs_f64()) as u64;
     let load = Load { target: "/1k".to_owned(), connections, requests, rate: Some(rate), ..Load::new(front.addr) };
+    pinned(front, core, move |runtime| runtime.block_on(load.run()))
+}
+
+/// Runs code where the client is, on a core.
+pub fn pinned<T: Send>(
+    front: &Front,
+    core: usize,
+    code: impl FnOnce(&tokio::runtime::Runtime) -> Result<T> + Send,
+) -> Result<T> {
     front.from.run(move || {
         let mut cores = CpuSet::new();
         cores.set(core)?;
         sched_setaffinity(Pid::from_raw(0), &cores)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(load.run())
+        code(&tokio::runtime::Builder::new_current_thread().enable_all().build()?)
     })
 }
 

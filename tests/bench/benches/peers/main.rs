@@ -7,6 +7,7 @@
 //!
 //! ```text
 //!   plain   client ---------------- proxy ---------------- backend        HTTP/1.1 and HTTP/2, one proxy
+//!   tls     client == TLS ========= proxy ---------------- backend        the same, and new connections
 //!   mesh    client -- HTTP/1.1 -- proxy == mTLS == proxy -- backend        a pair of proxies on one core
 //! ```
 //!
@@ -14,6 +15,9 @@
 //! speaks HBONE and its server side relays bytes; Envoy's pair speaks HTTP/2 over mutual TLS and both sides parse HTTP, as
 //! its meshes do; `envoy-h1` is what Envoy can do at best for the same work as Weft: HTTP/1.1 over kept TLS connections and
 //! bytes at the server's side. `mesh L7` has a policy on each request at the server's side, for both.
+//!
+//! `tls` is the process of a Gateway; whole and resumed handshakes have one request each, HTTP/3 is measured of those that speak
+//! it. What Weft is to have of the rest is printed as goals.
 //!
 //! A peer that isn't installed is named as left out; a failed request is counted beside the number it spoils.
 
@@ -26,12 +30,16 @@
 
 mod envoy;
 mod files;
+mod gateway;
+mod handshakes;
+mod http3;
 mod load;
 mod matching;
 mod node;
 mod pairs;
 mod programs;
 mod rounds;
+mod termination;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,6 +58,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Part {
     /// One proxy between client and backend.
     Plain,
+    /// One proxy that ends TLS.
+    Tls,
     /// A pair of proxies with mutual TLS between them.
     Mesh,
     /// A snapshot of a large cluster: memory, time to apply, time to match.
@@ -95,6 +105,9 @@ struct Args {
     /// Is Weft on one node, with this configuration.
     #[arg(long, hide = true)]
     serve_node: Option<PathBuf>,
+    /// Is Weft's process of a Gateway, with this configuration.
+    #[arg(long, hide = true)]
+    serve_gateway: Option<PathBuf>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -138,6 +151,9 @@ fn main() -> Result<()> {
     if let Some(config) = args.serve_node {
         return node::serve(&config);
     }
+    if let Some(config) = args.serve_gateway {
+        return gateway::serve(&config);
+    }
     weft_testkit::harness::enter()?;
     ensure!(args.rounds > 0 && args.seconds > 0, "nothing to measure");
     ensure!(args.proxy_core != args.load_core, "proxy and load on one core measure each other");
@@ -146,6 +162,9 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     if args.wants(Part::Plain) {
         rounds::plain(&args, &mut report)?;
+    }
+    if args.wants(Part::Tls) {
+        termination::measure(&args, &mut report)?;
     }
     if args.wants(Part::Mesh) {
         rounds::mesh(&args, &mut report)?;

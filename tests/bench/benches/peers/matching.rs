@@ -197,7 +197,9 @@ fn service(n: u32) -> Change {
         client_ip_affinity: None,
         distribution: TrafficDistribution::Any,
         node_local_only: false,
+        proxy_protocol: None,
         balancing: Balancing::PeakEwma,
+        traffic: None,
     })))
 }
 
@@ -236,5 +238,6 @@ fn rule(n: u32) -> Change {
         action: HttpAction::Forward(vec![]),
         timeouts: Timeouts::default(),
         retry: None,
+        sessions: Default::default(),
     }))))
 }

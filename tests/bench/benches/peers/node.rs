@@ -28,7 +28,7 @@ use weft_core::service::{
     SlicePort, TrafficDistribution,
 };
 use weft_core::workload::{Enrolment, Owner, Workload};
-use weft_node_proxy::balance::{AffinityTable, NodeZone};
+use weft_node_proxy::balance::{NodeZone, Shared};
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, Manager, PodSockets};
 use weft_node_proxy::relay::http::{HttpSettings, Telemetered};
@@ -104,15 +104,7 @@ pub fn serve(path: &Path) -> Result<()> {
         gateways: Default::default(),
         limits: Limits::default(),
     });
-    let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
-    let engine: Arc<dyn Engine> = Arc::new(Telemetered {
-        registry: Arc::<Registry>::default(),
-        log,
-        affinity: Arc::<AffinityTable>::default(),
-        zone: NodeZone::default(),
-        settings: HttpSettings::default(),
-    });
-    let workers = Workers::start(&node, &engine, 1)?;
+    let workers = Workers::start(&node, &engine(), 1)?;
     let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities));
     control.block_on(async {
         let netns = weft_sys::Netns::open(&file.netns)?;
@@ -127,6 +119,18 @@ pub fn serve(path: &Path) -> Result<()> {
         let rules = Rules::default();
         rules.apply(&netns, RuleSet::Redirecting { older_flows: OlderFlows::Keep }).await?;
         std::future::pending::<Result<()>>().await
+    })
+}
+
+/// The product's HTTP engine, with metrics and without access logs.
+pub fn engine() -> Arc<dyn Engine> {
+    let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
+    Arc::new(Telemetered {
+        registry: Arc::<Registry>::default(),
+        log,
+        shared: Arc::<Shared>::default(),
+        zone: NodeZone::default(),
+        settings: HttpSettings::default(),
     })
 }
 
@@ -194,7 +198,9 @@ impl NodeFile {
             client_ip_affinity: None,
             distribution: TrafficDistribution::Any,
             node_local_only: false,
+            proxy_protocol: None,
             balancing: Balancing::PeakEwma,
+            traffic: None,
         })
     }
 
@@ -232,6 +238,7 @@ impl NodeFile {
             action: HttpAction::Forward(vec![backend]),
             timeouts: Timeouts::default(),
             retry: None,
+            sessions: Default::default(),
         })
     }
 }

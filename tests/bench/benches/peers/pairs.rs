@@ -76,7 +76,7 @@ pub fn envoy(
         client.exec(&format!("nft add rule ip mesh output ip daddr {ip} tcp dport {from} redirect to :{to}"))?;
     }
     let [server_words, client_words] = files.envoy_pair(file, between, server.ipv4().into())?;
-    let front = |addr| Front { from: (*client).clone(), addr };
+    let front = |addr| Front { from: (*client).clone(), addr, authority: None };
     let programs = vec![
         Program { netns: (*server).clone(), words: server_words },
         Program { netns: (*client).clone(), words: client_words },
@@ -111,11 +111,11 @@ pub fn weft(
         // Where it starts doesn't matter: it opens its sockets in the pod.
         programs.push(Program { netns: weft_testkit::Netns::here(), words });
     }
-    let front = |addr| Front { from: (*client).clone(), addr };
+    let front = |addr| Front { from: (*client).clone(), addr, authority: None };
     Ok(Spec { name, h1: front(SERVICE), h2: None, tcp: Some(front(server.addr(BACKEND_PORT))), programs })
 }
 
 /// The backend without anything in front.
 pub fn direct((client, server): &(Pod, Pod)) -> Front {
-    Front { from: (**client).clone(), addr: server.addr(BACKEND_PORT) }
+    Front { from: (**client).clone(), addr: server.addr(BACKEND_PORT), authority: None }
 }

@@ -1,12 +1,14 @@
 //! Programs that are measured: how they start on one core, what they use, how they end.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use weft_testkit::{Netns, Process, clients};
+
+use crate::handshakes;
 
 /// How long a program may take until it serves.
 const READY: Duration = Duration::from_secs(20);
@@ -18,6 +20,8 @@ pub struct Front {
     pub from: Netns,
     /// What it dials.
     pub addr: SocketAddr,
+    /// TLS is spoken there: a file with the authority of its certificate, as PEM.
+    pub authority: Option<PathBuf>,
 }
 
 /// A program, its arguments, and the namespace that it runs in.
@@ -70,7 +74,23 @@ pub struct Usage {
 impl Front {
     /// On the loopback device of the benchmark's own namespace.
     pub fn here(addr: SocketAddr) -> Self {
-        Self { from: Netns::here(), addr }
+        Self { from: Netns::here(), addr, authority: None }
+    }
+
+    /// Its URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.addr)
+    }
+
+    /// Whether it answers as the backend does.
+    async fn answers(&self) -> Result<()> {
+        if let Some(authority) = &self.authority {
+            return handshakes::answers(self.addr, authority).await;
+        }
+        let reply = clients::get(self.addr, "/1k").await?;
+        ensure!(reply.status == 200 && reply.body.len() == 1024, "{reply:?}");
+        Ok(())
     }
 }
 
@@ -121,14 +141,13 @@ impl Peer {
         let end = Instant::now() + READY;
         for front in [Some(&self.h1), self.tcp.as_ref()].into_iter().flatten() {
             loop {
-                let reply = front.from.block_on(clients::get(front.addr, "/1k"));
-                match reply {
-                    Ok(reply) if reply.status == 200 && reply.body.len() == 1024 => break,
-                    answer if Instant::now() > end => {
+                match front.from.block_on(front.answers()) {
+                    Ok(()) => break,
+                    Err(error) if Instant::now() > end => {
                         let logs = self.programs.iter().map(Process::log).collect::<Result<Vec<_>>>()?;
-                        bail!("{} doesn't serve: {answer:?}\n{}", front.addr, logs.join("\n"));
+                        bail!("{} doesn't serve: {error:#}\n{}", front.addr, logs.join("\n"));
                     }
-                    _ => std::thread::sleep(Duration::from_millis(20)),
+                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
                 }
             }
         }

@@ -106,18 +106,23 @@ pub fn mesh(args: &Args, report: &mut Report) -> Result<()> {
 
 impl Args {
     /// This program, and another build of it to compare with.
-    fn wefts(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+    pub fn wefts(&self) -> Result<Vec<(&'static str, PathBuf)>> {
         let this = ("weft", std::env::current_exe()?);
         let before = self.before.clone().map(|program| ("weft-before", program));
         Ok([this].into_iter().chain(before).collect())
     }
 }
 
-fn requests(front: &Front) -> Wrk<'_> {
+/// The main load.
+pub fn requests(front: &Front) -> Wrk<'_> {
     Wrk { front, path: "/1k", connections: CONNECTIONS, reconnect: false }
 }
 
-fn start(specs: Vec<Spec>, args: &Args, report: &mut Report) -> Result<Vec<Peer>> {
+/// Starts those that take part and are installed.
+///
+/// # Errors
+/// When one of them doesn't serve.
+pub fn start(specs: Vec<Spec>, args: &Args, report: &mut Report) -> Result<Vec<Peer>> {
     let mut peers = Vec::new();
     for spec in specs.into_iter().filter(|spec| args.takes_part(spec.name)) {
         match spec.missing() {
@@ -129,7 +134,15 @@ fn start(specs: Vec<Spec>, args: &Args, report: &mut Report) -> Result<Vec<Peer>
 }
 
 /// Runs a load and notes its rate and what it cost the peer.
-fn measured(peer: &Peer, scenario: &'static str, report: &mut Report, load: impl Fn() -> Result<Rate>) -> Result<()> {
+///
+/// # Errors
+/// When the load can't be run or the peer is gone.
+pub fn measured(
+    peer: &Peer,
+    scenario: &'static str,
+    report: &mut Report,
+    load: impl Fn() -> Result<Rate>,
+) -> Result<()> {
     let before = peer.usage()?;
     let rate = load()?;
     let after = peer.usage()?;
@@ -207,6 +220,7 @@ fn unparsed(peers: &[Peer], direct: &Front, args: &Args, report: &mut Report) ->
     Ok(())
 }
 
-fn micros(time: Duration) -> f64 {
+/// As the report has times.
+pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
