@@ -10,7 +10,7 @@ use weft_core::authorize::{CallFacts, HttpFacts, evaluate};
 use weft_core::gateway::{Bind, Listener};
 use weft_core::ids::PolicyKey;
 use weft_core::reason::Reason;
-use weft_core::snapshot::Snapshot;
+use weft_core::snapshot::{GatewayPort, Snapshot};
 use weft_core::workload::Workload;
 
 use super::decide::{ALLOW, Told, decided, report};
@@ -119,13 +119,20 @@ impl Admitted {
     /// Waits until the policies of the listener, as it is then, deny it. A listener that is gone leaves its connections alone.
     pub(crate) async fn revoked(&self) -> Reason {
         let mut versions = self.store.subscribe();
+        // The listener as it was in the place that was looked at last: places rarely change, and may have many listeners.
+        let mut seen: Option<(Arc<GatewayPort>, Option<Arc<Listener>>)> = None;
         loop {
             versions.borrow_and_update();
-            let now = self.store.load().gateway_port(&self.bind).and_then(|port| {
-                let mut listeners = port.listeners.iter();
-                listeners.find(|it| it.listener.key == self.listener.key).map(|it| Arc::clone(&it.listener))
-            });
-            if now.is_some_and(|listener| matches!(self.judge(&listener, None), Judged::Denied(_))) {
+            let port = self.store.load().gateway_port(&self.bind).map(Arc::clone);
+            if seen.as_ref().zip(port.as_ref()).is_none_or(|((old, _), new)| !Arc::ptr_eq(old, new)) {
+                seen = port.map(|port| {
+                    let listener = port.listeners.iter().find(|it| it.listener.key == self.listener.key);
+                    let listener = listener.map(|it| Arc::clone(&it.listener));
+                    (port, listener)
+                });
+            }
+            let now = seen.as_ref().and_then(|(_, listener)| listener.as_ref());
+            if now.is_some_and(|listener| matches!(self.judge(listener, None), Judged::Denied(_))) {
                 return Reason::PolicyRevoked;
             }
             if versions.changed().await.is_err() {

@@ -34,11 +34,12 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Changes of the configuration that come soon after one another are looked at once.
 const GATHER: Duration = Duration::from_millis(50);
 /// Addresses at which clouds answer machines of theirs, and that aren't link-local.
-const METADATA: [IpAddr; 4] = [
+const METADATA: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
 /// Resolves the hosts of the configuration that `store` has, through `sink`, as long as both are there. Addresses in `allowed`
@@ -114,7 +115,7 @@ fn wanted(snapshot: &Snapshot) -> BTreeMap<ServiceKey, External> {
 
 /// Why an address isn't sent to.
 fn refused(snapshot: &Snapshot, allowed: &[IpNet], ip: IpAddr) -> Option<&'static str> {
-    let ip = ip.to_canonical();
+    let ip = embedded(ip.to_canonical());
     if allowed.iter().any(|net| net.contains(&ip)) {
         return None;
     }
@@ -132,6 +133,15 @@ fn refused(snapshot: &Snapshot, allowed: &[IpNet], ip: IpAddr) -> Option<&'stati
         Some("inside the cluster")
     } else {
         None
+    }
+}
+
+/// The address that a translator (NAT64) sends to: the last four bytes of its well-known prefix (RFC 6052, section 2.1).
+fn embedded(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip else { return ip };
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into(),
+        _ => ip,
     }
 }
 

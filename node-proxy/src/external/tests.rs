@@ -110,11 +110,14 @@ fn addresses_that_are_no_host_outside_are_refused_unless_they_are_allowed() {
         "10.1.2.3",
         "::ffff:127.0.0.1",
         "::ffff:169.254.169.254",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b::7f00:1",
+        "fd20:ce::254",
     ] {
         assert!(refused(ip, &[]).is_some(), "{ip}");
         assert!(refused(ip, &["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]).is_none(), "{ip}");
     }
-    for ip in ["192.0.2.1", "10.2.0.1", "192.168.1.1", "2001:db8::1", "fd00::1"] {
+    for ip in ["192.0.2.1", "10.2.0.1", "192.168.1.1", "2001:db8::1", "fd00::1", "64:ff9b::192.0.2.1"] {
         assert_eq!(refused(ip, &[]), None, "{ip}");
     }
     assert!(refused("127.0.0.1", &["10.0.0.0/8".parse().unwrap()]).is_some());

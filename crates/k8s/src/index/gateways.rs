@@ -189,7 +189,8 @@ impl Index {
         self.note_plans();
     }
 
-    /// A Gateway whose parameters can't be had goes on to know its clients as it did: what is in front of it is the same.
+    /// A Gateway whose parameters can't be had goes on to know its clients and to speak HTTP/3 as it did: what is in front of it
+    /// is the same.
     fn keep_clients(&self, view: &mut GatewayView) {
         let before = self.gateways.views.get(&view.key).filter(|before| before.uid == view.uid);
         let Some(before) = before.filter(|before| before.refused.is_none()) else { return };
@@ -200,6 +201,17 @@ impl Index {
         if view.frozen.is_some() {
             view.client_address.clone_from(&before.client_address);
             view.answers_request_id = before.answers_request_id;
+            for listener in &mut view.listeners {
+                let same = |old: &&ListenerView| {
+                    old.name == listener.name
+                        && old.set == listener.set
+                        && old.port == listener.port
+                        && old.protocol == listener.protocol
+                };
+                if let Some(old) = before.listeners.iter().find(same) {
+                    listener.http3.clone_from(&old.http3);
+                }
+            }
         }
     }
 

@@ -68,6 +68,20 @@ impl GatewayTarget {
         Ok(Self { holder, section })
     }
 
+    /// What is guarded instead of a target that can't be read and was meant for listeners: all of the Gateway or the
+    /// ListenerSet that it names, however it writes their kind. None if it names none.
+    pub(super) fn meant(namespace: &Namespace, target: &TargetRef) -> Option<Self> {
+        let name = target.name.as_deref().filter(|name| !name.is_empty())?;
+        let holder = if target.kind.eq_ignore_ascii_case(Kind::Gateway.as_str()) {
+            ListenerHolder::Gateway(GatewayKey::new(namespace.clone(), name))
+        } else if target.kind.eq_ignore_ascii_case(Kind::ListenerSet.as_str()) {
+            ListenerHolder::Set(ListenerSetKey::new(namespace.clone(), name))
+        } else {
+            return None;
+        };
+        Some(Self { holder, section: None })
+    }
+
     /// Whether a listener is among them.
     pub fn covers(&self, listener: &ListenerKey) -> bool {
         let name = || self.section.as_ref().is_none_or(|section| *section == listener.name);

@@ -143,6 +143,8 @@ pub(super) fn resolve(
         if kinds.contains(&target.kind.as_str()) && GatewayTarget::is_kind(&target.kind) {
             let read = GatewayTarget::read(namespace, target, &field);
             invalid |= read.is_err();
+            // It denies everything until it is corrected, there too.
+            gateways.extend(read.is_err().then(|| GatewayTarget::meant(namespace, target)).flatten());
             let problem =
                 read.as_ref().map_or_else(|problem| Some(problem.clone()), |it| lookup.missing_at(it, &field));
             gateways.extend(read.ok());
@@ -158,6 +160,7 @@ pub(super) fn resolve(
             }
             Err(problem) => {
                 invalid |= problem.reason == Reason::Invalid;
+                gateways.extend(GatewayTarget::meant(namespace, target).filter(|_| problem.reason == Reason::Invalid));
                 Some(problem)
             }
         };

@@ -60,6 +60,8 @@ impl Hash for PoolKey {
         // The transport is left out: an address has rarely more than one, and equality looks at it.
         Rc::as_ptr(&self.source).addr().hash(state);
         self.target.address.hash(state);
+        // Of these there are as many as clients.
+        self.target.proxy.hash(state);
         self.protocol.hash(state);
     }
 }

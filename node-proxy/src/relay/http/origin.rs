@@ -47,8 +47,11 @@ struct Arrival<'a> {
 }
 
 /// Finds out, and tells the endpoint; `None`: no Gateway is asked, and nobody in between has anything to say.
-pub(super) fn settle(snapshot: &Snapshot, caller: &Caller, parts: &mut Parts) -> Option<Origin> {
-    let Front::Gateway { bind, listener, .. } = &caller.front else { return None };
+///
+/// # Errors
+/// Whose request it is can't be read from what has to say it, and what.
+pub(super) fn settle(snapshot: &Snapshot, caller: &Caller, parts: &mut Parts) -> Result<Option<Origin>, &'static str> {
+    let Front::Gateway { bind, listener, .. } = &caller.front else { return Ok(None) };
     let config = snapshot.gateway_port(bind).and_then(|port| snapshot.gateway_config(&port.gateway));
     let config: Option<&GatewayConfig> = config.map(|config| &**config);
     let nobody = ClientAddress::default();
@@ -61,14 +64,25 @@ pub(super) fn settle(snapshot: &Snapshot, caller: &Caller, parts: &mut Parts) ->
     let headers = &mut parts.headers;
     let arrival =
         Arrival { settings, client: caller.client, tls: listener.is_some(), port: caller.dialled.port(), host: &host };
+    if arrival.is_obscure(headers) {
+        return Err("Forwarded can't be read");
+    }
     let (client, vouched) = arrival.tell(headers);
     let kept = headers.get(&REQUEST_ID).filter(|id| vouched && is_id(id)).cloned();
     let id = kept.unwrap_or_else(new_id);
     headers.insert(REQUEST_ID, id.clone());
-    Some(Origin { client, id, answers_id: config.is_some_and(|config| config.answers_request_id) })
+    Ok(Some(Origin { client, id, answers_id: config.is_some_and(|config| config.answers_request_id) }))
 }
 
 impl Arrival<'_> {
+    /// Whether a proxy that is believed passes something on in which its own words can't be told from the client's: a client
+    /// that opens a quotation hides what is appended to it. To take the proxy for the client then would let anybody be it.
+    fn is_obscure(&self, headers: &HeaderMap) -> bool {
+        self.settings.header == ForwardedHeader::Forwarded
+            && self.settings.is_believed(self.client.ip().to_canonical())
+            && headers.get_all(header::FORWARDED).iter().any(|line| line.to_str().ok().and_then(elements).is_none())
+    }
+
     /// Puts what is known in place of what is said. The client, and whether a proxy in front vouches for what it says.
     fn tell(&self, headers: &mut HeaderMap) -> (SocketAddr, bool) {
         let peer = self.client.ip().to_canonical();
@@ -141,12 +155,13 @@ impl Said {
             },
             ForwardedHeader::Forwarded => {
                 let (mut hops, mut by) = (Vec::new(), Vec::new());
-                let all = headers.get_all(header::FORWARDED).iter().map(HeaderValue::to_str);
-                let all: Vec<&str> = all.collect::<Result<_, _>>().unwrap_or_default();
-                // One that can't be read makes all of them worthless: who said what isn't known any more.
-                for (node, said) in elements(&all.join(",")).unwrap_or_default().into_iter().rev() {
-                    hops.push(node);
-                    by.push(said);
+                // Behind one that can't be read nobody is known.
+                let lines = headers.get_all(header::FORWARDED).iter().rev();
+                for line in lines.map_while(|line| line.to_str().ok().and_then(elements)) {
+                    for (node, said) in line.into_iter().rev() {
+                        hops.push(node);
+                        by.push(said);
+                    }
                 }
                 Self { hops, by }
             }
@@ -162,8 +177,9 @@ impl Said {
 
 /// The elements of all lines of a header.
 fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a str> {
-    // What is no text is no address, and has to count as one.
-    headers.get_all(name).iter().flat_map(|line| line.to_str().unwrap_or("?").split(','))
+    // What is no text is no address, and has to count as one; what a proxy appended to it is as good as ever.
+    let elements = headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    elements.map(|element| std::str::from_utf8(element).unwrap_or("?"))
 }
 
 /// The value of a header that is there once.
@@ -187,11 +203,18 @@ fn address(text: &str) -> Option<IpAddr> {
     Some(IpAddr::to_canonical(&ip))
 }
 
-/// The elements of `Forwarded` (RFC 7239, section 4); `None`: they can't be read.
+/// The elements of a line of `Forwarded` (RFC 7239, section 4); `None`: they can't be read.
 fn elements(text: &str) -> Option<Vec<(Option<IpAddr>, ByProxy)>> {
     let (mut all, mut rest) = (Vec::new(), text);
-    let (mut node, mut said) = (None, ByProxy::default());
+    let (mut node, mut said, mut first) = (None, ByProxy::default(), true);
     loop {
+        if std::mem::take(&mut first) {
+            // Empty elements mean nothing (RFC 9110, section 5.6.1.2).
+            rest = rest.trim_start_matches([',', ' ', '\t']);
+            if rest.is_empty() {
+                return Some(all);
+            }
+        }
         rest = rest.trim_start();
         let (name, after) = rest.split_once('=')?;
         let (value, after) = value(after)?;
@@ -212,7 +235,7 @@ fn elements(text: &str) -> Option<Vec<(Option<IpAddr>, ByProxy)>> {
         }
         all.push((node.take(), std::mem::take(&mut said)));
         match separator {
-            Some(',') => {}
+            Some(',') => first = true,
             None => return Some(all),
             Some(_) => return None,
         }

@@ -57,16 +57,17 @@ pub(super) async fn serve(
         }
     };
     let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
-    let extended = match Extended::take(&mut parts) {
-        Ok(extended) => extended,
-        Err(unsupported) => {
-            let refused = reply::failure(Reason::BadRequest, unsupported.to_string());
+    let (first, second) = (conn.engine.view(), OnceCell::new());
+    let extended = Extended::take(&mut parts).map_err(|unsupported| unsupported.to_string());
+    let origin = origin::settle(&first, caller, &mut parts).map_err(ToString::to_string);
+    let (extended, origin) = match extended.and_then(|extended| Ok((extended, origin?))) {
+        Ok(known) => known,
+        Err(why) => {
+            let refused = reply::failure(Reason::BadRequest, why);
             return Ok(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0));
         }
     };
     let upgrade = if extended.is_some() { Some(Extended::protocol()) } else { upgrade };
-    let (first, second) = (conn.engine.view(), OnceCell::new());
-    let origin = origin::settle(&first, caller, &mut parts);
     if let Some(origin) = &origin {
         (asked.client, asked.request_id) = (Some(origin.client), Some(origin.id.clone()));
     }

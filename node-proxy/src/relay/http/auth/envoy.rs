@@ -24,6 +24,9 @@ use super::{Asking, Question};
 use crate::relay::http::check;
 use crate::relay::http::downstream::Front;
 
+/// How many headers one answer may change: each is looked up among the request's.
+const MOST_CHANGES: usize = 128;
+
 /// What an answer means.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
@@ -128,6 +131,9 @@ pub(super) fn verdict(answer: CheckResponse) -> Verdict {
 }
 
 fn grant(ok: OkHttpResponse) -> Result<Grant, String> {
+    if ok.headers.len() + ok.headers_to_remove.len() + ok.response_headers_to_add.len() > MOST_CHANGES {
+        return Err(format!("it asks for more than {MOST_CHANGES} changes of headers"));
+    }
     if !ok.query_parameters_to_set.is_empty() || !ok.query_parameters_to_remove.is_empty() {
         return Err("it asks for changes of the query, which are not supported".into());
     }
@@ -189,7 +195,7 @@ fn denial(denied: DeniedHttpResponse) -> Verdict {
         _ => StatusCode::FORBIDDEN,
     };
     let mut headers = HeaderMap::new();
-    for option in denied.headers {
+    for option in denied.headers.into_iter().take(MOST_CHANGES) {
         // Its no counts, whatever it wants to add.
         let Ok(Some((name, value))) = pair(option.header) else { continue };
         if !is_protected(&name) {

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, StatusCode, Version};
 use prost::Message as _;
 use tokio::time::Instant;
-use weft_api::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse, attribute_context};
+use weft_api::envoy::config::core::v3::{HeaderValue as Pair, HeaderValueOption};
+use weft_api::envoy::service::auth::v3::check_response::HttpResponse;
+use weft_api::envoy::service::auth::v3::{
+    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse, attribute_context,
+};
 use weft_core::filter::{Grant, HeaderChange, HeaderMutation};
 
 use super::Question;
@@ -40,6 +44,31 @@ fn read(bytes: &[Vec<u8>]) -> Verdict {
 
 fn name(text: &'static str) -> HeaderName {
     HeaderName::from_static(text)
+}
+
+/// Each change is looked up among the headers, of which there may not be any number.
+#[test]
+fn an_answer_changes_a_bounded_number_of_headers() {
+    let option = |at: usize| HeaderValueOption {
+        header: Some(Pair { key: format!("x-{at}"), value: "1".into(), ..Pair::default() }),
+        ..HeaderValueOption::default()
+    };
+    let answer = |count: usize, response: usize| {
+        let headers: Vec<_> = (0..count).map(option).collect();
+        let ok = OkHttpResponse {
+            headers,
+            response_headers_to_add: (0..response).map(option).collect(),
+            ..OkHttpResponse::default()
+        };
+        verdict(CheckResponse { http_response: Some(HttpResponse::OkResponse(ok)), ..CheckResponse::default() })
+    };
+    assert!(matches!(answer(64, 64), Verdict::Permitted(_)));
+    assert!(matches!(answer(64, 65), Verdict::Unclear(_)));
+    let denied = DeniedHttpResponse { headers: (0..40_000).map(option).collect(), ..DeniedHttpResponse::default() };
+    let denied =
+        CheckResponse { http_response: Some(HttpResponse::DeniedResponse(denied)), ..CheckResponse::default() };
+    let Verdict::Denied { headers, .. } = verdict(denied) else { panic!("its no counts") };
+    assert_eq!(headers.len(), 128);
 }
 
 /// On the wire, as Envoy's messages are numbered.

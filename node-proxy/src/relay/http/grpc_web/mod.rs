@@ -132,6 +132,11 @@ impl Form {
 
 /// The form and the encoding that a media type of gRPC-Web names.
 fn form(kind: &str) -> Option<(Form, Box<str>)> {
+    // Nearly every request that has a media type has another one.
+    let begins = kind.trim_start().as_bytes().get(..GRPC_WEB.len())?;
+    if !begins.eq_ignore_ascii_case(GRPC_WEB.as_bytes()) {
+        return None;
+    }
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let rest = essence.strip_prefix(GRPC_WEB)?;
     let (form, encoding) = match rest.strip_prefix(TEXT) {

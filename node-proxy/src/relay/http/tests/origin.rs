@@ -132,19 +132,56 @@ fn elements_that_cant_be_read_are_worth_nothing() {
     assert_eq!(nodes("proto=http"), Some(vec![None]));
     assert_eq!(nodes("host=\"a,for=1.1.1.1\";for=192.0.2.7"), Some(vec![some("192.0.2.7")]), "a quoted comma");
     assert_eq!(nodes("host=\"a\\\",for=1.1.1.1\";for=192.0.2.7"), Some(vec![some("192.0.2.7")]), "a quoted quote");
+    // Empty elements are none.
+    assert_eq!(nodes(""), Some(vec![]));
+    assert_eq!(nodes(" , ,for=192.0.2.7,, "), Some(vec![some("192.0.2.7")]));
     for text in [
-        "",
         "for",
         "for=",
         "for=\"1.1.1.1",
-        "for=1.1.1.1,",
         "for=1.1.1.1;",
+        "for=1.1.1.1;,for=2.2.2.2",
         "for=1.1.1.1 for=2.2.2.2",
         "f or=1.1.1.1",
         "for=\"a\"b",
     ] {
         assert_eq!(nodes(text), None, "{text:?}");
     }
+}
+
+#[test]
+fn a_client_hides_behind_nothing_it_can_say() {
+    // The proxy appends to the client's own line.
+    let lan = trusting(XForwardedFor, None, &["10.0.0.0/8"]);
+    let one = trusting(XForwardedFor, Some(1), &[]);
+    for before in [&b"\xff, 192.0.2.7"[..], b"\x80,,192.0.2.7", b"10.0.0.9 \xff,192.0.2.7"] {
+        for settings in [&lan, &one] {
+            let mut headers = HeaderMap::new();
+            headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(before).unwrap());
+            let client = "10.0.0.1:5000".parse().unwrap();
+            let (client, ..) = Arrival { settings, client, tls: false, port: 80, host: "a.com" }.tell(&mut headers);
+            assert_eq!(client.ip().to_string(), "192.0.2.7", "{before:?}");
+        }
+    }
+    let obscure = |settings: &ClientAddress, peer: &str, lines: &[(&'static str, &'static str)]| {
+        let client = peer.parse().unwrap();
+        Arrival { settings, client, tls: false, port: 80, host: "a.com" }.is_obscure(&map(lines))
+    };
+    let lan = trusting(Forwarded, None, &["10.0.0.0/8"]);
+    for (line, want) in [
+        ("for=\", for=192.0.2.7", true),
+        ("x=\", for=192.0.2.7;host=\"a.com\"", true),
+        ("for, for=192.0.2.7", true),
+        (", for=192.0.2.7", false),
+        ("for=unknown, for=192.0.2.7", false),
+    ] {
+        assert_eq!(obscure(&lan, "10.0.0.1:5000", &[("forwarded", line)]), want, "{line}");
+        assert_eq!(obscure(&lan, "10.0.0.1:5000", &[("forwarded", line), ("forwarded", "for=10.0.0.2")]), want);
+        assert!(!obscure(&lan, "192.0.2.9:5000", &[("forwarded", line)]), "nobody believes it there");
+        assert!(!obscure(&one, "10.0.0.1:5000", &[("forwarded", line)]), "it isn't the header");
+    }
+    let (client, ..) = told(&lan, "10.0.0.1:5000", &[("forwarded", ", for=192.0.2.7")]);
+    assert_eq!(client, "192.0.2.7:0");
 }
 
 #[test]

@@ -55,6 +55,17 @@ fn listeners_of_https_speak_it_if_the_parameters_say_so() {
 }
 
 #[test]
+fn parameters_that_cant_be_had_any_more_take_it_from_nobody() {
+    let (mut index, _) = serve(&with_parameters("gw", HTTPS, "http3: true"));
+    index.delete(&ObjectRef::new(Kind::GatewayParameters, "edge", "gw"));
+    index.commit();
+    assert_eq!(speaking(&index), ["https"]);
+    objects(&with_parameters("gw", HTTPS, "replicas: 1")).into_iter().for_each(|object| index.apply(object));
+    index.commit();
+    assert!(speaking(&index).is_empty());
+}
+
+#[test]
 fn a_listener_of_datagrams_has_its_port_and_the_other_is_served_without() {
     let listeners = format!("{HTTPS}, {{name: dns, port: 443, protocol: UDP}}");
     let (mut index, _) = serve(&with_parameters("gw", &listeners, "http3: true"));

@@ -130,7 +130,24 @@ fn a_policy_that_cant_be_understood_denies_at_the_gateway() {
         let (index, _) = serve(&(edge() + &policy(&both, DENY)));
         let policy = made(&index);
         assert_eq!((policy.scope, policy.action), (Scope::Namespace("edge".into()), Action::Deny), "{wrong}");
-        assert_eq!(guarded(&index), ["http"], "what is understood is guarded too: {wrong}");
+        // What is understood is guarded too, and all of a Gateway that is named in a way that isn't.
+        let guarded = guarded(&index);
+        assert!(guarded == ["http"] || (guarded.len() == 3 && wrong.contains("name: gw")), "{wrong}: {guarded:?}");
+        assert!(told(&index).iter().all(|of| of[0].0 == "Accepted=false/Invalid"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_gateway_that_is_named_wrongly_is_guarded_all_the_same() {
+    for wrong in [
+        "{group: '', kind: Gateway, name: gw}",
+        "{kind: Gateway, name: gw}",
+        "{group: gateway.networking.k8s.io, kind: Gateway, name: gw, sectionName: ''}",
+        "{group: gateway.networking.k8s.io, kind: gateway, name: gw}",
+    ] {
+        let (index, _) = serve(&(edge() + &policy(wrong, "action: ALLOW, rules: [{}]")));
+        assert_eq!(made(&index).action, Action::Deny, "{wrong}");
+        assert_eq!(guarded(&index).len(), 3, "{wrong}");
         assert!(told(&index).iter().all(|of| of[0].0 == "Accepted=false/Invalid"), "{wrong}");
     }
 }
