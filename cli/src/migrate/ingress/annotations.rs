@@ -37,6 +37,12 @@ fn own_name(controller: Controller, key: &str) -> Option<&str> {
     own.map(|(_, prefix)| prefix).chain(shared).find_map(|prefix| key.strip_prefix(prefix))
 }
 
+/// Whether a controller may read an annotation of a Service; ingress-nginx reads none.
+pub fn of_services_too(controller: Controller, key: &str) -> bool {
+    let own = controller != Controller::Nginx && own_name(controller, key).is_some();
+    own || (controller == Controller::Traefik && key.contains("traefik")) || names::BACKEND_CONFIGS.contains(&key)
+}
+
 impl<'a> Annotations<'a> {
     /// Those of an object that a class's controller reads.
     pub fn new(

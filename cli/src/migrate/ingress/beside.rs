@@ -39,7 +39,7 @@ pub fn www(part: &Part, site: &Site, context: &Context<'_>, report: &mut Report)
     }
     let redirect = Redirect { hostname: part.host.clone(), code: 308, ..Redirect::default() };
     let rule = Rule { filters: vec![redirect.filter()], ..Rule::default() };
-    let plain = (part.settings.entry != Entry::Tls).then(|| HTTP.to_owned());
+    let plain = (part.settings.entry != Entry::Tls && !part.lacks_certificate()).then(|| HTTP.to_owned());
     let tls = (part.certificate.is_some() && part.settings.entry != Entry::Plain).then(|| tls_section(Some(&other)));
     let sections: Vec<_> = plain.into_iter().chain(tls).collect();
     let rules = vec![rule.value(&part.namespace)];

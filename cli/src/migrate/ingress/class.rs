@@ -89,7 +89,7 @@ pub struct Class {
     /// Its name; `ingress` if there is none.
     pub name: String,
     pub controller: Controller,
-    /// Whether an IngressClass says so; else it is a guess.
+    /// Whether an IngressClass of a controller that is known says so; else it is a guess.
     pub is_described: bool,
 }
 
@@ -124,9 +124,11 @@ impl<'a> Classes<'a> {
 fn class(name: &str, ingresses: &[&Ingress], inputs: &Inputs) -> Class {
     let described = inputs.classes.iter().find(|class| class.metadata.name.as_deref() == Some(name));
     let controller = described.map_or(Controller::Other, Controller::of_class);
+    // One that nobody here knows says nothing of who reads the annotations.
+    let is_described = controller != Controller::Other;
     let controller = if controller == Controller::Other { Controller::guess(name, ingresses) } else { controller };
     let name = if name.is_empty() { "ingress".to_owned() } else { name.to_owned() };
-    Class { name, controller, is_described: described.is_some() }
+    Class { name, controller, is_described }
 }
 
 /// The name of an Ingress's class: the field, the old annotation, or the default of the cluster; empty if there is none.

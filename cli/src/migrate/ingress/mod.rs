@@ -27,6 +27,7 @@ mod sites;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod withheld;
 mod write;
 
 use std::path::PathBuf;

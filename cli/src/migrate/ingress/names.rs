@@ -107,6 +107,8 @@ const TOOLS: [&str; 17] = [
     "pulumi.com/",
     "reloader.stakater.com/",
 ];
+/// What names an object with sign-on and a firewall, on Services of Google's clusters.
+pub const BACKEND_CONFIGS: [&str; 2] = ["cloud.google.com/backend-config", "beta.cloud.google.com/backend-config"];
 /// Prefixes of controllers whose annotations are not known here; whatever else has `ingress` in it is one too.
 const OTHER_CONTROLLERS: [&str; 10] = [
     "getambassador.io/",
@@ -145,7 +147,7 @@ pub fn reader(key: &str) -> Reader {
         Reader::Known
     } else if TOOLS.iter().any(starts) {
         Reader::Tool
-    } else if OTHER_CONTROLLERS.iter().any(starts) || key.contains("ingress") {
+    } else if BACKEND_CONFIGS.contains(&key) || OTHER_CONTROLLERS.iter().any(starts) || key.contains("ingress") {
         Reader::Unknown
     } else {
         Reader::Nobody

@@ -38,10 +38,19 @@ pub struct Part {
     pub certificate: Option<Key>,
     /// Whether the Ingress has several hosts.
     pub is_one_of_many: bool,
+    /// Whether it isn't migrated, and only there so that nobody else serves its paths.
+    pub withheld: bool,
+    /// Whether requests were served with TLS only, with a certificate of the controller's own if it names none.
+    pub wants_tls: bool,
     pub settings: Settings,
 }
 
 impl Part {
+    /// Whether a certificate is missing without which requests would go in plaintext.
+    pub fn lacks_certificate(&self) -> bool {
+        self.wants_tls && !self.has_tls()
+    }
+
     /// Listeners with TLS are there for it.
     pub fn has_tls(&self) -> bool {
         self.certificate.is_some() || self.settings.passthrough
@@ -95,6 +104,7 @@ pub fn parts(read: &Read<'_>, inputs: &Inputs, fallback: Option<&Key>, report: &
     let made = hosts.into_iter().map(|(host, paths)| {
         let aliases = || read.settings.aliases.iter().filter(|alias| Some(*alias) != host.as_ref()).cloned();
         let hostnames = host.iter().cloned().flat_map(|host| std::iter::once(host).chain(aliases())).collect();
+        let wants_tls = wants_tls(read, host.as_deref());
         Part {
             label: label.clone(),
             namespace: namespace.clone(),
@@ -105,6 +115,8 @@ pub fn parts(read: &Read<'_>, inputs: &Inputs, fallback: Option<&Key>, report: &
             hostnames,
             paths,
             is_one_of_many: many,
+            withheld: false,
+            wants_tls,
             settings: read.settings.clone(),
         }
     });
@@ -169,6 +181,21 @@ fn covers(name: &str, host: &str) -> bool {
     let parent = |host: &str| host.split_once('.').map(|(_, parent)| parent.to_owned());
     name.eq_ignore_ascii_case(host)
         || name.strip_prefix("*.").is_some_and(|rest| parent(host).is_some_and(|of| of.eq_ignore_ascii_case(rest)))
+}
+
+/// Whether a host was served with TLS only: `spec.tls` has it, or the load balancer had a certificate.
+fn wants_tls(read: &Read<'_>, host: Option<&str>) -> bool {
+    let redirect = read.settings.tls_redirect;
+    if read.class.controller == Controller::Alb && (redirect.forced || read.settings.balancer_certificate) {
+        return true;
+    }
+    let mut all = read.ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+    let covered = all.any(|tls| {
+        let names = tls.hosts.as_deref().unwrap_or_default();
+        names.is_empty() || host.is_some_and(|host| names.iter().any(|name| covers(name, host)))
+    });
+    let plain = redirect.wanted == Some(false) && !redirect.forced;
+    covered && !plain && read.settings.entry != Entry::Plain
 }
 
 /// The Secret of a host's certificate.
@@ -248,6 +275,10 @@ pub fn report_missing_certificate(part: &Part, report: &mut Report) {
             why,
             "name a Secret in spec.tls, or give --default-certificate",
         );
+    } else if part.lacks_certificate() {
+        let why = format!("{host} was served with TLS, and has no certificate here: it gets no route on port 80");
+        let remedy = "name a Secret in spec.tls, or give --default-certificate";
+        report.say(Level::LeftOut, (&part.label, "spec.tls", ""), why, remedy);
     } else if part.settings.tls_redirect.forced && part.class.controller != Controller::Alb {
         let why = format!("{host} has no certificate, so plaintext requests are not redirected to HTTPS");
         report.say(

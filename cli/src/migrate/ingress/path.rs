@@ -71,6 +71,8 @@ impl Match {
 pub enum Change {
     Full(String),
     Prefix(String),
+    /// No backend gets the request.
+    Refused,
 }
 
 /// What becomes of a path.
@@ -98,6 +100,17 @@ pub fn plan(path: &str, kind: PathType, reading: Reading<'_>) -> Result<Plan, St
         Some(rewrite) => rewritten(path, kind, rewrite, reading),
         None => matched(path, kind, reading).map(|(matched, differs)| Plan { matched, change: None, differs }),
     }
+}
+
+/// As [`plan`]; where only the rewrite can't be said, a plan that refuses, and why.
+///
+/// # Errors
+/// Why no match can say it.
+pub fn plan_or_refuse(path: &str, kind: PathType, reading: Reading<'_>) -> Result<(Plan, Option<String>), String> {
+    plan(path, kind, reading).map(|plan| (plan, None)).or_else(|why| {
+        let bare = plan(path, kind, Reading { rewrite: None, ..reading })?;
+        Ok((Plan { change: Some(Change::Refused), ..bare }, Some(why)))
+    })
 }
 
 fn matched(path: &str, kind: PathType, reading: Reading<'_>) -> Result<(Match, Option<&'static str>), String> {
@@ -366,6 +379,17 @@ mod tests {
         ] {
             assert!(read(path, PathType::ImplementationSpecific, Some(target)).is_err(), "{path} {target}");
         }
+    }
+
+    #[test]
+    fn a_path_whose_rewrite_cannot_be_said_is_refused() {
+        let rewrite = Rewrite { pattern: None, target: "/$2/$1".into() };
+        let reading =
+            Reading { controller: Controller::Nginx, expressions: true, mixed: false, rewrite: Some(&rewrite) };
+        let (plan, why) = plan_or_refuse("/a/([0-9]+)/(.*)", PathType::Prefix, reading).unwrap();
+        assert_eq!(plan.matched, Match::Expression("(?i)/a/([0-9]+)/(.*)".into()));
+        assert!(plan.change == Some(Change::Refused) && why.is_some());
+        assert!(plan_or_refuse("/a(?!b)/(.*)", PathType::Prefix, reading).is_err());
     }
 
     #[test]

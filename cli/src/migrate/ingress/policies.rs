@@ -15,10 +15,14 @@ use super::sites::Site;
 const MOST_PATHS: usize = 256;
 
 /// What an AuthorizationPolicy says of a part: hosts, and paths where the host isn't this Ingress's alone.
-fn operation(part: &Part, plans: &[Plan], shared: bool) -> Option<Value> {
+fn operation(part: &Part, (plans, shared): (&[Plan], bool), parts: &[Part]) -> Option<Value> {
     let mut made = Map::new();
     if !part.hostnames.is_empty() {
         made.insert("hosts".to_owned(), json!(part.hostnames));
+    }
+    let others = other_hosts(part, parts);
+    if !others.is_empty() {
+        made.insert("notHosts".to_owned(), json!(others));
     }
     if shared {
         let paths: BTreeSet<String> = plans.iter().flat_map(|plan| globs(&plan.matched)).collect();
@@ -28,6 +32,20 @@ fn operation(part: &Part, plans: &[Plan], shared: bool) -> Option<Value> {
         }
     }
     (!made.is_empty()).then(|| Value::Object(made))
+}
+
+/// Hosts of others that hosts of a part cover. Of a host without a rule for all paths the rest is served by the part's own
+/// rules, so the policy is for that too.
+fn other_hosts(part: &Part, parts: &[Part]) -> BTreeSet<String> {
+    let covers = |name: &&String| {
+        let wild = |own: &String| own.strip_prefix('*').is_some_and(|end| name.ends_with(end));
+        !part.hostnames.contains(name) && (part.hostnames.is_empty() || part.hostnames.iter().any(wild))
+    };
+    // Where requests come in by a listener that the other isn't on, they are the part's too.
+    let (plain, tls) = part.doors();
+    let everywhere = |other: &&Part| (other.doors().0 || !plain) && (other.doors().1 || !tls);
+    let others = parts.iter().filter(|other| other.class == part.class && other.has_root()).filter(everywhere);
+    others.flat_map(|other| &other.hostnames).filter(covers).cloned().collect()
 }
 
 /// The paths of a match as a policy says them. Of an expression what all its paths begin with: rather too much is kept out.
@@ -46,9 +64,9 @@ fn globs(matched: &Match) -> Vec<String> {
 
 /// The policy of a part, if clients are told apart by their addresses. It denies, because one that allows would deny all
 /// other hosts of the Gateway.
-pub fn authorization(part: &Part, plans: &[Plan], (shared, site): (bool, &Site)) -> Option<Value> {
+pub fn authorization(part: &Part, of: (&[Plan], bool), (site, parts): (&Site, &[Part])) -> Option<Value> {
     let (allow, deny) = (&part.settings.allow, &part.settings.deny);
-    let to = operation(part, plans, shared);
+    let to = operation(part, of, parts);
     let rule = |source: Value| {
         let mut rule = json!({ "from": [source] });
         if let (Some(map), Some(to)) = (rule.as_object_mut(), &to) {

@@ -7,13 +7,18 @@ use super::beside;
 use super::canaries::{self, Canaries};
 use super::input::Inputs;
 use super::parts::{Part, PathItem};
-use super::path::{self, Change, Match, Plan, Reading};
+use super::path::{Change, Match, Plan, Reading, plan_or_refuse};
 use super::report::{Level, Report};
 use super::settings::{Protocol, Redirect, Settings};
 use super::sites::Site;
 
 /// Rules of one route, by the Gateway API.
 const MOST_RULES: usize = 16;
+/// What the report says of a path that no backend gets.
+pub const REFUSED: &str = "answered with 500, by a rule without backends";
+
+/// A path as it is read: its plan, and why that refuses; or why no match can say it.
+pub type ReadPath = Result<(Plan, Option<String>), String>;
 
 /// A rule of an HTTPRoute or GRPCRoute.
 #[derive(Clone, Debug, Default)]
@@ -91,10 +96,11 @@ impl Context<'_> {
     /// Whether one of the host's paths has to stay an expression.
     fn is_mixed(&self, part: &Part, expressions: bool) -> bool {
         let stays = |part: &Part, item: &PathItem| {
-            let plan = path::plan(&item.path, item.kind, self.reading(part, expressions, false));
-            plan.is_ok_and(|plan| matches!(plan.matched, Match::Expression(_)))
+            let plan = plan_or_refuse(&item.path, item.kind, self.reading(part, expressions, false));
+            plan.is_ok_and(|(plan, _)| matches!(plan.matched, Match::Expression(_)))
         };
-        expressions && self.siblings(part).any(|part| part.paths.iter().any(|item| stays(part, item)))
+        let any = |part: &Part| part.withheld || part.paths.iter().any(|item| stays(part, item));
+        expressions && self.siblings(part).any(any)
     }
 
     /// Whether another Ingress has the host too.
@@ -102,31 +108,64 @@ impl Context<'_> {
         self.siblings(part).any(|other| (&other.namespace, &other.name) != (&part.namespace, &part.name))
     }
 
+    /// The paths of a part as they are read: a plan, and why it refuses if it does.
+    pub fn read<'b>(&self, part: &'b Part) -> Vec<(&'b PathItem, ReadPath)> {
+        let expressions = self.has_expressions(part);
+        let reading = self.reading(part, expressions, self.is_mixed(part, expressions));
+        part.paths.iter().map(|item| (item, plan_or_refuse(&item.path, item.kind, reading))).collect()
+    }
+
+    /// What parts of the host that are withheld match: nobody else is to serve the same.
+    fn withheld_matches(&self, part: &Part) -> Vec<Match> {
+        let withheld = self.siblings(part).filter(|other| other.withheld && !part.withheld);
+        let read = withheld.flat_map(|other| self.read(other));
+        read.filter_map(|(_, read)| read.ok()).map(|(plan, _)| plan.matched).collect()
+    }
+
+    /// The listeners that the routes of a part are on; one that is withheld is on those of all that would serve its hosts.
+    pub fn sections(&self, part: &Part, site: &Site) -> Vec<String> {
+        let mut made = part.sections();
+        let others = self.parts.iter().filter(|other| part.withheld && other.stands_in_for(part));
+        for section in others.filter(|other| !other.settings.passthrough).flat_map(Part::sections) {
+            if site.listeners.contains_key(&section) && !made.contains(&section) {
+                made.push(section);
+            }
+        }
+        made
+    }
+
     /// What becomes of the paths of a part; those that can't be said are reported.
     pub fn plans<'b>(&self, part: &'b Part, report: &mut Report) -> Vec<(&'b PathItem, Plan)> {
-        let expressions = self.has_expressions(part);
-        let mixed = self.is_mixed(part, expressions);
+        let mixed = self.is_mixed(part, self.has_expressions(part));
+        let withheld = self.withheld_matches(part);
         let mut made = Vec::new();
-        for item in &part.paths {
-            match path::plan(&item.path, item.kind, self.reading(part, expressions, mixed)) {
-                Ok(plan) => {
+        for (item, read) in self.read(part) {
+            let at = (part.label.as_str(), item.field.as_str(), item.path.as_str());
+            match read {
+                Ok((plan, _)) if part.withheld => {
+                    made.push((item, Plan { change: Some(Change::Refused), ..plan }));
+                }
+                Ok((plan, _)) if withheld.contains(&plan.matched) => {
+                    let why = "another Ingress has the same path, and what protects that is not translated";
+                    report.say(Level::LeftOut, at, format!("{REFUSED}: {why}"), "write the rule by hand");
+                    made.push((item, Plan { change: Some(Change::Refused), ..plan }));
+                }
+                Ok((plan, why)) => {
                     if let Some(how) = plan.differs {
-                        report.say(Level::Differs, (&part.label, &item.field, &item.path), how, "");
+                        report.say(Level::Differs, at, how, "");
+                    }
+                    if let Some(why) = why {
+                        report.say(Level::LeftOut, at, format!("{REFUSED}: {why}"), "write the rule by hand");
                     }
                     if mixed && matches!(plan.change, Some(Change::Prefix(_))) {
                         let how = "expressions of the host come before it here; there the longest path did";
-                        report.say(
-                            Level::Differs,
-                            (&part.label, &item.field, &item.path),
-                            how,
-                            "look whether both match one path",
-                        );
+                        report.say(Level::Differs, at, how, "look whether both match one path");
                     }
                     made.push((item, plan));
                 }
                 Err(why) => {
                     let why = format!("no rule is made for it: {why}");
-                    report.say(Level::LeftOut, (&part.label, &item.field, &item.path), why, "write the rule by hand");
+                    report.say(Level::LeftOut, at, why, "write the rule by hand");
                 }
             }
         }
@@ -171,7 +210,8 @@ fn method(item: &PathItem) -> Option<Option<Value>> {
 
 /// The routes of a part, with the names of their kinds.
 pub fn routes(part: &Part, site: &Site, context: &Context<'_>, report: &mut Report) -> Vec<Value> {
-    if part.sections().is_empty() {
+    let sections = context.sections(part, site);
+    if sections.is_empty() {
         return Vec::new();
     }
     if part.settings.passthrough {
@@ -192,7 +232,8 @@ pub fn routes(part: &Part, site: &Site, context: &Context<'_>, report: &mut Repo
         }
         rules.extend(rules_of(part, item, plan, (grpc, context), report));
     }
-    let mut made = documents(part, (if grpc { "GRPCRoute" } else { "HTTPRoute" }, ""), rules, site);
+    let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
+    let mut made = documents(part, (kind, &sections), rules, site);
     made.extend(beside::to_tls(part, site, context));
     made.extend(beside::www(part, site, context, report));
     made
@@ -217,13 +258,23 @@ fn rules_of(
     report: &mut Report,
 ) -> Vec<Rule> {
     let at = (part.label.as_str(), item.field.as_str(), item.path.as_str());
+    let matches = match method(item).filter(|_| grpc) {
+        Some(None) => Vec::new(),
+        Some(Some(method)) => vec![json!({ "method": method })],
+        None => vec![path_match(&plan.matched)],
+    };
+    // Without backends it answers 500; without the rule another one of the host would have the path.
+    let refusing = |matches| vec![Rule { matches, ..Rule::default() }];
+    if plan.change == Some(Change::Refused) {
+        return refusing(matches);
+    }
     let backends = match destination(part, item, context.inputs) {
         Ok(Destination::Backends(backends)) => backends,
         Ok(Destination::Redirect(redirect)) => return vec![redirecting(&redirect, plan)],
-        Ok(Destination::Nothing) => return Vec::new(),
+        Ok(Destination::Nothing) => return refusing(matches),
         Err((why, remedy)) => {
-            report.say(Level::LeftOut, at, format!("no rule is made for it: {why}"), remedy);
-            return Vec::new();
+            report.say(Level::LeftOut, at, format!("{REFUSED}: {why}"), remedy);
+            return refusing(matches);
         }
     };
     for backend in backends.iter().filter(|_| !grpc) {
@@ -235,11 +286,6 @@ fn rules_of(
             report.say(Level::LeftOut, at, how, remedy);
         }
     }
-    let matches = match method(item).filter(|_| grpc) {
-        Some(None) => Vec::new(),
-        Some(Some(method)) => vec![json!({ "method": method })],
-        None => vec![path_match(&plan.matched)],
-    };
     let own = backends.first().and_then(|backend| context.services.get(&backend.key()));
     let session = own.and_then(|own| own.session.clone()).or_else(|| part.settings.session.clone());
     let rule = Rule {
@@ -268,13 +314,11 @@ fn filters(settings: &Settings, change: Option<&Change>, namespace: &str) -> Vec
         if !auth.path.is_empty() {
             http.insert("path".to_owned(), json!(auth.path));
         }
+        http.insert("allowedHeaders".to_owned(), json!(["Cookie"]));
         if !auth.response_headers.is_empty() {
             http.insert("allowedResponseHeaders".to_owned(), json!(auth.response_headers));
         }
-        let mut spec = json!({ "protocol": "HTTP", "backendRef": backend.reference(namespace) });
-        if let (Some(map), false) = (spec.as_object_mut(), http.is_empty()) {
-            map.insert("http".to_owned(), Value::Object(http));
-        }
+        let spec = json!({ "protocol": "HTTP", "backendRef": backend.reference(namespace), "http": http });
         made.push(json!({ "type": "ExternalAuth", "externalAuth": spec }));
     }
     made.extend(settings.request_headers.filter("RequestHeaderModifier", "requestHeaderModifier"));
@@ -294,21 +338,22 @@ fn rewrite(host: Option<&str>, change: Option<&Change>) -> Option<Value> {
     if let Some(host) = host {
         spec.insert("hostname".to_owned(), json!(host));
     }
-    let path = change.map(|change| match change {
-        Change::Full(path) => json!({ "type": "ReplaceFullPath", "replaceFullPath": path }),
-        Change::Prefix(path) => json!({ "type": "ReplacePrefixMatch", "replacePrefixMatch": path }),
+    let path = change.and_then(|change| match change {
+        Change::Full(path) => Some(json!({ "type": "ReplaceFullPath", "replaceFullPath": path })),
+        Change::Prefix(path) => Some(json!({ "type": "ReplacePrefixMatch", "replacePrefixMatch": path })),
+        Change::Refused => None,
     });
     spec.extend(path.map(|path| ("path".to_owned(), path)));
     (!spec.is_empty()).then(|| json!({ "type": "URLRewrite", "urlRewrite": spec }))
 }
 
 /// A route of some kind with these rules; several if one can't have them all.
-fn documents(part: &Part, (kind, suffix): (&str, &str), rules: Vec<Rule>, site: &Site) -> Vec<Value> {
+fn documents(part: &Part, (kind, sections): (&str, &[String]), rules: Vec<Rule>, site: &Site) -> Vec<Value> {
     let mut made = Vec::new();
     for (i, some) in rules.chunks(MOST_RULES).enumerate() {
-        let suffix = if i == 0 { suffix.to_owned() } else { format!("{suffix}-{}", i + 1) };
+        let suffix = if i == 0 { String::new() } else { format!("-{}", i + 1) };
         let rules: Vec<_> = some.iter().map(|rule| rule.value(&part.namespace)).collect();
-        made.push(document(part, (kind, &suffix), (&part.sections(), &part.hostnames), (rules, site)));
+        made.push(document(part, (kind, &suffix), (sections, &part.hostnames), (rules, site)));
     }
     made
 }

@@ -59,9 +59,14 @@ fn groups(parts: &[Part], together: bool) -> Vec<usize> {
     for (i, part) in parts.iter().enumerate() {
         let class = &part.class.name;
         let host = |host: &str| (class.clone(), format!("host {host}"));
-        let mut keys: Vec<_> = part.hostnames.iter().map(|name| host(name)).collect();
-        if part.hostnames.is_empty() {
-            keys.push(host(""));
+        // What is refused has to be so where others would serve it.
+        let others = parts.iter().filter(|other| part.withheld && other.stands_in_for(part));
+        let mut keys = Vec::new();
+        for of in others.chain([part]) {
+            keys.extend(of.hostnames.iter().map(|name| host(name)));
+            if of.hostnames.is_empty() {
+                keys.push(host(""));
+            }
         }
         keys.push((class.clone(), if together { "all".to_owned() } else { format!("namespace {}", part.namespace) }));
         for key in keys {
@@ -129,7 +134,7 @@ fn dns_label(text: &str) -> String {
 impl Site {
     fn add(&mut self, part: &Part) {
         self.namespaces.insert(part.namespace.clone());
-        if part.settings.entry != Entry::Tls && !part.settings.passthrough {
+        if part.doors().0 {
             self.listeners.insert(HTTP.to_owned(), Listener { hostname: None, kind: ListenerKind::Http });
         }
         for hostname in part.tls_hostnames() {
@@ -238,9 +243,16 @@ impl Part {
         self.hostnames.iter().cloned().chain(self.www_host()).map(Some).collect()
     }
 
+    /// Whether requests for its hosts come in without TLS, and whether with it.
+    pub fn doors(&self) -> (bool, bool) {
+        let settings = &self.settings;
+        let closed = settings.entry == Entry::Tls || settings.passthrough || self.lacks_certificate();
+        (!closed, !self.tls_hostnames().is_empty())
+    }
+
     /// The listeners that its routes are on.
     pub fn sections(&self) -> Vec<String> {
-        let plain = self.settings.entry != Entry::Tls && !self.redirects_to_tls() && !self.settings.passthrough;
+        let plain = self.doors().0 && !self.redirects_to_tls();
         let hostnames = self.tls_hostnames();
         let www = self.www_host();
         let own = hostnames.iter().filter(|name| name.is_none() || **name != www);

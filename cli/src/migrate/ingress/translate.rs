@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::annotations::Annotations;
+use super::annotations::{Annotations, of_services_too};
 use super::backends::{Backend, Destination, OfServices, destination};
 use super::canaries::Canaries;
 use super::class::{Class, Classes, Controller};
 use super::input::{Inputs, Key, key_of, label_of};
-use super::parts::{self, Part, Read};
+use super::parts::{self, Part, PathItem, Read};
 use super::policies::{self, BackendTls, Grants};
 use super::report::{Level, Report};
 use super::routes::{self, Context};
-use super::settings::{self, Settings};
+use super::settings::{self, Action, Settings};
 use super::sites::{Site, sites};
+use super::withheld;
 
 /// What the user wants.
 #[derive(Clone, Debug)]
@@ -47,8 +48,11 @@ const POLICIES: &str = "10-policies.yaml";
 
 /// Translates; what was found on the way is in the report already.
 pub fn translate(inputs: &Inputs, options: &Options, report: &mut Report) -> Vec<Document> {
-    let (mains, canaries, services) = all_parts(inputs, options, report);
+    let (mut mains, canaries, services) = all_parts(inputs, options, report);
     let canaries = Canaries::of(&canaries);
+    let context = Context { inputs, services: &services, canaries: &canaries, parts: &mains };
+    let unsayable = withheld::unsayable(&context, report);
+    withheld::settle(&mut mains, &unsayable, report);
     canaries.report_lonely(&mains, report);
     let (mut sites, of_part) = sites(&mains, options.gateway_namespace.as_deref());
     carry(&mains, &mut sites, &of_part, report);
@@ -58,8 +62,10 @@ pub fn translate(inputs: &Inputs, options: &Options, report: &mut Report) -> Vec
     let mut routes: Vec<Document> = Vec::new();
     for (part, at) in mains.iter().zip(&of_part) {
         let Some(site) = sites.get(*at) else { continue };
-        parts::report_missing_certificate(part, report);
-        if part.sections().is_empty() {
+        if !part.withheld {
+            parts::report_missing_certificate(part, report);
+        }
+        if context.sections(part, site).is_empty() {
             continue;
         }
         let backends = backends_of(part, &context);
@@ -122,10 +128,16 @@ fn share_certificates(parts: &mut [Part], report: &mut Report) {
         // A router of Traefik's has TLS for itself.
         part.certificate.is_none() && !part.settings.passthrough && part.class.controller != Controller::Traefik
     };
+    let asks = parts.iter().filter(|part| part.wants_tls);
+    let asked: BTreeSet<_> = asks.map(|part| (part.class.clone(), part.host.clone())).collect();
     for part in parts.iter_mut().filter(alone) {
+        let plain = part.settings.tls_redirect.wanted == Some(false);
+        part.wants_tls |= !plain && asked.contains(&(part.class.clone(), part.host.clone()));
         if let Some((key, label)) = known.get(&(part.class.clone(), part.host.clone())) {
             let how = format!("{} has a certificate by {label}", part.host_name());
-            report.say(Level::Translated, (&part.label, "TLS of the host", ""), how, "");
+            if !part.withheld {
+                report.say(Level::Translated, (&part.label, "TLS of the host", ""), how, "");
+            }
             part.certificate = Some(key.clone());
         }
     }
@@ -162,6 +174,9 @@ fn all_parts(inputs: &Inputs, options: &Options, report: &mut Report) -> (Vec<Pa
             let why = "not migrated, because what protects it is not translated";
             let remedy = "do what stands beside those settings, then use --allow-unprotected";
             report.say(Level::LeftOut, (&label, "the Ingress", ""), why, remedy);
+            if read.settings.canary.is_none() {
+                mains.extend(chosen.into_iter().map(Part::into_withheld));
+            }
             continue;
         }
         if chosen.is_empty() {
@@ -173,26 +188,32 @@ fn all_parts(inputs: &Inputs, options: &Options, report: &mut Report) -> (Vec<Pa
     (mains, canaries, services)
 }
 
-/// Reads annotations of the Services behind an Ingress, of which only Traefik has such; whether something of theirs that
-/// protects was left out.
+/// The Services that a path names, itself or by an action.
+fn service_names<'a>(part: &'a Part, item: &'a PathItem) -> Vec<&'a str> {
+    let Some(service) = &item.backend.service else { return Vec::new() };
+    match part.settings.actions.get(&service.name) {
+        Some(Action::Forward(targets)) => targets.iter().map(|(name, _, _)| name.as_str()).collect(),
+        _ => vec![service.name.as_str()],
+    }
+}
+
+/// Reads annotations of the Services behind an Ingress; whether something of theirs that protects was left out.
 fn of_services(parts: &[Part], inputs: &Inputs, services: &mut OfServices, report: &mut Report) -> bool {
     let mut unprotected = false;
-    for part in parts.iter().filter(|part| part.class.controller == Controller::Traefik) {
-        for item in &part.paths {
-            let Some(service) = &item.backend.service else { continue };
-            let key = (part.namespace.clone(), service.name.clone());
-            if let Some(known) = services.get(&key) {
-                unprotected |= known.unprotected;
-                continue;
-            }
+    for part in parts {
+        for name in part.paths.iter().flat_map(|item| service_names(part, item)) {
+            let key = (part.namespace.clone(), name.to_owned());
             let Some(object) = inputs.service(&key.0, &key.1) else { continue };
             let label = format!("Service {}/{}", key.0, key.1);
-            let own = object.metadata.annotations.iter().flatten().filter(|(name, _)| name.contains("traefik"));
+            let all = object.metadata.annotations.iter().flatten();
+            let own = all.filter(|(name, _)| of_services_too(part.class.controller, name));
             let own: BTreeMap<_, _> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
             let annotations = Annotations::new(&label, &part.class, Some(&own), report);
             let settings: Settings = settings::read_service(annotations);
             unprotected |= settings.unprotected;
-            services.insert(key, settings);
+            if part.class.controller == Controller::Traefik {
+                services.insert(key, settings);
+            }
         }
     }
     unprotected
@@ -209,7 +230,7 @@ fn backends_of(part: &Part, context: &Context<'_>) -> BTreeSet<Backend> {
         lists.flatten().map(|backend| Backend { weight: None, ..backend }).collect::<BTreeSet<_>>()
     };
     let canaries = context.canaries.of_host(part);
-    if part.settings.redirect.is_some() || part.settings.passthrough {
+    if part.settings.redirect.is_some() || part.settings.passthrough || part.withheld {
         return BTreeSet::new();
     }
     std::iter::once(part).chain(canaries).flat_map(of).collect()
@@ -229,7 +250,7 @@ fn permits((kind, part): (&str, &Part), backends: &BTreeSet<Backend>, grants: &m
 fn authorization(part: &Part, site: &Site, context: &Context<'_>, report: &mut Report) -> Option<Value> {
     let plans: Vec<_> = context.plans(part, &mut Report::default()).into_iter().map(|(_, plan)| plan).collect();
     let shared = context.is_shared(part);
-    let policy = policies::authorization(part, &plans, (shared, site))?;
+    let policy = policies::authorization(part, (&plans, shared), (site, context.parts))?;
     if part.settings.passthrough {
         let why = "hosts can't be seen in TLS that is passed through: the policy would hold for all of the Gateway";
         report.say(

@@ -22,6 +22,8 @@ const READINESS: &str = "endpoints are those that Kubernetes says are ready";
 pub const BALANCER: &str = "the load balancer is that of the Gateway's Service";
 pub const BALANCER_REMEDY: &str =
     "set it by spec.service.annotations of GatewayParameters, in the load balancer's words";
+const GROUPS: &str = "who may reach the load balancer is said to that of the Gateway's Service";
+const GROUPS_REMEDY: &str = "say it by spec.service.annotations of GatewayParameters, or in an AuthorizationPolicy";
 const TELEMETRY: &str = "the Gateway's metrics and logs are for all routes";
 /// What stands for pages of the proxy's own.
 pub const ERROR_PAGES: &str = "answers of the application are passed on as they are";
@@ -68,7 +70,7 @@ pub const COMMON: &[(&str, Fate)] = &[
     ("auth-snippet", LeftOut(SNIPPET, SNIPPET_REMEDY)),
     (
         "enable-global-auth",
-        LeftOut(
+        Protects(
             "what the controller's ConfigMap asks of all Ingresses isn't read",
             "add ExternalAuth filters to the routes",
         ),
@@ -110,7 +112,7 @@ pub const COMMON: &[(&str, Fate)] = &[
     ("enable-opentelemetry", LeftOut(TELEMETRY, "see what the Gateway can trace")),
     ("opentelemetry-trust-incoming-span", LeftOut(TELEMETRY, "see what the Gateway can trace")),
     ("opentelemetry-operation-name", LeftOut(TELEMETRY, "see what the Gateway can trace")),
-    ("server-snippet", LeftOut(SNIPPET, SNIPPET_REMEDY)),
+    ("server-snippet", Protects(SNIPPET, SNIPPET_REMEDY)),
     ("stream-snippet", LeftOut(SNIPPET, SNIPPET_REMEDY)),
     ("service-upstream", Unneeded("endpoints are followed without a restart, which is what it was for")),
     ("affinity-mode", Unneeded("a session stays where it is as long as that endpoint serves")),
@@ -118,10 +120,10 @@ pub const COMMON: &[(&str, Fate)] = &[
     ("ssl-ciphers", Unneeded(CIPHERS)),
     ("ssl-prefer-server-ciphers", Unneeded(CIPHERS)),
     ("connection-proxy-header", Unneeded("connections to backends are kept open where both sides can")),
-    ("enable-modsecurity", LeftOut(WAF, WAF_REMEDY)),
-    ("enable-owasp-core-rules", LeftOut(WAF, WAF_REMEDY)),
-    ("modsecurity-transaction-id", LeftOut(WAF, WAF_REMEDY)),
-    ("modsecurity-snippet", LeftOut(WAF, WAF_REMEDY)),
+    ("enable-modsecurity", Protects(WAF, WAF_REMEDY)),
+    ("enable-owasp-core-rules", Protects(WAF, WAF_REMEDY)),
+    ("modsecurity-transaction-id", Protects(WAF, WAF_REMEDY)),
+    ("modsecurity-snippet", Protects(WAF, WAF_REMEDY)),
     (
         "fastcgi-index",
         LeftOut("backends that speak FastCGI are not reached", "put a web server before the application"),
@@ -166,7 +168,7 @@ pub const TRAEFIK: &[(&str, Fate)] = &[
     ),
     (
         "router.tls.options",
-        LeftOut(
+        Protects(
             "options of TLS are an object of Traefik's own",
             "see spec.tls of the Gateway for certificates of clients",
         ),
@@ -215,10 +217,10 @@ pub const HAPROXY: &[(&str, Fate)] = &[
     ("backend-server-slots-increment", Unneeded("endpoints are followed without a restart")),
     ("dynamic-scaling", Unneeded("endpoints are followed without a restart")),
     ("initial-weight", Unneeded("endpoints are followed without a restart")),
-    ("backend-config-snippet", LeftOut(SNIPPET, SNIPPET_REMEDY)),
-    ("config-backend", LeftOut(SNIPPET, SNIPPET_REMEDY)),
-    ("config-backend-early", LeftOut(SNIPPET, SNIPPET_REMEDY)),
-    ("config-backend-late", LeftOut(SNIPPET, SNIPPET_REMEDY)),
+    ("backend-config-snippet", Protects(SNIPPET, SNIPPET_REMEDY)),
+    ("config-backend", Protects(SNIPPET, SNIPPET_REMEDY)),
+    ("config-backend-early", Protects(SNIPPET, SNIPPET_REMEDY)),
+    ("config-backend-late", Protects(SNIPPET, SNIPPET_REMEDY)),
     (
         "src-ip-header",
         LeftOut(
@@ -258,8 +260,8 @@ pub const HAPROXY: &[(&str, Fate)] = &[
     ("auth-headers-fail", LeftOut(OF_AUTH, OF_AUTH_REMEDY)),
     ("auth-headers-request", LeftOut(OF_AUTH, OF_AUTH_REMEDY)),
     ("auth-external-placement", Unneeded("the service is asked before a backend is chosen")),
-    ("waf", LeftOut(WAF, WAF_REMEDY)),
-    ("waf-mode", LeftOut(WAF, WAF_REMEDY)),
+    ("waf", Protects(WAF, WAF_REMEDY)),
+    ("waf-mode", Protects(WAF, WAF_REMEDY)),
     (
         "allowlist-source-header",
         Protects(
@@ -273,8 +275,8 @@ pub const HAPROXY: &[(&str, Fate)] = &[
     ("timeout-server-fin", LeftOut(TIMES, TIMES_REMEDY)),
     ("timeout-tunnel", LeftOut(TIMES, TIMES_REMEDY)),
     ("path-type", LeftOut("types of paths are those of the Ingress itself", "set pathType")),
-    ("http-header-match", LeftOut("a condition on headers is a rule's", "add matches[].headers to the rule")),
-    ("http-header-match-regex", LeftOut("a condition on headers is a rule's", "add matches[].headers to the rule")),
+    ("http-header-match", Protects("a condition on headers is a rule's", "add matches[].headers to the rule")),
+    ("http-header-match-regex", Protects("a condition on headers is a rule's", "add matches[].headers to the rule")),
     ("cors-allow-origin-regex", LeftOut("origins are whole, or have * for the first labels", "list them")),
     ("server-alias-regex", LeftOut("hostnames are whole, or have * for the first labels", "list them")),
     ("redirect-from-regex", LeftOut("hostnames are whole, or have * for the first labels", "list them")),
@@ -347,12 +349,14 @@ pub const ALB: &[(&str, Fate)] = &[
     ),
     ("target-group-attributes", LeftOut("balancing is the Gateway's own", "see sessionPersistence for stickiness")),
     ("manage-backend-security-group-rules", Unneeded("the Gateway's pods are in the cluster")),
+    ("security-groups", Protects(GROUPS, GROUPS_REMEDY)),
+    ("security-group-prefix-lists", Protects(GROUPS, GROUPS_REMEDY)),
     ("shield-advanced-protection", LeftOut(BALANCER, BALANCER_REMEDY)),
     ("ssl-policy", Unneeded("TLS is 1.2 or 1.3, with current cipher suites")),
-    ("wafv2-acl-arn", LeftOut(WAF, WAF_REMEDY)),
-    ("wafv2-acl-name", LeftOut(WAF, WAF_REMEDY)),
-    ("waf-acl-id", LeftOut(WAF, WAF_REMEDY)),
-    ("web-acl-id", LeftOut(WAF, WAF_REMEDY)),
+    ("wafv2-acl-arn", Protects(WAF, WAF_REMEDY)),
+    ("wafv2-acl-name", Protects(WAF, WAF_REMEDY)),
+    ("waf-acl-id", Protects(WAF, WAF_REMEDY)),
+    ("web-acl-id", Protects(WAF, WAF_REMEDY)),
     (
         "use-regex-path-match",
         LeftOut("paths are read as Ingress and the controller's patterns have them", "write the rule by hand"),
@@ -363,8 +367,6 @@ pub const ALB: &[(&str, Fate)] = &[
 pub const ALB_BALANCER: &[&str] = &[
     "scheme",
     "subnets",
-    "security-groups",
-    "security-group-prefix-lists",
     "tags",
     "load-balancer-name",
     "load-balancer-attributes",

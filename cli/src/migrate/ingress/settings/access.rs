@@ -3,6 +3,10 @@
 use super::Settings;
 use super::text::{has_variable, network};
 use crate::migrate::ingress::annotations::Annotations;
+use crate::migrate::ingress::names::untranslated;
+
+const ON_SERVICE: &str = "is read on Ingresses only";
+const ON_SERVICE_REMEDY: &str = "set it on the Ingress in place of the Service, or use --allow-unprotected";
 
 /// A port of a Service, by its address in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +56,30 @@ fn in_cluster(url: &str, namespace: &str) -> Result<Target, String> {
     }
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let service = ServiceAddress { namespace: namespace.to_owned(), name: name.to_owned(), port };
+    if uri.query().is_some() {
+        return Err("has a query, which would not be asked".to_owned());
+    }
     let path = if uri.path() == "/" { String::new() } else { uri.path().to_owned() };
     Ok(Target { service, path, tls })
+}
+
+/// Reads those of a Service: what protects it is said by Ingresses only.
+pub fn read_service(a: &mut Annotations<'_>) {
+    let controller = a.controller();
+    let protecting = ["auth-type", "auth-url", "whitelist-source-range", "denylist-source-range"];
+    if a.get("auth-type").is_some_and(|kind| kind == "none") {
+        a.unneeded("auth-type", "is the default");
+    } else {
+        a.unprotected("auth-type", ON_SERVICE, ON_SERVICE_REMEDY);
+    }
+    for name in protecting.iter().filter(|name| **name != "auth-type") {
+        a.unprotected(name, ON_SERVICE, ON_SERVICE_REMEDY);
+    }
+    for (name, _) in a.starting("").iter().filter(|(name, _)| !protecting.contains(&name.as_str())) {
+        if untranslated(controller, name).is_none() {
+            a.left_out(name, ON_SERVICE, "set it on the Ingress");
+        }
+    }
 }
 
 /// Reads all of them.
@@ -71,6 +97,11 @@ pub fn read(a: &mut Annotations<'_>, namespace: &str, settings: &mut Settings) {
     }
     if a.get("satisfy").is_some_and(|text| text == "all") {
         a.unneeded("satisfy", "all conditions have to hold");
+    }
+    for name in ["enable-global-auth", "enable-modsecurity", "enable-owasp-core-rules"] {
+        if a.get(name).is_some_and(|text| text.eq_ignore_ascii_case("false")) {
+            a.unneeded(name, "asks for nothing");
+        }
     }
     mirror(a, namespace, settings);
 }
@@ -91,7 +122,9 @@ fn networks(a: &mut Annotations<'_>, name: &str, what: &str) -> Vec<String> {
     }
     if made.is_empty() {
         a.unneeded(name, "names no address");
-    } else if made.iter().any(|range| range == "0.0.0.0/0") && name == "whitelist-source-range" {
+    } else if ["0.0.0.0/0", "::/0"].iter().all(|all| made.iter().any(|range| range == all))
+        && name == "whitelist-source-range"
+    {
         a.unneeded(name, "lets all addresses in");
         return Vec::new();
     } else {
@@ -124,8 +157,10 @@ fn auth(a: &mut Annotations<'_>, namespace: &str) -> Option<ExternalAuth> {
         }
     };
     let how = "a filter ExternalAuth: the service is asked with the request's own method, and with its path behind that of the URL; \
-               there it was asked with GET and the URL's path alone, and told the rest in X-Original-URL";
-    a.differs("auth-url", how, "let the service read method and path from the request it gets");
+               there it was asked with GET and the URL's path alone, and told the rest in X-Original-URL. Of the headers Host, Authorization and Cookie go, there all";
+    let remedy =
+        "let the service read method and path from the request it gets; add other headers to http.allowedHeaders";
+    a.differs("auth-url", how, remedy);
     let response_headers = a.list("auth-response-headers").unwrap_or_default();
     a.became("auth-response-headers", "http.allowedResponseHeaders");
     a.left_out("auth-method", "the service is asked with the request's own method", "let it take any");
@@ -173,9 +208,14 @@ mod tests {
             let target = in_cluster(url, "shop").unwrap();
             assert_eq!((target.service, target.path.as_str(), target.tls), (service, path, tls), "{url}");
         }
-        for url in
-            ["https://auth.example.com/x", "https://example.com", "http://$host/x", "auth.iam", "https://10.0.0.1/"]
-        {
+        for url in [
+            "http://auth/check?allowed_groups=admins",
+            "https://auth.example.com/x",
+            "https://example.com",
+            "http://$host/x",
+            "auth.iam",
+            "https://10.0.0.1/",
+        ] {
             assert!(in_cluster(url, "shop").is_err(), "{url}");
         }
     }

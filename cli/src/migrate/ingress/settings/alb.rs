@@ -15,7 +15,7 @@ pub enum Action {
     Redirect(Redirect),
     /// Services, their ports as text, and their weights.
     Forward(Vec<(String, String, u32)>),
-    /// Said in the report; requests are not routed.
+    /// Said in the report; requests are refused.
     LeftOut,
 }
 
@@ -63,6 +63,7 @@ struct TargetGroup {
 
 /// Reads all of them.
 pub fn read(a: &mut Annotations<'_>, settings: &mut Settings) {
+    settings.balancer_certificate = a.get("certificate-arn").is_some();
     ports(a, settings);
     for (name, text) in a.starting("actions.") {
         let full = format!("actions.{name}");
@@ -72,7 +73,7 @@ pub fn read(a: &mut Annotations<'_>, settings: &mut Settings) {
                 action
             }
             Err(why) => {
-                a.left_out(&full, why, "write the rule by hand; requests for it get 404");
+                a.left_out(&full, why, "write the rule by hand; requests for it get 500, by a rule without backends");
                 Action::LeftOut
             }
         };
@@ -90,7 +91,13 @@ pub fn read(a: &mut Annotations<'_>, settings: &mut Settings) {
 }
 
 fn ports(a: &mut Annotations<'_>, settings: &mut Settings) {
-    let Some(text) = a.get("listen-ports") else { return };
+    let Some(text) = a.get("listen-ports") else {
+        // With a certificate and nothing said of ports the controller listens on 443 alone.
+        if settings.balancer_certificate && !settings.tls_redirect.forced {
+            settings.entry = Entry::Tls;
+        }
+        return;
+    };
     let Ok(list) = serde_json::from_str::<Vec<BTreeMap<String, u16>>>(&text) else {
         a.left_out("listen-ports", "is not a list of ports", "correct it");
         return;

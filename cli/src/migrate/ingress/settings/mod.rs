@@ -44,6 +44,8 @@ pub struct Settings {
     pub entry: Entry,
     /// Whether there is TLS although `spec.tls` doesn't say so, with the certificate of all hosts.
     pub default_certificate: bool,
+    /// Whether the load balancer has a certificate that no Secret holds.
+    pub balancer_certificate: bool,
     pub passthrough: bool,
     pub tls_redirect: TlsRedirect,
     /// Where all requests are sent to.
@@ -123,10 +125,13 @@ pub fn read(mut annotations: Annotations<'_>, namespace: &str, inputs: &Inputs) 
     settings
 }
 
-/// Reads what Services say of how they are to be reached, in annotations of Traefik.
+/// Reads what Services say: to Traefik how they are to be reached, to others what an Ingress says too.
 pub fn read_service(mut annotations: Annotations<'_>) -> Settings {
     let mut settings = Settings::default();
-    traefik::read_service(&mut annotations, &mut settings);
+    match annotations.controller() {
+        Controller::Traefik => traefik::read_service(&mut annotations, &mut settings),
+        _ => access::read_service(&mut annotations),
+    }
     settings.unprotected = annotations.finish();
     settings
 }

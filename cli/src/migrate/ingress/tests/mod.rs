@@ -1,6 +1,7 @@
 //! Golden translations, each of which `weft validate` has to pass; every annotation; and what must not get lost.
 
 mod annotations;
+mod closed;
 mod golden;
 mod reading;
 
