@@ -39,6 +39,8 @@ pub(super) struct Front {
 
 /// What is counted for a connection until it is over.
 type Counted = (crate::budget::ConnectionSlot, LoadSlot);
+/// What is counted for a connection until its handshake is over.
+type Begun = (UnderWay, Rc<()>);
 
 impl Front {
     pub(super) fn new(worker: Rc<Worker>, source: Rc<LocalWorkload>, tcp: Bind, gone: CancellationToken) -> Self {
@@ -95,16 +97,18 @@ impl Front {
         };
         let Some(load) = self.worker.workers.get(self.worker.index).map(|handle| handle.take_load()) else { return };
         let front = Rc::clone(self);
+        // Counted from now on: of many that come at once, the next is looked at before the task of this one runs.
+        let begun = (begun, Rc::clone(&self.under_way));
         spawn_local(async move {
             let _panics = CountPanic { worker: &front.worker, workload: &front.source };
             front.serve(incoming, client, begun, (slot, load)).await;
         });
     }
 
-    async fn serve(&self, incoming: Incoming, client: SocketAddr, begun: UnderWay, _counted: Counted) {
+    async fn serve(&self, incoming: Incoming, client: SocketAddr, begun: Begun, _counted: Counted) {
         let local = self.local(&incoming);
         let shaken = {
-            let _counted = (begun, Rc::clone(&self.under_way));
+            let _begun = begun;
             Box::pin(timeout(HANDSHAKE, self.shake(incoming))).await.unwrap_or(Err(Reason::TlsHandshake))
         };
         match shaken {

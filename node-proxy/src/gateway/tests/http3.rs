@@ -60,6 +60,12 @@ impl World {
     async fn client(&self) -> Client {
         Client::open(at(self.port), "a.com", &self.trust).await.unwrap()
     }
+
+    fn drain(&self) {
+        for worker in self.front.workers.as_ref().unwrap().handles().iter() {
+            worker.tell(Command::Drain);
+        }
+    }
 }
 
 #[test]
@@ -82,6 +88,10 @@ fn a_request_takes_the_way_of_other_versions() {
         let head = Request::head("https://a.com/").body(()).unwrap();
         let head = client.send(head, &[], None).await.unwrap();
         assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
+        // A refusal of ours has none either.
+        let head = Request::head("https://c.com/").body(()).unwrap();
+        let head = client.send(head, &[], None).await.unwrap();
+        assert_eq!((head.status, head.body.len()), (StatusCode::NOT_FOUND, 0));
     });
 }
 
@@ -218,9 +228,7 @@ fn a_drain_lets_requests_end_and_new_clients_go_elsewhere() {
             tokio::spawn(async move { slow.get("https://a.com/?delay=2500").await.map(|reply| reply.status) });
         // It has to be there before the end is said.
         assert_eq!(client.get("https://a.com/").await.unwrap().status, 200);
-        for worker in world.front.workers.as_ref().unwrap().handles().iter() {
-            worker.tell(Command::Drain);
-        }
+        world.drain();
         let refused = tokio::time::timeout(Duration::from_secs(10), async {
             loop {
                 if let Err(error) = connect_quic(at(world.port), "a.com", &world.trust, b"h3").await {

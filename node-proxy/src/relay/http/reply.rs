@@ -56,7 +56,7 @@ pub(super) fn respond(
     let has_text = !asked.grpc && !reply.status.is_redirection() && !reply.status.is_success();
     let text = match &asked.web {
         Some(web) => web.local(&mut reply.headers),
-        None if has_text => Bytes::from_static(reply.reason.as_str().as_bytes()),
+        None if has_text && asked.method != http::Method::HEAD => Bytes::from_static(reply.reason.as_str().as_bytes()),
         None => Bytes::new(),
     };
     let mut finish = Finish::new(asked, answered);

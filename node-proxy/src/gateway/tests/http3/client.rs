@@ -58,6 +58,17 @@ pub(super) async fn connect_quic(
     trust: &Trust,
     alpn: &[u8],
 ) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
+    connect_with(to, name, trust, alpn, quinn::TransportConfig::default()).await
+}
+
+/// The same with parameters of its own.
+pub(super) async fn connect_with(
+    to: SocketAddr,
+    name: &str,
+    trust: &Trust,
+    alpn: &[u8],
+    transport: quinn::TransportConfig,
+) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
     let mut roots = RootCertStore::empty();
     roots.add(trust.anchor.clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
@@ -72,7 +83,8 @@ pub(super) async fn connect_quic(
         }
     };
     config.alpn_protocols = vec![alpn.to_vec()];
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    config.transport_config(Arc::new(transport));
     let endpoint = quinn::Endpoint::client(SocketAddr::new([127, 0, 0, 1].into(), 0)).unwrap();
     let connection = endpoint.connect_with(config, to, name).unwrap().await?;
     Ok((endpoint, connection))

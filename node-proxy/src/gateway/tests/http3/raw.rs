@@ -35,6 +35,10 @@ fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     out
 }
 
+fn get(path: &str) -> Vec<u8> {
+    frame(1, &section(&[(":method", "GET"), (":scheme", "https"), (":authority", "a.com"), (":path", path)]))
+}
+
 fn headers(more: &[(&str, &str)]) -> Vec<u8> {
     let usual = [(":method", "POST"), (":scheme", "https"), (":authority", "a.com"), (":path", "/x")];
     frame(1, &section(&[&usual[..], more].concat()))
@@ -47,6 +51,15 @@ async fn connection(world: &World) -> Connection {
     // It goes on as long as the connection does.
     drop(endpoint);
     connection
+}
+
+/// One that takes little of an answer before it is read.
+async fn slow_connection(world: &World) -> Connection {
+    world.client().await;
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(1000_u32.into());
+    let connected = client::connect_with(at(world.port), "a.com", &world.trust, b"h3", transport).await;
+    connected.unwrap().1
 }
 
 async fn say(connection: &Connection, bytes: &[u8]) -> (SendStream, RecvStream) {
@@ -195,6 +208,11 @@ fn a_head_has_its_limits_and_a_body_is_waited_for_if_it_is_wanted() {
             let _ = send.write_all(&bytes).await;
             assert!(has_status(&answer(&mut receive).await.unwrap(), "431"), "{what}");
         }
+        // Browsers send each in a field of its own.
+        let cookies: Vec<_> = (0..120).map(|_| ("cookie", "a=1")).collect();
+        let (mut send, mut receive) = say(&connection, &headers(&cookies)).await;
+        send.finish().unwrap();
+        assert!(has_status(&answer(&mut receive).await.unwrap(), "200"), "cookies aren't counted");
         // RFC 9110, section 10.1.1: nothing is sent before the 100.
         let head = headers(&[("expect", "100-continue"), ("content-length", "3")]);
         let (mut send, mut receive) = say(&connection, &head).await;
@@ -228,5 +246,40 @@ fn who_begins_requests_and_gives_them_up_is_let_go() {
         };
         let is_it = matches!(&error, ConnectionError::ApplicationClosed(close) if u64::from(close.error_code) == 0x107);
         assert!(is_it && given_up >= 100, "{given_up}: {error}");
+    });
+}
+
+#[test]
+fn who_has_us_reset_requests_is_let_go() {
+    let world = world();
+    on_sockets(async {
+        let connection = connection(&world).await;
+        let bytes = [headers(&[("content-length", "2")]), frame(0, b"abc")].concat();
+        let mut reset = 0;
+        while let Ok((mut send, mut receive)) = connection.open_bi().await {
+            let _ = send.write_all(&bytes).await;
+            assert!(answer(&mut receive).await.is_err());
+            reset += 1;
+            assert!(reset < 1000, "nobody minds");
+        }
+        closed(&connection, "resets", 0x107).await;
+        assert!(reset >= 100, "{reset}");
+    });
+}
+
+#[test]
+fn a_drain_waits_until_an_answer_has_arrived() {
+    let world = world();
+    on_sockets(async {
+        let connection = slow_connection(&world).await;
+        let (mut send, mut receive) = say(&connection, &get("/bytes?n=4000")).await;
+        send.finish().unwrap();
+        let mut first = [0; 5];
+        receive.read_exact(&mut first).await.unwrap();
+        world.drain();
+        // For longer than a connection without requests is waited for.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert!(answer(&mut receive).await.unwrap().len() >= 4000);
+        closed(&connection, "its last answer has arrived", 0x100).await;
     });
 }

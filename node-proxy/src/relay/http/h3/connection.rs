@@ -29,7 +29,8 @@ const OPENING: Duration = Duration::from_secs(10);
 /// hears the first is served, too (RFC 9114, section 5.2).
 const GOING: Duration = Duration::from_secs(1);
 /// Requests that a client may give up before they are answered, beyond as many as it has taken answers of: each may have cost
-/// an endpoint its work (what is known of HTTP/2 as "rapid reset", CVE-2023-44487).
+/// an endpoint its work (what is known of HTTP/2 as "rapid reset", CVE-2023-44487). So may one that is reset by us for what the
+/// client sent behind its head ("MadeYouReset", CVE-2025-8671).
 const MOST_GIVEN_UP: u32 = 100;
 /// Heads of requests that are gathered at once. Others wait in the connection's window, which is what a client may fill.
 const HEADS: usize = 16;
@@ -56,15 +57,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Ends the connection, because the client is wrong.
+    /// Ends the connection, because the client is wrong. Nothing for one that is over: its streams ended with it, and not by
+    /// an error of the client's.
     pub(super) fn close(&self, code: Code) {
+        if self.quic.close_reason().is_some() {
+            return;
+        }
         let client = self.quic.remote_address();
         tracing::debug!(%client, ?code, "an HTTP/3 connection ends by the client's error");
         self.reason.set(self.reason.get().or(Some(Reason::BadRequest)));
         self.quic.close(code.into(), b"");
     }
 
-    /// A request was given up by its client before it was answered.
+    /// A request was given up by its client before it was answered, or had to be for what the client sent.
     pub(super) fn given_up(&self) {
         let count = self.given_up.get() + 1;
         self.given_up.set(count);
@@ -193,6 +198,14 @@ impl Serving {
         let Shared { quic, conn, changed, open, .. } = &*self.shared;
         let stays = matches!(self.going, Going::No);
         let end = poll_fn(|cx| match conn.poll_end(cx) {
+            // Requests are over for the worker's watch when their answers are read, but clients may not have them yet.
+            Some(End::Now(Reason::Draining | Reason::IdleTimeout)) if open.get() > 0 => {
+                if stays {
+                    Poll::Ready(Event::Leave)
+                } else {
+                    Poll::Pending
+                }
+            }
             Some(End::Now(reason)) => Poll::Ready(Event::End(reason)),
             Some(End::Gracefully) if stays => Poll::Ready(Event::Leave),
             _ => Poll::Pending,

@@ -18,7 +18,6 @@ use tokio::time::timeout;
 use super::super::body::ResponseBody;
 use super::super::client::ClientBody;
 use super::super::serve::answer;
-use super::super::wire::Watched;
 use super::body::{Broken, Heard, Http3Body, Receiver, Talk};
 use super::code::Code;
 use super::connection::Shared;
@@ -30,8 +29,10 @@ use super::qpack::{Most, decode};
 /// at it, endpoints would be told of a body whose length nobody knows.
 const END: Duration = Duration::from_millis(50);
 /// How long a client may take to say that it has an answer. Before that the connection must not be closed, or the rest of it is
-/// lost.
-const ACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// lost. Long, because that may be much for a slow client; one that is silent is let go by QUIC before.
+const ACKNOWLEDGED: Duration = Duration::from_secs(120);
+/// How long a client may take nothing of an answer. Only that answer ends then: it may pause one and take others.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// Why a request isn't answered as others are.
 enum Refused {
@@ -72,7 +73,7 @@ pub(super) async fn serve(shared: Rc<Shared>, send: SendStream, receive: RecvStr
     let most = Most { bytes: settings.max_header_bytes, fields: settings.max_headers };
     let talk = Rc::new(Talk::default());
     let stopped = send.stopped().boxed();
-    let mut client = Client { send, watched: Rc::clone(&shared.conn.watched), stopped };
+    let mut client = Client { send, stopped };
     let mut receiver = Receiver::new(receive, most);
     let begun = timeout(settings.header_timeout, begin(&shared, &mut receiver, most)).await;
     let (request, body) = match begun.unwrap_or(Err(Refused::Stream(Code::RequestIncomplete))) {
@@ -101,7 +102,7 @@ pub(super) async fn serve(shared: Rc<Shared>, send: SendStream, receive: RecvStr
             client.finish().await;
         }
         Err(refused) => {
-            if matches!(refused, Refused::Gone) {
+            if matches!(refused, Refused::Gone | Refused::Stream(Code::MessageError | Code::ExcessiveLoad)) {
                 shared.given_up();
             }
             refuse(&shared, client, refused).await;
@@ -143,7 +144,6 @@ async fn begin(shared: &Shared, receiver: &mut Receiver, most: Most) -> Result<(
 /// The client's side of one request.
 struct Client {
     send: SendStream,
-    watched: Rc<Watched>,
     /// The client takes no more of the answer, or has all of it.
     stopped: BoxFuture<'static, Result<Option<quinn::VarInt>, quinn::StoppedError>>,
 }
@@ -212,7 +212,8 @@ impl Client {
                 None => break,
                 Some(Err(_)) => return Err(Refused::Stream(Code::InternalError)),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
+                    // Whatever was made of it: an answer to HEAD has none.
+                    Ok(data) if is_head || data.is_empty() => {}
                     Ok(data) => self.frame(DATA, data).await?,
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {
@@ -229,21 +230,9 @@ impl Client {
     async fn frame(&mut self, kind: u64, payload: Bytes) -> Result<(), Refused> {
         let mut both = [frames::head(kind, payload.len()), payload];
         let mut chunks: &mut [Bytes] = &mut both;
-        let _clear = Stall(&self.watched);
         while !chunks.is_empty() {
-            let written = {
-                let mut writing = pin!(self.send.write_chunks(chunks));
-                poll_fn(|cx| {
-                    let polled = writing.as_mut().poll(cx);
-                    if polled.is_pending() {
-                        self.watched.written(&Poll::Pending);
-                    }
-                    polled
-                })
-                .await
-                .map_err(|_| Refused::Gone)?
-            };
-            self.watched.written(&Poll::Ready(Ok(written.bytes)));
+            let written = timeout(STALLED, self.send.write_chunks(chunks)).await;
+            let written = written.map_err(|_| Refused::Stream(Code::RequestCancelled))?.map_err(|_| Refused::Gone)?;
             chunks = chunks.get_mut(written.chunks..).unwrap_or_default();
         }
         Ok(())
@@ -254,15 +243,6 @@ impl Client {
         if self.send.finish().is_ok() {
             drop(timeout(ACKNOWLEDGED, self.stopped).await);
         }
-    }
-}
-
-/// A client that takes nothing for long is let go; one that isn't written to any more isn't such.
-struct Stall<'a>(&'a Watched);
-
-impl Drop for Stall<'_> {
-    fn drop(&mut self) {
-        self.0.written(&Poll::Ready(Ok(0)));
     }
 }
 
@@ -285,10 +265,10 @@ async fn refuse(shared: &Shared, mut client: Client, refused: Refused) {
         Refused::Status(status) => {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-            if client.frame(HEADERS, head::response(status, &headers)).await.is_ok() {
-                client.finish().await;
+            match client.frame(HEADERS, head::response(status, &headers)).await {
+                Ok(()) => return client.finish().await,
+                Err(_) => Code::RequestCancelled,
             }
-            return;
         }
         Refused::Stream(code) => code,
         Refused::Connection(code) => return shared.close(code),

@@ -36,7 +36,7 @@ impl From<huffman::Malformed> for Unread {
 pub(super) struct Most {
     /// Of names and values, with what each costs beside, in bytes.
     pub(super) bytes: usize,
-    /// Of fields.
+    /// Of fields, without cookies: each may have a field of its own (RFC 9114, section 4.2.1).
     pub(super) fields: usize,
 }
 
@@ -51,12 +51,13 @@ pub(super) fn decode(section: &[u8], most: Most) -> Result<Vec<Field>, Unread> {
         return Err(Unread::Malformed);
     }
     reader.integer(7)?;
-    let (mut fields, mut room) = (Vec::new(), most.bytes);
+    let (mut fields, mut room, mut counted) = (Vec::new(), most.bytes, 0);
     while let Some(first) = reader.0.first().copied() {
         let field = reader.field(first, room)?;
         let size = field.name.len() + field.value.len() + OVERHEAD;
         room = room.checked_sub(size).ok_or(Unread::TooLarge)?;
-        if fields.len() == most.fields {
+        counted += usize::from(field.name != "cookie");
+        if counted > most.fields {
             return Err(Unread::TooLarge);
         }
         fields.push(field);
@@ -228,6 +229,13 @@ mod tests {
         };
         assert_eq!(decode(&with(10, "x"), MOST).map(|fields| fields.len()), Ok(10));
         assert_eq!(decode(&with(11, "x"), MOST), Err(Unread::TooLarge));
+        let cookies = |count: usize| {
+            let mut encoder = Encoder::new();
+            (0..count).for_each(|_| encoder.field("cookie", b"a=1", false));
+            encoder.finish()
+        };
+        assert_eq!(decode(&cookies(20), MOST).map(|fields| fields.len()), Ok(20), "by their bytes only");
+        assert_eq!(decode(&cookies(30), MOST), Err(Unread::TooLarge));
         let just = "x".repeat(1000 - 33);
         assert!(decode(&with(1, &just), MOST).is_ok());
         assert_eq!(decode(&with(1, &(just + "x")), MOST), Err(Unread::TooLarge));
