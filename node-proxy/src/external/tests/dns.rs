@@ -12,9 +12,14 @@ type Script = dyn Fn(&Message, bool) -> Option<Message> + Send + Sync;
 
 /// A server on loopback, over UDP and TCP.
 pub(in crate::external) async fn server(script: Arc<Script>) -> SocketAddr {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    // A port that is free for one may be taken for the other.
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            break (udp, tcp);
+        }
+    };
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
     let of_tcp = Arc::clone(&script);
     tokio::spawn(async move {
         let mut buffer = [0; 4096];
