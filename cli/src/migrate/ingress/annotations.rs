@@ -196,6 +196,12 @@ impl<'a> Annotations<'a> {
         }
     }
 
+    /// The same of what protects because nobody has set this to something else.
+    pub fn unprotected_unless_set(&mut self, key: &str, why: impl Into<String>, remedy: impl Into<String>) {
+        self.unprotected = true;
+        self.report.say(Level::LeftOut, (&self.object, key, ""), why, remedy);
+    }
+
     /// Says that it isn't needed.
     pub fn unneeded(&mut self, name: &str, why: impl Into<String>) {
         self.tell(Level::Unneeded, name, why, "");

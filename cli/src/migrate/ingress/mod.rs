@@ -27,6 +27,7 @@ mod sites;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod variants;
 mod withheld;
 mod write;
 

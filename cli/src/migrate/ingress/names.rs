@@ -16,9 +16,8 @@ pub enum Fate {
 }
 
 use Fate::LeftOut;
-use tables::{
-    ALB, ALB_BALANCER, ALB_FAMILIES, BALANCER, BALANCER_REMEDY, COMMON, ERROR_PAGES, ERROR_REMEDY, HAPROXY, TRAEFIK,
-};
+use tables::{ALB, ALB_BALANCER, ALB_FAMILIES, COMMON, ERROR_PAGES, ERROR_REMEDY, HAPROXY, TRAEFIK};
+pub use tables::{BALANCER, BALANCER_REMEDY};
 
 /// What becomes of an annotation that nobody has translated; `None` if it isn't known.
 pub fn untranslated(controller: Controller, name: &str) -> Option<Fate> {

@@ -80,7 +80,7 @@ impl Context<'_> {
     }
 
     /// Whether the paths of a part's host are expressions: one Ingress decides for all.
-    fn has_expressions(&self, part: &Part) -> bool {
+    pub fn has_expressions(&self, part: &Part) -> bool {
         use super::class::Controller::{HaproxyIngress, Nginx, Other};
         let reads = matches!(part.class.controller, Nginx | HaproxyIngress | Other);
         let asks = |settings: &Settings| {
@@ -231,6 +231,9 @@ pub fn routes(part: &Part, site: &Site, context: &Context<'_>, report: &mut Repo
             continue;
         }
         rules.extend(rules_of(part, item, plan, (grpc, context), report));
+        if !grpc {
+            rules.extend(context.refuse_variants(part, item, plan, report));
+        }
     }
     let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
     let mut made = documents(part, (kind, &sections), rules, site);

@@ -43,7 +43,8 @@ impl Part {
         self.paths.iter().any(|item| item.kind != PathType::Exact && ["", "/"].contains(&item.path.as_str()))
     }
 
-    fn is_protected(&self) -> bool {
+    /// Whether something tells its clients apart, or keeps all of them out.
+    pub fn is_protected(&self) -> bool {
         let settings = &self.settings;
         self.withheld || settings.auth.is_some() || !settings.allow.is_empty() || !settings.deny.is_empty()
     }

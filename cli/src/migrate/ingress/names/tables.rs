@@ -12,6 +12,7 @@ const CLIENT_REMEDY: &str =
     "give these hosts a Gateway of their own with spec.tls.frontend, its authorities in a ConfigMap";
 const OF_AUTH: &str = "an ExternalAuth filter has no such setting";
 const OF_AUTH_REMEDY: &str = "let the authorization service do it";
+const ASKED_REMEDY: &str = "look what the authorization service is told by it and decides by, and let it do so by itself; then use --allow-unprotected";
 const CIPHERS: &str = "TLS has the cipher suites of the Gateway, all of them current";
 const SNIPPET: &str = "a snippet of the proxy's own configuration";
 const SNIPPET_REMEDY: &str = "look what it does, and whether a filter or the application can";
@@ -65,9 +66,9 @@ pub const COMMON: &[(&str, Fate)] = &[
     ),
     ("auth-signin-redirect-param", LeftOut(OF_AUTH, OF_AUTH_REMEDY)),
     ("auth-request-redirect", LeftOut(OF_AUTH, OF_AUTH_REMEDY)),
-    ("auth-proxy-set-headers", LeftOut(OF_AUTH, OF_AUTH_REMEDY)),
+    ("auth-proxy-set-headers", Protects(OF_AUTH, ASKED_REMEDY)),
     ("auth-always-set-cookie", LeftOut(OF_AUTH, OF_AUTH_REMEDY)),
-    ("auth-snippet", LeftOut(SNIPPET, SNIPPET_REMEDY)),
+    ("auth-snippet", Protects(SNIPPET, ASKED_REMEDY)),
     (
         "enable-global-auth",
         Protects(
@@ -365,7 +366,6 @@ pub const ALB: &[(&str, Fate)] = &[
 
 /// Of the AWS Load Balancer Controller: what is said of the load balancer itself.
 pub const ALB_BALANCER: &[&str] = &[
-    "scheme",
     "subnets",
     "tags",
     "load-balancer-name",

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::networking::v1::Ingress;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::redirect::Redirect;
 use super::{Entry, Settings};
 use crate::migrate::ingress::annotations::Annotations;
+use crate::migrate::ingress::input::Inputs;
+use crate::migrate::ingress::names::{BALANCER, BALANCER_REMEDY};
 
 /// What is done with requests in place of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +64,37 @@ struct TargetGroup {
     weight: Option<u32>,
 }
 
+const SCHEME: &str = "alb.ingress.kubernetes.io/scheme";
+const GROUP: &str = "alb.ingress.kubernetes.io/group.name";
+const PUBLIC: &str = "internet-facing";
+const INSIDE: &str =
+    "its load balancer is inside the network, and that of the Gateway's Service may be open to everybody";
+const INSIDE_REMEDY: &str = "make the Gateway's load balancer internal, by spec.service.annotations of GatewayParameters in its own words, or its Service a \
+                             ClusterIP; then use --allow-unprotected";
+
+/// Who can reach the load balancer. Inside is what it is if nobody in its group says otherwise.
+fn scheme(a: &mut Annotations<'_>, inputs: &Inputs) {
+    match a.get("scheme").as_deref() {
+        Some(PUBLIC) => a.left_out("scheme", BALANCER, BALANCER_REMEDY),
+        Some(_) => a.unprotected("scheme", INSIDE, INSIDE_REMEDY),
+        None => {
+            let group = a.get("group.name");
+            let says = |ingress: &Ingress| {
+                let value = |key: &str| ingress.metadata.annotations.as_ref()?.get(key).map(|value| value.trim());
+                group.is_some() && value(GROUP) == group.as_deref() && value(SCHEME) == Some(PUBLIC)
+            };
+            if !inputs.ingresses.iter().any(says) {
+                let why = format!("is not set, so that {INSIDE}, unless IngressClassParams say {PUBLIC}");
+                a.unprotected_unless_set(SCHEME, why, INSIDE_REMEDY);
+            }
+        }
+    }
+}
+
 /// Reads all of them.
-pub fn read(a: &mut Annotations<'_>, settings: &mut Settings) {
+pub fn read(a: &mut Annotations<'_>, inputs: &Inputs, settings: &mut Settings) {
     settings.balancer_certificate = a.get("certificate-arn").is_some();
+    scheme(a, inputs);
     ports(a, settings);
     for (name, text) in a.starting("actions.") {
         let full = format!("actions.{name}");

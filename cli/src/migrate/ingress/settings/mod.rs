@@ -117,7 +117,7 @@ pub fn read(mut annotations: Annotations<'_>, namespace: &str, inputs: &Inputs) 
     access::read(a, namespace, &mut settings);
     match a.controller() {
         Controller::Traefik => traefik::read(a, &mut settings),
-        Controller::Alb => alb::read(a, &mut settings),
+        Controller::Alb => alb::read(a, inputs, &mut settings),
         _ => {}
     }
     settings.carried = std::mem::take(&mut a.carried);

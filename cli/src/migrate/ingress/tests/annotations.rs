@@ -177,6 +177,7 @@ fn what_protects_an_ingress_and_cannot_be_translated_keeps_it_back() {
         ("haproxy", "haproxy.org/auth-type", "basic-auth"),
         ("haproxy", "haproxy.org/allow-list", "!10.0.0.0/8"),
         ("alb", "alb.ingress.kubernetes.io/auth-type", "oidc"),
+        ("alb", "alb.ingress.kubernetes.io/scheme", "internal"),
     ] {
         let text = ingress(class, &json!({ key: value }));
         let made = migrate(&text, &options());

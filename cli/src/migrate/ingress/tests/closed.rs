@@ -72,15 +72,102 @@ fn a_host_with_a_protected_path_that_cannot_be_said_is_not_migrated() {
     assert_eq!(rules(&made, "*.com"), [rule("/", true)]);
 }
 
+/// A load balancer of the AWS Load Balancer Controller that everybody may reach.
+const PUBLIC: (&str, &str) = ("alb.ingress.kubernetes.io/scheme", "internet-facing");
+
+#[test]
+fn a_load_balancer_inside_the_network_is_not_opened() {
+    let group = |name: &str| json!({ "alb.ingress.kubernetes.io/group.name": name });
+    let mut public = group("g");
+    public[PUBLIC.0] = json!(PUBLIC.1);
+    for (annotations, more, open) in [
+        (json!({ PUBLIC.0: PUBLIC.1 }), None, true),
+        (json!({ PUBLIC.0: "internal" }), None, false),
+        (json!({}), None, false),
+        (group("g"), None, false),
+        (group("g"), Some(&public), true),
+        (group("other"), Some(&public), false),
+    ] {
+        let own = ingress("alb", &annotations);
+        let all: Vec<_> =
+            more.map(|more| named("alb", ("more", "b.com", "/"), more)).into_iter().chain([own]).collect();
+        let made = together(&all);
+        assert_eq!(
+            rules(&made, "a.com"),
+            if open { vec![rule("/", true)] } else { vec![] },
+            "{annotations}: {}",
+            made.report
+        );
+        assert_eq!(left_out(&made, "inside the network"), !open, "{annotations}: {}", made.report);
+    }
+    let asked = super::Options { allow_unprotected: true, ..options() };
+    assert!(!migrate(&ingress("alb", &json!({ PUBLIC.0: "internal" })), &asked).documents.is_empty());
+}
+
+/// What it tells the service may be what that decides by.
+#[test]
+fn what_an_authorization_service_is_asked_beyond_what_a_filter_asks_keeps_an_ingress_back() {
+    let url = "http://auth.iam.svc/check";
+    for name in ["auth-snippet", "auth-proxy-set-headers"] {
+        let annotations = json!({ format!("{NGINX}/auth-url"): url, format!("{NGINX}/{name}"): "x" });
+        let made = migrate(&ingress("nginx", &annotations), &options());
+        assert!(made.documents.is_empty() && left_out(&made, "not migrated"), "{name}: {}", made.report);
+        // Without a service nobody is asked.
+        let made = migrate(&ingress("nginx", &json!({ format!("{NGINX}/{name}"): "x" })), &options());
+        assert!(!made.documents.is_empty(), "{name}: {}", made.report);
+    }
+    let made = migrate(&ingress("nginx", &json!({ format!("{NGINX}/auth-url"): url })), &options());
+    assert!(!made.documents.is_empty(), "{}", made.report);
+}
+
+#[test]
+fn paths_in_another_case_of_letters_are_not_left_to_a_sibling() {
+    let protecting = |more: &[(&str, &str)]| {
+        let mut made = json!({ format!("{NGINX}/whitelist-source-range"): "10.0.0.0/8" });
+        more.iter().for_each(|(name, value)| made[format!("{NGINX}/{name}")] = json!(value));
+        made
+    };
+    let rewriting = &[("rewrite-target", "/$2")];
+    let regex = json!({ format!("{NGINX}/use-regex"): "true" });
+    for (own, path, other, refused) in [
+        (protecting(&[("use-regex", "true")]), "/admin", json!({}), true),
+        (protecting(rewriting), "/admin(/|$)(.*)", json!({}), true),
+        // One Ingress decides for the host.
+        (protecting(&[]), "/admin", regex.clone(), true),
+        (protecting(&[]), "/admin", json!({}), false),
+        (regex, "/admin", json!({}), false),
+        (protecting(&[("use-regex", "true")]), "/admin", protecting(&[]), false),
+    ] {
+        let made =
+            together(&[named("nginx", ("admin", "a.com", path), &own), named("nginx", ("web", "a.com", "/"), &other)]);
+        let all = rules(&made, "a.com");
+        let expressions: Vec<_> = all.iter().filter(|(path, _)| path.contains("(?i:")).collect();
+        assert_eq!(expressions.len(), usize::from(refused), "{own} {path} {other}: {all:?}");
+        assert!(expressions.iter().all(|(text, backends)| {
+            let pattern = weft_core::route::Pattern::new(text).unwrap();
+            !backends && pattern.is_match("/Admin") && pattern.is_match("/aDMIN/x") && !pattern.is_match("/admin/x")
+        }));
+        assert_eq!(left_out(&made, "in another case of letters"), refused, "{}", made.report);
+        assert!(made.complaints().is_empty(), "{:?}", made.complaints());
+    }
+    // What is behind the sibling is its own.
+    let mut web: Value = serde_json::from_str(&named("nginx", ("web", "a.com", "/"), &json!({}))).unwrap();
+    web["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!("front");
+    let admin = named("nginx", ("admin", "a.com", "/admin"), &protecting(&[("use-regex", "true")]));
+    let made = together(&[admin, web.to_string()]);
+    assert!(!rules(&made, "a.com").is_empty(), "{}", made.report);
+    assert!(!left_out(&made, "in another case of letters"), "{}", made.report);
+}
+
 #[test]
 fn actions_that_a_route_cannot_do_are_refused() {
     let gone = r#"{"type":"fixed-response","fixedResponseConfig":{"statusCode":"403"}}"#;
-    let annotations = json!({ "alb.ingress.kubernetes.io/actions.gone": gone });
+    let annotations = json!({ PUBLIC.0: PUBLIC.1, "alb.ingress.kubernetes.io/actions.gone": gone });
     let gone = named("alb", ("gone", "a.com", "/gone"), &annotations);
     let mut gone: Value = serde_json::from_str(&gone).unwrap();
     let service = json!({ "name": "gone", "port": { "name": "use-annotation" } });
     gone["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"] = service;
-    let made = together(&[gone.to_string(), named("alb", ("web", "a.com", "/"), &json!({}))]);
+    let made = together(&[gone.to_string(), named("alb", ("web", "a.com", "/"), &json!({ PUBLIC.0: PUBLIC.1 }))]);
     assert_eq!(rules(&made, "a.com"), [rule("/", true), rule("/gone", false)]);
     assert!(made.report.of(Level::LeftOut).any(|it| it.remedy.contains("500")), "{}", made.report);
 }
@@ -127,8 +214,8 @@ fn a_host_with_tls_and_no_certificate_is_not_served_in_plaintext() {
         object["spec"]["tls"] = json!([{ "hosts": ["a.com"] }]);
         object.to_string()
     };
-    let arn = json!({ "alb.ingress.kubernetes.io/certificate-arn": "arn:aws:x" });
-    let redirect = json!({ "alb.ingress.kubernetes.io/ssl-redirect": "443" });
+    let arn = json!({ PUBLIC.0: PUBLIC.1, "alb.ingress.kubernetes.io/certificate-arn": "arn:aws:x" });
+    let redirect = json!({ PUBLIC.0: PUBLIC.1, "alb.ingress.kubernetes.io/ssl-redirect": "443" });
     for text in [tls(json!({})), ingress("alb", &arn), ingress("alb", &redirect)] {
         let made = migrate(&text, &options());
         assert!(made.documents.is_empty() && left_out(&made, "it gets no route"), "{}", made.report);
@@ -165,4 +252,18 @@ fn a_policy_for_many_hosts_leaves_those_of_others_alone() {
     let to = &policy.object["spec"]["rules"][0]["to"][0];
     assert_eq!(*to, json!({ "hosts": ["*.a.com"], "notHosts": ["open.a.com"] }));
     assert!(made.complaints().is_empty(), "{:?}", made.complaints());
+}
+
+/// Its host in the clear has no listener, so that the rules of many hosts serve it there: what protects them counts.
+#[test]
+fn a_policy_for_many_hosts_holds_where_the_other_host_does_not_come_in() {
+    let inside = json!({ format!("{NGINX}/whitelist-source-range"): "10.0.0.0/8" });
+    let passed = json!({ format!("{NGINX}/ssl-passthrough"): "true" });
+    let made = together(&[
+        named("nginx", ("inside", "*.a.com", "/"), &inside),
+        named("nginx", ("passed", "passed.a.com", "/"), &passed),
+    ]);
+    let policy = made.documents.iter().find(|it| it.object["kind"] == "AuthorizationPolicy").unwrap();
+    assert_eq!(policy.object["spec"]["rules"][0]["to"][0], json!({ "hosts": ["*.a.com"] }));
+    assert!(made.documents.iter().any(|it| it.object["kind"] == "TLSRoute"), "{}", made.yaml());
 }
