@@ -62,8 +62,8 @@ const SHAPES: [(&str, Shape); 5] = [
 fn measure(shape: Shape, routes: usize, lookups: usize) -> f64 {
     let made: Vec<_> = (0..routes).map(shape).collect();
     let requests: Vec<_> = made.iter().map(|(_, _, request)| request.clone()).collect();
-    let rules = made.into_iter().enumerate().map(|(n, (hostname, path, _))| rule(n, hostname, path)).collect();
-    let table = HttpTable::new(rules);
+    let rules: Vec<_> = made.into_iter().enumerate().map(|(n, (hostname, path, _))| rule(n, hostname, path)).collect();
+    let table = HttpTable::new(&rules);
     let headers = HeaderMap::new();
     let start = Instant::now();
     for n in 0..lookups {

@@ -135,6 +135,8 @@ pub struct MeshConfig {
     pub cluster_ranges: Vec<ipnet::IpNet>,
     /// Same-node traffic goes through the tunnel too.
     pub force_wire: bool,
+    /// Addresses of nodes, neighbours merged: Gateways send to none of them as to a host outside.
+    pub node_addresses: Vec<ipnet::IpNet>,
 }
 
 impl Default for MeshConfig {
@@ -144,6 +146,7 @@ impl Default for MeshConfig {
             cluster_domain: "cluster.local".into(),
             cluster_ranges: Vec::new(),
             force_wire: false,
+            node_addresses: Vec::new(),
         }
     }
 }

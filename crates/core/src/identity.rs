@@ -107,6 +107,15 @@ impl SpiffeId {
     ) -> Self {
         Self { trust_domain, namespace: namespace.into(), service_account: service_account.into() }
     }
+
+    /// The same, of texts that `common` shares with other identities.
+    pub(crate) fn sharing(&self, common: impl Fn(&str) -> std::sync::Arc<str>) -> Self {
+        Self {
+            trust_domain: TrustDomain(common(self.trust_domain.as_str())),
+            namespace: common(self.namespace.as_str()).into(),
+            service_account: common(self.service_account.as_str()).into(),
+        }
+    }
 }
 
 impl FromStr for SpiffeId {

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod reason;
 pub mod route;
 pub mod service;
+mod sharded;
 pub mod snapshot;
 pub mod traffic;
 pub mod wire;

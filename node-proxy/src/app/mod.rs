@@ -315,7 +315,9 @@ async fn retain_telemetry(node: Arc<Node>, manager: Arc<Manager>, engine: Arc<dy
         tick.tick().await;
         let (pods, gateways) = (manager.pods(), node.gateways.pods());
         let local = pods.iter().chain(&gateways).map(|pod| &**pod.announced());
-        engine.retain(Alive::of(&node.store.load_full(), local));
+        engine.retain(&Alive::of(&node.store.load_full(), local));
+        // A list of the whole cluster, for a moment.
+        weft_sys::memory::give_back();
     }
 }
 

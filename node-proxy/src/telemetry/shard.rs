@@ -15,8 +15,6 @@ use super::series::{ConnectionSeries, EventSeries, RequestSeries, Retire};
 #[derive(Debug, Default)]
 pub struct Registry {
     shards: Mutex<Vec<Arc<Shard>>>,
-    /// As of the last look.
-    alive: Mutex<Option<Arc<Alive>>>,
 }
 
 /// The series of one worker. The lists are locked when a series is made, taken away or read: never for a request.
@@ -28,7 +26,15 @@ pub(super) struct Shard {
 }
 
 #[derive(Debug)]
-pub(super) struct Listed<L, S>(Mutex<Vec<(L, Arc<S>)>>);
+pub(super) struct Listed<L, S>(Mutex<Vec<Entry<L, S>>>);
+
+#[derive(Debug)]
+struct Entry<L, S> {
+    labels: L,
+    series: Arc<S>,
+    /// What it names was gone at the last look.
+    gone: bool,
+}
 
 impl<L, S> Default for Listed<L, S> {
     fn default() -> Self {
@@ -37,11 +43,12 @@ impl<L, S> Default for Listed<L, S> {
 }
 
 impl<L: Labels, S: Retire> Listed<L, S> {
-    fn retain(&self, alive: &impl Fn(&dyn Fn(&Alive) -> bool) -> bool) {
-        self.0.lock().retain(|(labels, series)| {
-            let keep = alive(&|alive| labels.is_alive(alive));
+    fn retain(&self, alive: &Alive) {
+        self.0.lock().retain_mut(|entry| {
+            let was_gone = std::mem::replace(&mut entry.gone, !entry.labels.is_alive(alive));
+            let keep = !(was_gone && entry.gone);
             if !keep {
-                series.retire();
+                entry.series.retire();
             }
             keep
         });
@@ -56,16 +63,12 @@ impl Registry {
         Recorder { shard, requests: RefCell::default(), connections: RefCell::default(), events: RefCell::default() }
     }
 
-    /// Takes away the series of what is gone since the last call but one: so that a scrape in between sees the last of
-    /// them.
-    pub fn retain(&self, alive: Alive) {
-        let before = self.alive.lock().replace(Arc::new(alive));
-        let (Some(before), Some(now)) = (before, self.alive.lock().clone()) else { return };
-        let either = |is_alive: &dyn Fn(&Alive) -> bool| is_alive(&now) || is_alive(&before);
+    /// Takes away the series of what is gone, at the second look that finds it so: a scrape in between sees the last of them.
+    pub fn retain(&self, alive: &Alive) {
         for shard in self.shards.lock().iter() {
-            shard.requests.retain(&either);
-            shard.connections.retain(&either);
-            shard.events.retain(&either);
+            shard.requests.retain(alive);
+            shard.connections.retain(alive);
+            shard.events.retain(alive);
         }
     }
 
@@ -90,7 +93,7 @@ impl Registry {
     ) -> BTreeMap<L, Vec<Arc<S>>> {
         let mut all: BTreeMap<L, Vec<Arc<S>>> = BTreeMap::new();
         for shard in self.shards.lock().iter() {
-            for (labels, series) in family(shard).0.lock().iter() {
+            for Entry { labels, series, .. } in family(shard).0.lock().iter() {
                 all.entry(labels.clone()).or_default().push(Arc::clone(series));
             }
         }
@@ -147,6 +150,6 @@ where
     known.retain(|_, series| !series.is_retired());
     let series = Arc::<S>::default();
     known.insert(labels.clone(), Arc::clone(&series));
-    listed.0.lock().push((labels.clone(), Arc::clone(&series)));
+    listed.0.lock().push(Entry { labels: labels.clone(), series: Arc::clone(&series), gone: false });
     series
 }

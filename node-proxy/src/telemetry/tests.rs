@@ -63,10 +63,10 @@ fn series_go_with_their_workload_and_come_back_with_it() {
             .extend(names.iter().map(|name| WorkloadLabel { namespace: "shop".into(), workload: (*name).into() }));
         alive
     };
-    registry.retain(alive(&["web", "job", "cart"]));
-    registry.retain(alive(&["job", "cart"]));
+    registry.retain(&alive(&["web", "job", "cart"]));
+    registry.retain(&alive(&["job", "cart"]));
     assert!(!kept.is_retired(), "a scrape sees the last of it");
-    registry.retain(alive(&["job", "cart"]));
+    registry.retain(&alive(&["job", "cart"]));
     assert!(kept.is_retired());
     let text = registry.render();
     assert!(!text.contains("source_workload=\"web\""), "{text}");
@@ -128,11 +128,11 @@ fn series_do_not_grow_with_what_was() {
             let more = vec![(POLICY, Arc::from(format!("shop/{name}")))];
             worker.event(&EventLabels { family: &families::DECISIONS, workload: Some(workload), more }, 1);
         }
-        registry.retain(alive);
+        registry.retain(&alive);
         assert!(registry.len() <= 1 + 2 * 400, "{} after {batch}", registry.len());
     }
-    registry.retain(base());
-    registry.retain(base());
+    registry.retain(&base());
+    registry.retain(&base());
     assert_eq!(registry.len(), 1, "what stays");
     // The worker's own map follows when it next makes a series.
     worker.event(&EventLabels::plain(&families::PANICS), 1);

@@ -43,6 +43,8 @@ pub struct Limits {
     pub client_hello: Duration,
     /// A connection without a byte for so long is closed; `None`: never, as without a mesh.
     pub idle: Option<Duration>,
+    /// A client of QUIC that answers nothing for so long is gone.
+    pub quic_silence: Duration,
     /// Tunnels, client side.
     pub tunnel: TunnelLimits,
     /// Tunnels, server side.
@@ -55,6 +57,7 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             client_hello: Duration::from_secs(5),
             idle: None,
+            quic_silence: Duration::from_secs(60),
             tunnel: TunnelLimits::default(),
             server: ServerLimits::default(),
         }

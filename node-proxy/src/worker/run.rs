@@ -45,7 +45,7 @@ pub trait Engine: Send + Sync {
     }
 
     /// What there is, once a minute: telemetry of the rest may go.
-    fn retain(&self, _alive: Alive) {}
+    fn retain(&self, _alive: &Alive) {}
 
     /// The HTTP engine of one worker.
     fn http(&self, parts: EngineParts) -> Rc<dyn HttpRelay>;

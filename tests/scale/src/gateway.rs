@@ -4,11 +4,14 @@
 //! load, memory and processor time at rest and with edits, metric series, and `attachedRoutes`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 use crate::api::Api;
 use crate::edge::{self, EDGE, MANY, WEB};
@@ -162,7 +165,7 @@ impl World<'_> {
     async fn propagation(&self, sheet: &mut Sheet) -> anyhow::Result<()> {
         for churns in [false, true] {
             let name = if churns { "a new route beside churn" } else { "a new route" };
-            let churn = churns.then(|| self.churn());
+            let (churn, began) = (churns.then(|| self.churn()), Instant::now());
             let (mut took, mut answers) = (Vec::new(), Counts::new());
             for number in 0..self.plan.adds {
                 let host = format!("new-{churns}-{number}.example.com");
@@ -177,8 +180,11 @@ impl World<'_> {
                 took.push(seen.at.saturating_duration_since(accepted));
                 seen.answers.into_iter().for_each(|(word, count)| *answers.entry(word).or_default() += count);
             }
-            if let Some(churn) = churn {
+            if let Some((churn, edits)) = churn {
                 churn.abort();
+                #[expect(clippy::cast_precision_loss, reason = "small")]
+                let edits = edits.load(Ordering::Relaxed) as f64;
+                sheet.note("churn: edits a second", edits / began.elapsed().as_secs_f64());
             }
             took.sort_unstable();
             sheet.note(&format!("{name}: p50, ms"), quantile(&took, 0.5));
@@ -189,21 +195,22 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Edits of other routes, so many each second, until the task is aborted.
-    fn churn(&self) -> JoinHandle<()> {
+    /// Edits of other routes, of each once a second, until the task is aborted. An API server that can't follow is asked for
+    /// fewer: one whose queue only grows would never be measured. Counts what it makes.
+    fn churn(&self) -> (JoinHandle<()>, Arc<AtomicUsize>) {
         let (api, count) = (self.api.clone(), self.plan.churn.min(self.plan.routes));
-        tokio::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_secs(1) / u32::try_from(count).unwrap_or(u32::MAX));
-            for edit in 0_usize.. {
-                tick.tick().await;
-                let api = api.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = edit_route(&api, edit % count, edit / count + 1).await {
-                        println!("churn: {error:#}");
-                    }
-                });
+        let made = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&made);
+        let churn = tokio::spawn(async move {
+            let mut all = JoinSet::new();
+            let mut start = tokio::time::interval(Duration::from_secs(1) / u32::try_from(count).unwrap_or(u32::MAX));
+            for number in 0..count {
+                start.tick().await;
+                all.spawn(edits_of(api.clone(), number, Arc::clone(&counted)));
             }
-        })
+            while all.join_next().await.is_some() {}
+        });
+        (churn, made)
     }
 
     /// Edits of a route that has traffic: to the other Service and back, with another mark each time.
@@ -284,6 +291,19 @@ async fn edit_route(api: &Api, number: usize, edit: usize) -> anyhow::Result<()>
     let (namespace, name) = edge::route_name(number);
     let patch = json!({ "spec": { "rules": edge::rules(number, edit) } });
     api.patch(ROUTE, (&namespace, &name), &patch, false).await
+}
+
+/// Edits one route once a second, for ever.
+async fn edits_of(api: Api, number: usize, made: Arc<AtomicUsize>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for edit in 1.. {
+        tick.tick().await;
+        match edit_route(&api, number, edit).await {
+            Ok(()) => _ = made.fetch_add(1, Ordering::Relaxed),
+            Err(error) => println!("churn: {error:#}"),
+        }
+    }
 }
 
 /// Notes how many answers were others than the good ones, and says which.

@@ -121,6 +121,8 @@ impl Programs {
         std::fs::write(file("token"), token(api, (gateway.namespace, &account), &pod).await?)?;
         std::fs::copy(self.folder.join("root.pem"), file("root"))?;
         let mut command = Command::new(self.binaries.join("weft-node-proxy"));
+        // As the controller sets it in the pods of Gateways.
+        command.env("MIMALLOC_ALLOW_THP", "0");
         command.args(["gateway", "--gateway", &gateway.key(), "--service-account", &account, "--pod", &pod]);
         command.args(["--node", &node_name(0), "--control", XDS_ADDRESS, "--ca", CA, "--admin", PROXY_ADMIN]);
         command.args(["--log", "warn", "--workers", "2"]);

@@ -115,6 +115,8 @@ fn container(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Map<Stri
             field("WEFT_POD_NAME", "metadata.name"),
             field("WEFT_NODE_NAME", "spec.nodeName"),
             { "name": "WEFT_LOG", "value": settings.log },
+            // Of the allocator: with huge pages a process at rest has a third more memory than it needs.
+            { "name": "MIMALLOC_ALLOW_THP", "value": "0" },
         ]),
     );
     // Those of listeners aren't named, and need not be.

@@ -33,4 +33,7 @@ pub enum BackendTrust {
     System,
     /// The policy can't be used, and why: nothing is sent to the backend, least of all in the clear.
     Invalid(String),
+    /// Nobody's: the host that [`BackendTls::hostname`] names, and no other, is spoken to in the clear. Of a host outside either
+    /// this or one of the others is said, so that it is sent nothing before it is known which.
+    Plain,
 }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use foldhash::HashMap;
-
 use crate::route::HostnameMatch;
+use crate::sharded::ShardedMap;
 
 impl HostnameMatch {
     /// Reads `host` or `*.suffix`; the case of the text does not matter.
@@ -69,12 +68,13 @@ pub enum HostSpecificity {
     Exact(usize),
 }
 
-/// Values by hostname, found from the most specific to the least.
+/// Values by hostname, found from the most specific to the least. A copy costs next to nothing, and an edit of it what it
+/// touches.
 #[derive(Clone, Debug)]
 pub struct HostIndex<T> {
-    exact: HashMap<Arc<str>, T>,
+    exact: ShardedMap<Arc<str>, T>,
     /// By the suffix without `*.`.
-    wildcard: HashMap<Arc<str>, T>,
+    wildcard: ShardedMap<Arc<str>, T>,
     any: Option<T>,
     /// Bytes of the longest suffix: a longer tail of a host is not looked up, whatever a client sends.
     longest_suffix: usize,
@@ -82,23 +82,32 @@ pub struct HostIndex<T> {
 
 impl<T> Default for HostIndex<T> {
     fn default() -> Self {
-        Self { exact: HashMap::default(), wildcard: HashMap::default(), any: None, longest_suffix: 0 }
+        Self { exact: ShardedMap::default(), wildcard: ShardedMap::default(), any: None, longest_suffix: 0 }
     }
 }
 
-impl<T> HostIndex<T> {
-    /// The value at a hostname (`None`: any host), made if it is not there.
-    pub fn entry(&mut self, hostname: Option<&HostnameMatch>) -> &mut T
+impl<T: Clone> HostIndex<T> {
+    /// Edits the value at a hostname (`None`: any host), made if it is not there.
+    pub fn edit(&mut self, hostname: Option<&HostnameMatch>, edit: impl FnOnce(&mut T))
     where
         T: Default,
     {
         match hostname {
-            None => self.any.get_or_insert_default(),
-            Some(HostnameMatch::Exact(host)) => self.exact.entry(host.as_str().into()).or_default(),
+            None => edit(self.any.get_or_insert_default()),
+            Some(HostnameMatch::Exact(host)) => self.exact.edit(host.as_str(), || host.as_str().into(), edit),
             Some(HostnameMatch::Suffix(suffix)) => {
                 self.longest_suffix = self.longest_suffix.max(suffix.len());
-                self.wildcard.entry(suffix.as_str().into()).or_default()
+                self.wildcard.edit(suffix.as_str(), || suffix.as_str().into(), edit);
             }
+        }
+    }
+
+    /// The value at just this hostname.
+    pub fn get(&self, hostname: Option<&HostnameMatch>) -> Option<&T> {
+        match hostname {
+            None => self.any.as_ref(),
+            Some(HostnameMatch::Exact(host)) => self.exact.get(host.as_str()),
+            Some(HostnameMatch::Suffix(suffix)) => self.wildcard.get(suffix.as_str()),
         }
     }
 
@@ -118,7 +127,13 @@ impl<T> HostIndex<T> {
 
     /// All values, in no order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.exact.values().chain(self.wildcard.values()).chain(self.any.as_ref())
+        let named = self.exact.iter().chain(self.wildcard.iter()).map(|(_, value)| value);
+        named.chain(self.any.as_ref())
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wildcard.is_empty() && self.any.is_none()
     }
 
     /// The first answer of `ask` to the values whose hostname covers `host`, the most specific first.

@@ -10,31 +10,25 @@ use crate::route::{L4Rule, RouteRule};
 #[derive(Clone, Debug, Default)]
 pub struct L4Table {
     hosts: HostIndex<Vec<Arc<RouteRule>>>,
-    rules: Vec<Arc<RouteRule>>,
 }
 
 impl L4Table {
     /// A table of the L4 rules among `rules`, in any order. Where kinds meet, TLSRoute comes before TCPRoute
     /// (GEP-1426).
-    pub fn new(rules: Vec<Arc<RouteRule>>) -> Self {
+    pub fn new(rules: &[Arc<RouteRule>]) -> Self {
         let mut hosts = HostIndex::<Vec<Arc<RouteRule>>>::default();
-        for shared in &rules {
+        for shared in rules {
             if let RouteRule::L4(rule) = &**shared {
                 if rule.hostnames.is_empty() {
-                    hosts.entry(None).push(Arc::clone(shared));
+                    hosts.edit(None, |rules| rules.push(Arc::clone(shared)));
                 }
                 for hostname in &rule.hostnames {
-                    hosts.entry(Some(hostname)).push(Arc::clone(shared));
+                    hosts.edit(Some(hostname), |rules| rules.push(Arc::clone(shared)));
                 }
             }
         }
         hosts.values_mut().for_each(|rules| sort(rules));
-        Self { hosts, rules }
-    }
-
-    /// The rules it was made of, in no order.
-    pub fn rules(&self) -> &[Arc<RouteRule>] {
-        &self.rules
+        Self { hosts }
     }
 
     /// The rule for a connection: the most specific hostname that covers the server name (lower case, no trailing

@@ -20,7 +20,7 @@ pub trait Named {
 }
 
 /// The listeners of one port by hostname.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ListenerTable<L>(HostIndex<Option<Arc<L>>>);
 
 /// The listener that a request belongs to.
@@ -40,9 +40,22 @@ impl<L: Named> ListenerTable<L> {
     pub fn new(listeners: impl IntoIterator<Item = Arc<L>>) -> Self {
         let mut hosts = HostIndex::<Option<Arc<L>>>::default();
         for listener in listeners {
-            hosts.entry(listener.hostname()).get_or_insert(Arc::clone(&listener));
+            hosts.edit(listener.hostname(), |first| _ = first.get_or_insert(Arc::clone(&listener)));
         }
         Self(hosts)
+    }
+
+    /// The table with another version of one of its listeners, whose hostname is the same; `None` if the listener isn't in it.
+    /// Costs little, however many others there are.
+    #[must_use]
+    pub fn with(&self, listener: &Arc<L>) -> Option<Self> {
+        let before = self.0.get(listener.hostname())?.as_ref()?;
+        if before.key() != listener.key() {
+            return None;
+        }
+        let mut hosts = self.0.clone();
+        hosts.edit(listener.hostname(), |before| *before = Some(Arc::clone(listener)));
+        Some(Self(hosts))
     }
 
     /// All of them, in no order.

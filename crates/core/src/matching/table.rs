@@ -4,24 +4,28 @@
 //! boundary of the path (no deeper and no longer than the deepest and longest configured prefix, so that a client
 //! cannot make a lookup costly). Each bucket keeps its matches in the order of [`WithinHost`], and the buckets are
 //! asked in that order too, so the first match that holds is the winner.
+//!
+//! A Gateway has thousands of hostnames, and most of them one rule of one prefix: that is what takes little memory here.
+
+mod bucket;
 
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use smallvec::SmallVec;
 
+use self::bucket::{Bucket, ByText, Entry};
 use crate::matching::RequestFacts;
 use crate::matching::condition::grpc_call;
 use crate::matching::host::HostIndex;
-use crate::matching::rank::{WithinHost, normal_prefix};
-use crate::route::{HostnameMatch, HttpMatch, HttpRule, PathMatch, RouteRule, TextMatch};
+use crate::matching::rank::normal_prefix;
+use crate::route::{HostnameMatch, HttpRule, PathMatch, RouteRule, TextMatch};
 
-/// The HTTP and gRPC rules of one frontend.
+/// The HTTP and gRPC rules of one frontend. A copy costs next to nothing.
 #[derive(Clone, Debug, Default)]
 pub struct HttpTable {
     /// Shared with the table before: an edit makes anew what it touches.
     hosts: HostIndex<Arc<HostRules>>,
-    rules: Vec<Arc<RouteRule>>,
 }
 
 /// The rule that a request gets.
@@ -39,72 +43,62 @@ pub struct Matched<'a> {
 
 impl HttpTable {
     /// A table of the HTTP and gRPC rules among `rules`, in any order.
-    pub fn new(rules: Vec<Arc<RouteRule>>) -> Self {
+    pub fn new(rules: &[Arc<RouteRule>]) -> Self {
         Self::of(rules, |rule| &rule.hostnames)
     }
 
     /// The same for a Service, where hostnames have no meaning (GEP-1426); a route may have a Gateway as well, where they
     /// do.
-    pub fn without_hostnames(rules: Vec<Arc<RouteRule>>) -> Self {
+    pub fn without_hostnames(rules: &[Arc<RouteRule>]) -> Self {
         Self::of(rules, |_| &[])
     }
 
-    fn of(rules: Vec<Arc<RouteRule>>, hostnames: impl Fn(&HttpRule) -> &[HostnameMatch]) -> Self {
+    fn of(rules: &[Arc<RouteRule>], hostnames: impl Fn(&HttpRule) -> &[HostnameMatch]) -> Self {
         let mut hosts = HostIndex::<Arc<HostRules>>::default();
-        for shared in &rules {
+        for shared in rules {
             if let RouteRule::Http(rule) = &**shared {
                 for hostname in each(hostnames(rule)) {
-                    Arc::make_mut(hosts.entry(hostname)).insert(shared, rule);
+                    hosts.edit(hostname, |of_host| Arc::make_mut(of_host).insert(shared, rule));
                 }
             }
         }
         hosts.values_mut().for_each(|rules| Arc::make_mut(rules).finish());
-        Self { hosts, rules }
+        Self { hosts }
     }
 
-    /// The table of other rules, made of this one (of [`HttpTable::new`]): hostnames whose rules stay the same are shared, so
-    /// that an edit of one rule among thousands costs little.
+    /// The table (of [`HttpTable::new`]) without the rules `gone`, which are in it, and with the rules `new`, which aren't: all
+    /// that is of other hostnames is shared, so that an edit of one rule costs what it touches, not what the table holds.
     #[must_use]
-    pub fn edited(&self, rules: Vec<Arc<RouteRule>>) -> Self {
-        let address = |rule: &Arc<RouteRule>| Arc::as_ptr(rule).addr();
-        let (before, after): (HashSet<_>, HashSet<_>) =
-            (self.rules.iter().map(address).collect(), rules.iter().map(address).collect());
-        let gone: Vec<_> = self.rules.iter().filter(|rule| !after.contains(&address(rule))).collect();
-        let new: Vec<_> = rules.iter().filter(|rule| !before.contains(&address(rule))).collect();
-        if gone.len() + new.len() > rules.len() / 2 {
-            return Self::new(rules);
-        }
+    pub fn edited<'a>(
+        &self,
+        gone: impl IntoIterator<Item = &'a Arc<RouteRule>>,
+        new: impl IntoIterator<Item = &'a Arc<RouteRule>>,
+    ) -> Self {
         let mut hosts = self.hosts.clone();
         let mut touched = HashSet::default();
-        let names = |rule: &Arc<RouteRule>| match &**rule {
-            RouteRule::Http(rule) => each(&rule.hostnames).map(Option::<&HostnameMatch>::cloned).collect(),
-            RouteRule::L4(_) => Vec::new(),
-        };
-        for (shared, is_new) in gone.into_iter().map(|it| (it, false)).chain(new.into_iter().map(|it| (it, true))) {
+        let gone = gone.into_iter().map(|rule| (rule, false));
+        for (shared, is_new) in gone.chain(new.into_iter().map(|rule| (rule, true))) {
             let RouteRule::Http(rule) = &**shared else { continue };
-            for hostname in names(shared) {
-                let of_host = Arc::make_mut(hosts.entry(hostname.as_ref()));
-                if is_new {
-                    of_host.insert(shared, rule)
-                } else {
-                    of_host.remove(shared, rule)
-                }
+            for hostname in each(&rule.hostnames) {
+                hosts.edit(hostname, |of_host| match (is_new, Arc::make_mut(of_host)) {
+                    (true, of_host) => of_host.insert(shared, rule),
+                    (false, of_host) => of_host.remove(shared, rule),
+                });
                 touched.insert(hostname);
             }
         }
         for hostname in touched {
-            let of_host = Arc::make_mut(hosts.entry(hostname.as_ref()));
-            of_host.finish();
-            if of_host.is_empty() {
-                hosts.remove(hostname.as_ref());
+            hosts.edit(hostname, |of_host| Arc::make_mut(of_host).finish());
+            if hosts.get(hostname).is_some_and(|of_host| of_host.is_empty()) {
+                hosts.remove(hostname);
             }
         }
-        Self { hosts, rules }
+        Self { hosts }
     }
 
-    /// The rules it was made of, in no order.
-    pub fn rules(&self) -> &[Arc<RouteRule>] {
-        &self.rules
+    /// Whether it has no rule.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
     }
 
     /// The rule with the highest precedence that matches, or `None`: 404.
@@ -118,125 +112,92 @@ fn each(hostnames: &[HostnameMatch]) -> impl Iterator<Item = Option<&HostnameMat
     hostnames.is_empty().then_some(None).into_iter().chain(hostnames.iter().map(Some))
 }
 
-/// One match of one rule.
-#[derive(Clone, Debug)]
-struct Entry {
-    shared: Arc<RouteRule>,
-    match_index: usize,
-}
-
-impl Entry {
-    fn parts(&self) -> Option<(&HttpRule, &HttpMatch)> {
-        match &*self.shared {
-            RouteRule::Http(rule) => Some((rule, rule.matches.get(self.match_index)?)),
-            RouteRule::L4(_) => None,
-        }
-    }
-
-    fn rank(&self) -> Option<WithinHost<'_>> {
-        self.parts().map(|(rule, condition)| WithinHost::new(rule, self.match_index, condition))
-    }
-
-    fn matched(&self, prefix_len: Option<usize>) -> Option<Matched<'_>> {
-        let (rule, _) = self.parts()?;
-        Some(Matched { rule, shared: &self.shared, match_index: self.match_index, prefix_len })
-    }
-}
-
-/// Matches in the order of precedence.
-type Bucket = Vec<Entry>;
-
 /// The matches of one hostname.
 #[derive(Clone, Debug, Default)]
 struct HostRules {
-    /// Service and method exact, by the path of the call.
-    grpc_calls: HashMap<Box<str>, Bucket>,
-    /// Service exact, method not.
-    grpc_services: HashMap<Box<str>, Bucket>,
-    /// Service by expression or absent.
-    grpc_others: Bucket,
-    exact: HashMap<Box<str>, Bucket>,
-    regex: Bucket,
     /// By the prefix without its trailing slash.
-    prefix: HashMap<Box<str>, Bucket>,
+    prefix: ByText,
     /// The prefix `/`.
     root: Bucket,
     /// Of the keys of `prefix`, in bytes.
     longest: usize,
     /// Of the keys of `prefix`, in path elements.
     deepest: usize,
+    /// What most hostnames don't have.
+    others: Option<Box<Others>>,
+}
+
+/// All but prefixes.
+#[derive(Clone, Debug, Default)]
+struct Others {
+    /// Service and method exact, by the path of the call.
+    grpc_calls: ByText,
+    /// Service exact, method not.
+    grpc_services: ByText,
+    /// Service by expression or absent.
+    grpc_others: Bucket,
+    exact: ByText,
+    regex: Bucket,
 }
 
 impl HostRules {
     fn insert(&mut self, shared: &Arc<RouteRule>, rule: &HttpRule) {
         for (match_index, condition) in rule.matches.iter().enumerate() {
-            self.bucket(&condition.path).push(Entry { shared: Arc::clone(shared), match_index });
+            let entry = Entry { shared: Arc::clone(shared), match_index };
+            self.edit(&condition.path, |bucket| bucket.push(entry));
         }
     }
 
-    fn bucket(&mut self, path: &PathMatch) -> &mut Bucket {
+    fn edit(&mut self, path: &PathMatch, edit: impl FnOnce(&mut Bucket)) {
         match path {
-            PathMatch::Exact(path) => self.exact.entry(path.as_str().into()).or_default(),
-            PathMatch::Regex(_) => &mut self.regex,
+            PathMatch::Exact(path) => self.others().exact.edit(path, edit),
+            PathMatch::Regex(_) => edit(&mut self.others().regex),
             PathMatch::Prefix(prefix) => match normal_prefix(prefix) {
-                "" => &mut self.root,
+                "" => edit(&mut self.root),
                 prefix => {
                     self.longest = self.longest.max(prefix.len());
                     self.deepest = self.deepest.max(prefix.matches('/').count());
-                    self.prefix.entry(prefix.into()).or_default()
+                    self.prefix.edit(prefix, edit);
                 }
             },
             PathMatch::Grpc { service: Some(TextMatch::Exact(service)), method } => match method {
-                Some(TextMatch::Exact(method)) => {
-                    self.grpc_calls.entry(format!("/{service}/{method}").into()).or_default()
-                }
-                _ => self.grpc_services.entry(service.as_str().into()).or_default(),
+                Some(TextMatch::Exact(method)) => self.others().grpc_calls.edit(&format!("/{service}/{method}"), edit),
+                _ => self.others().grpc_services.edit(service, edit),
             },
-            PathMatch::Grpc { .. } => &mut self.grpc_others,
+            PathMatch::Grpc { .. } => edit(&mut self.others().grpc_others),
         }
+    }
+
+    fn others(&mut self) -> &mut Others {
+        self.others.get_or_insert_default()
     }
 
     /// Takes a rule out again. What is known of the longest prefix stays: it is only a limit.
     fn remove(&mut self, shared: &Arc<RouteRule>, rule: &HttpRule) {
         for condition in &rule.matches {
-            self.bucket(&condition.path).retain(|entry| !Arc::ptr_eq(&entry.shared, shared));
-        }
-        for map in [&mut self.grpc_calls, &mut self.grpc_services, &mut self.exact, &mut self.prefix] {
-            map.retain(|_, bucket| !bucket.is_empty());
+            self.edit(&condition.path, |bucket| bucket.retain(|entry| !Arc::ptr_eq(&entry.shared, shared)));
         }
     }
 
     fn is_empty(&self) -> bool {
-        let maps = [&self.grpc_calls, &self.grpc_services, &self.exact, &self.prefix];
-        let buckets = [&self.grpc_others, &self.regex, &self.root];
-        maps.into_iter().all(|map| map.is_empty()) && buckets.into_iter().all(|bucket| bucket.is_empty())
+        self.root.is_empty() && self.prefix.is_empty() && self.others.is_none()
     }
 
-    /// Puts every bucket in order.
+    /// Puts every bucket in order, and keeps none that is empty.
     fn finish(&mut self) {
-        let maps = [&mut self.grpc_calls, &mut self.grpc_services, &mut self.exact, &mut self.prefix];
-        let buckets = maps.into_iter().flat_map(HashMap::values_mut);
-        for bucket in buckets.chain([&mut self.grpc_others, &mut self.regex, &mut self.root]) {
-            bucket.sort_by(|a, b| a.rank().cmp(&b.rank()));
-            bucket.shrink_to_fit();
+        self.prefix.finish();
+        bucket::finish(&mut self.root);
+        if let Some(others) = &mut self.others {
+            let maps = [&mut others.grpc_calls, &mut others.grpc_services, &mut others.exact];
+            maps.into_iter().for_each(ByText::finish);
+            [&mut others.grpc_others, &mut others.regex].into_iter().for_each(bucket::finish);
         }
+        self.others.take_if(|others| others.is_empty());
     }
 
     fn find(&self, facts: &RequestFacts<'_>) -> Option<Matched<'_>> {
-        self.find_grpc(facts)
-            .or_else(|| first_beside_path(self.exact.get(facts.path)?, facts, None))
-            .or_else(|| first(&self.regex, facts))
-            .or_else(|| self.find_prefix(facts))
-            .or_else(|| first_beside_path(&self.root, facts, Some(0)))
-    }
-
-    fn find_grpc(&self, facts: &RequestFacts<'_>) -> Option<Matched<'_>> {
-        if self.grpc_calls.is_empty() && self.grpc_services.is_empty() && self.grpc_others.is_empty() {
-            return None;
-        }
-        let (service, _) = grpc_call(facts.path)?;
-        let exact = self.grpc_calls.get(facts.path).and_then(|bucket| first_beside_path(bucket, facts, None));
-        exact.or_else(|| first(self.grpc_services.get(service)?, facts)).or_else(|| first(&self.grpc_others, facts))
+        let others = self.others.as_ref().and_then(|others| others.find(facts));
+        others.or_else(|| self.find_prefix(facts)).or_else(|| first_beside_path(&self.root, facts, Some(0)))
     }
 
     fn find_prefix(&self, facts: &RequestFacts<'_>) -> Option<Matched<'_>> {
@@ -258,6 +219,29 @@ impl HostRules {
             }
         }
         found.into_iter().rev().find_map(|(len, bucket)| first_beside_path(bucket, facts, Some(len)))
+    }
+}
+
+impl Others {
+    fn is_empty(&self) -> bool {
+        let buckets = [&self.grpc_others, &self.regex];
+        [&self.grpc_calls, &self.grpc_services, &self.exact].into_iter().all(ByText::is_empty)
+            && buckets.into_iter().all(|bucket| bucket.is_empty())
+    }
+
+    fn find(&self, facts: &RequestFacts<'_>) -> Option<Matched<'_>> {
+        self.find_grpc(facts)
+            .or_else(|| first_beside_path(self.exact.get(facts.path)?, facts, None))
+            .or_else(|| first(&self.regex, facts))
+    }
+
+    fn find_grpc(&self, facts: &RequestFacts<'_>) -> Option<Matched<'_>> {
+        if self.grpc_calls.is_empty() && self.grpc_services.is_empty() && self.grpc_others.is_empty() {
+            return None;
+        }
+        let (service, _) = grpc_call(facts.path)?;
+        let exact = self.grpc_calls.get(facts.path).and_then(|bucket| first_beside_path(bucket, facts, None));
+        exact.or_else(|| first(self.grpc_services.get(service)?, facts)).or_else(|| first(&self.grpc_others, facts))
     }
 }
 

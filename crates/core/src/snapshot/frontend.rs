@@ -81,8 +81,8 @@ struct FrontendRoutes {
 pub(super) struct Parts<'a> {
     pub(super) service: &'a Arc<Service>,
     pub(super) port: &'a ServicePort,
-    pub(super) slices: Vec<&'a Arc<EndpointSlice>>,
-    pub(super) rules: Vec<&'a Arc<RouteRule>>,
+    pub(super) slices: &'a [Arc<EndpointSlice>],
+    pub(super) rules: &'a [Arc<RouteRule>],
     pub(super) before: Option<&'a Arc<Frontend>>,
 }
 
@@ -90,17 +90,17 @@ impl Parts<'_> {
     /// Compiles the frontend, keeping the endpoint list of the one before if it says the same.
     pub(super) fn build(self) -> Frontend {
         let key = ServicePortKey { service: self.service.key.clone(), port: self.port.port };
-        let endpoints = endpoint_list(self.port, &self.slices);
+        let endpoints = endpoint_list(self.port, self.slices);
         let endpoints = match self.before {
             Some(before) if *before.endpoints == endpoints => Arc::clone(&before.endpoints),
             _ => Arc::new(endpoints),
         };
-        let routes = frontend_routes(&key, &self.rules);
+        let routes = frontend_routes(&key, self.rules);
         Frontend { key, service: Arc::clone(self.service), protocol: self.port.protocol, endpoints, routes }
     }
 }
 
-fn endpoint_list(port: &ServicePort, slices: &[&Arc<EndpointSlice>]) -> EndpointList {
+fn endpoint_list(port: &ServicePort, slices: &[Arc<EndpointSlice>]) -> EndpointList {
     let mut entries = Vec::new();
     for slice in slices {
         let Some(target) = slice.ports.iter().find(|p| p.name == port.name) else { continue };
@@ -112,10 +112,12 @@ fn endpoint_list(port: &ServicePort, slices: &[&Arc<EndpointSlice>]) -> Endpoint
             zone: endpoint.zone.clone(),
         }));
     }
+    // Most Services have one slice and few endpoints, and there are thousands.
+    entries.shrink_to_fit();
     EndpointList { entries }
 }
 
-fn frontend_routes(key: &ServicePortKey, rules: &[&Arc<RouteRule>]) -> FrontendRoutes {
+fn frontend_routes(key: &ServicePortKey, rules: &[Arc<RouteRule>]) -> FrontendRoutes {
     let mut producer = Vec::new();
     let mut consumers: BTreeMap<Namespace, Vec<Arc<RouteRule>>> = BTreeMap::new();
     for rule in rules {
@@ -141,9 +143,9 @@ fn route_set(mut rules: Vec<Arc<RouteRule>>) -> RouteSet {
     rules.retain(|rule| rule.key().route.kind == kind);
     rules.dedup_by(|a, b| Arc::ptr_eq(a, b));
     match kind {
-        RouteKind::Grpc | RouteKind::Http => RouteSet::Http(Arc::new(HttpTable::without_hostnames(rules))),
-        RouteKind::Tls => RouteSet::Tls(Arc::new(L4Table::new(rules))),
-        RouteKind::Tcp => RouteSet::Tcp(Arc::new(L4Table::new(rules))),
+        RouteKind::Grpc | RouteKind::Http => RouteSet::Http(Arc::new(HttpTable::without_hostnames(&rules))),
+        RouteKind::Tls => RouteSet::Tls(Arc::new(L4Table::new(&rules))),
+        RouteKind::Tcp => RouteSet::Tcp(Arc::new(L4Table::new(&rules))),
         // A UDP rule never stands for a TCP connection.
         RouteKind::Udp => RouteSet::None,
     }

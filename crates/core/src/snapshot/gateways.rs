@@ -1,15 +1,15 @@
 //! Listeners of Gateways with the routes attached to them, compiled once per change, by where they listen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::frontend::RouteSet;
-use super::{ShardedMap, edit_set};
 use crate::change::{Resource, ResourceKey};
 use crate::gateway::{BackendTls, Bind, Certificate, GatewayConfig, GatewayRule, Listener, PortLayer};
 use crate::ids::{CertificateKey, GatewayKey, GatewayRuleKey, ListenerKey, RouteKind, ServicePortKey};
 use crate::matching::{HttpTable, L4Table, ListenerTable, Named};
 use crate::route::{HostnameMatch, Parent, RouteRule};
+use crate::sharded::{ShardedMap, ShardedSet};
 
 /// A listener as the data plane uses it.
 #[derive(Debug)]
@@ -46,18 +46,22 @@ pub struct GatewayPort {
 /// What a batch of changes made stale.
 #[derive(Default)]
 pub(super) struct Dirty {
-    listeners: BTreeSet<ListenerKey>,
+    /// Listeners, with the rules that they may have had differently before the batch, as they had them.
+    listeners: BTreeMap<ListenerKey, Edited>,
     /// Places that listeners left.
     binds: BTreeSet<Bind>,
 }
 
+/// Rules as they were attached before; `None`: they weren't.
+type Edited = BTreeMap<GatewayRuleKey, Option<Arc<GatewayRule>>>;
+
 /// All there is of Gateways.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gateways {
-    listeners: ShardedMap<ListenerKey, Arc<Listener>>,
-    rules: ShardedMap<GatewayRuleKey, Arc<GatewayRule>>,
-    rules_of: ShardedMap<ListenerKey, BTreeSet<GatewayRuleKey>>,
-    compiled: ShardedMap<ListenerKey, Arc<GatewayListener>>,
+    listeners: ShardedSet<Arc<Listener>>,
+    rules: ShardedSet<Arc<GatewayRule>>,
+    rules_of: ShardedMap<ListenerKey, ShardedSet<Arc<GatewayRule>>>,
+    compiled: ShardedSet<Arc<GatewayListener>>,
     listeners_at: ShardedMap<Bind, BTreeSet<ListenerKey>>,
     ports: ShardedMap<Bind, Arc<GatewayPort>>,
     certificates: ShardedMap<CertificateKey, Arc<Certificate>>,
@@ -75,7 +79,7 @@ impl Gateways {
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
-        self.listeners.iter().map(|(_, listener)| listener)
+        self.listeners.iter()
     }
 
     pub(super) fn certificate(&self, key: &CertificateKey) -> Option<&Arc<Certificate>> {
@@ -91,7 +95,7 @@ impl Gateways {
     }
 
     pub(super) fn rules(&self) -> impl Iterator<Item = &Arc<GatewayRule>> {
-        self.rules.iter().map(|(_, rule)| rule)
+        self.rules.iter()
     }
 
     /// All but certificates: those are in no copy.
@@ -107,9 +111,9 @@ impl Gateways {
         match resource {
             Resource::Listener(it) => self.upsert_listener(it, dirty),
             Resource::GatewayRule(it) => self.upsert_rule(it, dirty),
-            Resource::Certificate(it) => drop(self.certificates.insert(it.key.clone(), Arc::clone(it))),
-            Resource::GatewayConfig(it) => drop(self.configs.insert(it.key.clone(), Arc::clone(it))),
-            Resource::BackendTls(it) => drop(self.backends.insert(it.port.clone(), Arc::clone(it))),
+            Resource::Certificate(it) => self.certificates.insert(it.key.clone(), Arc::clone(it)),
+            Resource::GatewayConfig(it) => self.configs.insert(it.key.clone(), Arc::clone(it)),
+            Resource::BackendTls(it) => self.backends.insert(it.port.clone(), Arc::clone(it)),
             Resource::Workload(_)
             | Resource::Service(_)
             | Resource::EndpointSlice(_)
@@ -141,15 +145,16 @@ impl Gateways {
     fn upsert_listener(&mut self, listener: &Arc<Listener>, dirty: &mut Dirty) {
         // Its routes are most often the same: their table is made of the one before.
         let before = self.compiled.get(&listener.key).cloned();
+        let edited = dirty.listeners.remove(&listener.key).unwrap_or_default();
         self.remove_listener(&listener.key, dirty);
         if let Some(before) = before {
-            self.compiled.insert(listener.key.clone(), before);
+            self.compiled.insert(&listener.key, before);
         }
         for bind in listener.binds() {
-            edit_set(&mut self.listeners_at, &bind, |set| set.insert(listener.key.clone()));
+            self.edit_listeners_at(bind, |set| set.insert(listener.key.clone()));
         }
-        self.listeners.insert(listener.key.clone(), Arc::clone(listener));
-        dirty.listeners.insert(listener.key.clone());
+        self.listeners.insert(&listener.key, Arc::clone(listener));
+        dirty.listeners.insert(listener.key.clone(), edited);
     }
 
     fn remove_listener(&mut self, key: &ListenerKey, dirty: &mut Dirty) {
@@ -157,47 +162,104 @@ impl Gateways {
         self.compiled.remove(key);
         dirty.listeners.remove(key);
         for bind in listener.binds() {
-            edit_set(&mut self.listeners_at, &bind, |set| set.remove(key));
+            self.edit_listeners_at(bind, |set| set.remove(key));
             dirty.binds.insert(bind);
+        }
+    }
+
+    /// A place without listeners is not kept.
+    fn edit_listeners_at(&mut self, bind: Bind, edit: impl FnOnce(&mut BTreeSet<ListenerKey>) -> bool) {
+        self.listeners_at.edit(&bind, || bind, |set| _ = edit(set));
+        if self.listeners_at.get(&bind).is_some_and(BTreeSet::is_empty) {
+            self.listeners_at.remove(&bind);
         }
     }
 
     fn upsert_rule(&mut self, rule: &Arc<GatewayRule>, dirty: &mut Dirty) {
         let of = rule.key();
-        let before = self.rules.get(&of);
-        if before.is_some_and(|before| listeners_of(&before.rule).eq(listeners_of(&rule.rule))) {
-            // The usual edit: a listener may have thousands of rules, and their set would be copied twice.
-            dirty.listeners.extend(listeners_of(&rule.rule).cloned());
-        } else {
-            self.remove_rule(&of, dirty);
-            for listener in listeners_of(&rule.rule) {
-                edit_set(&mut self.rules_of, listener, |set| set.insert(of.clone()));
-                dirty.listeners.insert(listener.clone());
-            }
+        self.remove_rule(&of, dirty);
+        for listener in listeners_of(&rule.rule) {
+            self.note(listener, &of, None, dirty);
+            self.rules_of.edit(listener, || listener.clone(), |rules| rules.insert(&of, Arc::clone(rule)));
         }
-        self.rules.insert(of, Arc::clone(rule));
+        self.rules.insert(&of, Arc::clone(rule));
     }
 
     fn remove_rule(&mut self, key: &GatewayRuleKey, dirty: &mut Dirty) {
         let Some(rule) = self.rules.remove(key) else { return };
         for listener in listeners_of(&rule.rule) {
-            edit_set(&mut self.rules_of, listener, |set| set.remove(key));
-            dirty.listeners.insert(listener.clone());
+            self.note(listener, key, Some(&rule), dirty);
+            self.rules_of.edit(listener, || listener.clone(), |rules| _ = rules.remove(key));
+            if self.rules_of.get(listener).is_some_and(ShardedSet::is_empty) {
+                self.rules_of.remove(listener);
+            }
         }
     }
 
-    /// Compiles listeners, and the places where they listen.
+    /// Notes that a listener has a rule differently from now on, and how it had it. What isn't compiled yet will be as a whole.
+    fn note(&self, listener: &ListenerKey, key: &GatewayRuleKey, before: Option<&Arc<GatewayRule>>, dirty: &mut Dirty) {
+        if self.compiled.get(listener).is_some() {
+            // The first word counts: what came later in the batch was never compiled.
+            let edited = dirty.listeners.entry(listener.clone()).or_default();
+            edited.entry(key.clone()).or_insert_with(|| before.cloned());
+        }
+    }
+
+    /// Compiles listeners, and the places where they listen: what an edit touches, whatever else there is.
     pub(super) fn rebuild(&mut self, dirty: &Dirty) {
         let mut binds = dirty.binds.clone();
-        for key in &dirty.listeners {
-            let Some(listener) = self.listeners.get(key).map(Arc::clone) else { continue };
-            let attached = self.rules_of.get(key).into_iter().flatten().filter_map(|rule| self.rules.get(rule));
-            let before = self.compiled.get(key).map(|before| &before.routes);
-            let routes = routes(&listener, attached.map(|it| Arc::clone(&it.rule)).collect(), before);
-            binds.extend(listener.binds());
-            self.compiled.insert(key.clone(), Arc::new(GatewayListener { listener, routes }));
+        for (key, edited) in &dirty.listeners {
+            let Some(listener) = self.listeners.get(key).cloned() else { continue };
+            let before = self.compiled.get(key).cloned();
+            let routes = before.as_ref().and_then(|before| self.edited(before, &listener, edited));
+            let routes = routes.unwrap_or_else(|| self.routes(&listener));
+            let stays = before.is_some_and(|before| Arc::ptr_eq(&before.listener, &listener));
+            let compiled = Arc::new(GatewayListener { listener: Arc::clone(&listener), routes });
+            self.compiled.insert(key, Arc::clone(&compiled));
+            binds.extend(listener.binds().filter(|bind| !stays || !self.compile_at(*bind, &compiled)));
         }
         binds.into_iter().for_each(|bind| self.compile_port(bind));
+    }
+
+    /// The routes of a listener, of those before and what was edited; `None` if they have to be compiled as a whole.
+    fn edited(&self, before: &GatewayListener, listener: &Listener, edited: &Edited) -> Option<RouteSet> {
+        let RouteSet::Http(table) = &before.routes else { return None };
+        if before.listener.kinds != listener.kinds {
+            return None;
+        }
+        if edited.is_empty() {
+            return Some(before.routes.clone());
+        }
+        let rules = self.rules_of.get(&listener.key);
+        let takes = |rule: &&Arc<RouteRule>| listener.kinds.contains(&rule.key().route.kind);
+        let gone = edited.values().flatten().map(|it| &it.rule).filter(takes);
+        let new = edited.keys().filter_map(|key| rules?.get(key)).map(|it| &it.rule).filter(takes);
+        let table = table.edited(gone, new);
+        (!table.is_empty()).then(|| RouteSet::Http(Arc::new(table)))
+    }
+
+    /// The rules of the kinds that a listener takes, compiled. A host that comes here is one of the listener's already: with
+    /// the hostnames of the rules that is the intersection of both.
+    fn routes(&self, listener: &Listener) -> RouteSet {
+        let attached = self.rules_of.get(&listener.key).into_iter().flat_map(ShardedSet::iter).map(|it| &it.rule);
+        let taken = attached.filter(|rule| listener.kinds.contains(&rule.key().route.kind));
+        let rules: Vec<_> = taken.cloned().collect();
+        match rules.iter().map(|rule| rule.key().route.kind).min() {
+            None => RouteSet::None,
+            Some(RouteKind::Grpc | RouteKind::Http) => RouteSet::Http(Arc::new(HttpTable::new(&rules))),
+            Some(RouteKind::Tls) => RouteSet::Tls(Arc::new(L4Table::new(&rules))),
+            Some(RouteKind::Tcp) => RouteSet::Tcp(Arc::new(L4Table::new(&rules))),
+            Some(RouteKind::Udp) => RouteSet::Udp(Arc::new(L4Table::new(&rules))),
+        }
+    }
+
+    /// Puts a listener in the place of its version before; `false` if that isn't in use at this place.
+    fn compile_at(&mut self, bind: Bind, listener: &Arc<GatewayListener>) -> bool {
+        let Some(port) = self.ports.get(&bind) else { return false };
+        let Some(listeners) = port.listeners.with(listener) else { return false };
+        let port = GatewayPort { bind, gateway: port.gateway.clone(), layer: port.layer, listeners };
+        self.ports.insert(bind, Arc::new(port));
+        true
     }
 
     fn compile_port(&mut self, bind: Bind) {
@@ -221,20 +283,4 @@ fn listeners_of(rule: &RouteRule) -> impl Iterator<Item = &ListenerKey> {
         Parent::Listener(listener) => Some(listener),
         Parent::Service { .. } => None,
     })
-}
-
-/// The rules of the kinds that the listener takes, compiled. A host that comes here is one of the listener's already: with
-/// the hostnames of the rules that is the intersection of both.
-fn routes(listener: &Listener, mut rules: Vec<Arc<RouteRule>>, before: Option<&RouteSet>) -> RouteSet {
-    rules.retain(|rule| listener.kinds.contains(&rule.key().route.kind));
-    match rules.iter().map(|rule| rule.key().route.kind).min() {
-        None => RouteSet::None,
-        Some(RouteKind::Grpc | RouteKind::Http) => RouteSet::Http(Arc::new(match before {
-            Some(RouteSet::Http(before)) => before.edited(rules),
-            _ => HttpTable::new(rules),
-        })),
-        Some(RouteKind::Tls) => RouteSet::Tls(Arc::new(L4Table::new(rules))),
-        Some(RouteKind::Tcp) => RouteSet::Tcp(Arc::new(L4Table::new(rules))),
-        Some(RouteKind::Udp) => RouteSet::Udp(Arc::new(L4Table::new(rules))),
-    }
 }

@@ -4,10 +4,11 @@
 //! slices and rules; applying changes costs what they touch, not what the cluster holds; the order of the
 //! changes in a batch doesn't matter (a rule may come before its Service).
 
+mod few;
 mod frontend;
 mod gateways;
+mod keyed;
 mod policies;
-mod sharded;
 #[cfg(test)]
 mod tests;
 
@@ -17,17 +18,18 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use self::few::{Few, edit_few, put};
 pub use self::frontend::{EndpointEntry, EndpointList, Frontend, RouteSet};
 use self::gateways::Gateways;
 pub use self::gateways::{GatewayListener, GatewayPort};
 use self::policies::PolicySet;
-pub use self::sharded::ShardedMap;
 use crate::change::{Change, MeshConfig, Resource, ResourceKey};
 use crate::gateway::{BackendTls, Bind, Certificate, GatewayConfig, GatewayRule, Listener};
 use crate::ids::{CertificateKey, GatewayKey, Port, RuleKey, ServiceKey, ServicePortKey, WorkloadUid};
 use crate::policy::{AuthorizationPolicy, MeshPolicy, Mode, WorkloadLimits};
 use crate::route::{Parent, RouteRule};
 use crate::service::{EndpointSlice, Service, SliceKey};
+use crate::sharded::{ShardedMap, ShardedSet};
 use crate::workload::{Enrolment, Workload};
 
 /// The authorization policies of one workload; most have few.
@@ -37,23 +39,35 @@ pub type Policies = SmallVec<[Arc<AuthorizationPolicy>; 4]>;
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     mesh: Arc<MeshConfig>,
-    workloads: ShardedMap<WorkloadUid, Arc<Workload>>,
-    services: ShardedMap<ServiceKey, Arc<Service>>,
-    addresses: ShardedMap<IpAddr, AddressOwner>,
-    slices: ShardedMap<SliceKey, Arc<EndpointSlice>>,
-    slices_of: ShardedMap<ServiceKey, BTreeSet<SliceKey>>,
-    rules: ShardedMap<RuleKey, Arc<RouteRule>>,
-    rules_of: ShardedMap<ServicePortKey, BTreeSet<RuleKey>>,
-    frontends: ShardedMap<ServicePortKey, Arc<Frontend>>,
+    workloads: ShardedSet<Arc<Workload>>,
+    services: ShardedSet<Arc<Service>>,
+    addresses: ShardedSet<AddressOwner>,
+    slices: ShardedSet<Arc<EndpointSlice>>,
+    slices_of: ShardedMap<ServiceKey, Few<EndpointSlice>>,
+    rules: ShardedSet<Arc<RouteRule>>,
+    rules_of: ShardedMap<ServicePortKey, Few<RouteRule>>,
+    frontends: ShardedSet<Arc<Frontend>>,
     authorization: Arc<PolicySet<AuthorizationPolicy>>,
     mesh_policies: Arc<PolicySet<MeshPolicy>>,
     gateways: Gateways,
 }
 
+/// The Services of a snapshot. Equal to those of a later one if none of them came, went or was written since; that takes no
+/// time to see.
+#[derive(Clone, Debug)]
+pub struct AllServices(ShardedSet<Arc<Service>>);
+
+impl PartialEq for AllServices {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+}
+
+/// Who has an address, and which one of its addresses that is.
 #[derive(Clone, Debug)]
 enum AddressOwner {
-    Service(Arc<Service>),
-    Workload(Arc<Workload>),
+    Service(Arc<Service>, u16),
+    Workload(Arc<Workload>, u16),
 }
 
 /// What an address means.
@@ -92,8 +106,8 @@ impl Snapshot {
     /// What an address means.
     pub fn address(&self, ip: IpAddr) -> Address<'_> {
         match self.addresses.get(&ip) {
-            Some(AddressOwner::Service(service)) => Address::Service(service),
-            Some(AddressOwner::Workload(workload)) => Address::Workload(workload),
+            Some(AddressOwner::Service(service, _)) => Address::Service(service),
+            Some(AddressOwner::Workload(workload, _)) => Address::Workload(workload),
             None if self.mesh.cluster_ranges.iter().any(|range| range.contains(&ip)) => Address::InCluster,
             None => Address::Outside,
         }
@@ -107,8 +121,8 @@ impl Snapshot {
     /// The workload that has an address of its own; none for a host-network pod.
     pub fn workload_at(&self, ip: IpAddr) -> Option<&Arc<Workload>> {
         match self.addresses.get(&ip)? {
-            AddressOwner::Workload(workload) => Some(workload),
-            AddressOwner::Service(_) => None,
+            AddressOwner::Workload(workload, _) => Some(workload),
+            AddressOwner::Service(..) => None,
         }
     }
 
@@ -152,17 +166,22 @@ impl Snapshot {
 
     /// All workloads, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.workloads.iter().map(|(_, workload)| workload)
+        self.workloads.iter()
     }
 
     /// All Services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.iter().map(|(_, service)| service)
+        self.services.iter()
+    }
+
+    /// All Services as a whole, to learn later whether one has changed.
+    pub fn all_services(&self) -> AllServices {
+        AllServices(self.services.clone())
     }
 
     /// All rules of Services, in no order.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
-        self.rules.iter().map(|(_, rule)| rule)
+        self.rules.iter()
     }
 
     /// All authorization policies, by key.
@@ -215,7 +234,7 @@ impl Snapshot {
         let mut all = vec![Resource::Mesh(Arc::clone(&self.mesh))];
         all.extend(self.workloads().cloned().map(Resource::Workload));
         all.extend(self.services().cloned().map(Resource::Service));
-        all.extend(self.slices.iter().map(|(_, slice)| Resource::EndpointSlice(Arc::clone(slice))));
+        all.extend(self.slices.iter().cloned().map(Resource::EndpointSlice));
         all.extend(self.rules().cloned().map(Resource::Rule));
         all.extend(self.authorization_policies().cloned().map(Resource::Authorization));
         all.extend(self.mesh_policies().cloned().map(Resource::MeshPolicy));
@@ -228,25 +247,25 @@ impl Snapshot {
             Resource::Workload(workload) => self.upsert_workload(workload),
             Resource::Service(service) => {
                 self.remove_service(&service.key, dirty);
-                for ip in &service.addresses {
-                    self.addresses.insert(*ip, AddressOwner::Service(Arc::clone(service)));
+                for (ip, at) in service.addresses.iter().zip(0..=u16::MAX) {
+                    self.addresses.insert(ip, AddressOwner::Service(Arc::clone(service), at));
                 }
-                self.services.insert(service.key.clone(), Arc::clone(service));
+                self.services.insert(&service.key, Arc::clone(service));
                 dirty.services.insert(service.key.clone());
             }
             Resource::EndpointSlice(slice) => {
                 self.remove_slice(&slice.key, dirty);
-                edit_set(&mut self.slices_of, &slice.service, |set| set.insert(slice.key.clone()));
-                self.slices.insert(slice.key.clone(), Arc::clone(slice));
+                edit_few(&mut self.slices_of, &slice.service, |few| put(few, slice, |it| &it.key));
+                self.slices.insert(&slice.key, Arc::clone(slice));
                 dirty.services.insert(slice.service.clone());
             }
             Resource::Rule(rule) => {
                 self.remove_rule(rule.key(), dirty);
                 for port in service_ports(rule) {
-                    edit_set(&mut self.rules_of, port, |set| set.insert(rule.key().clone()));
+                    edit_few(&mut self.rules_of, port, |few| put(few, rule, RouteRule::key));
                     dirty.ports.insert(port.clone());
                 }
-                self.rules.insert(rule.key().clone(), Arc::clone(rule));
+                self.rules.insert(rule.key(), Arc::clone(rule));
             }
             Resource::Listener(_)
             | Resource::Certificate(_)
@@ -278,11 +297,11 @@ impl Snapshot {
 
     fn upsert_workload(&mut self, workload: &Arc<Workload>) {
         self.remove_workload(&workload.uid);
-        self.workloads.insert(workload.uid.clone(), Arc::clone(workload));
+        self.workloads.insert(&workload.uid, Arc::clone(workload));
         // A host-network pod shares its node's address with everything else there: it names nobody.
         if workload.enrolment != Enrolment::HostNetwork {
-            for ip in &workload.addresses {
-                self.addresses.insert(*ip, AddressOwner::Workload(Arc::clone(workload)));
+            for (ip, at) in workload.addresses.iter().zip(0..=u16::MAX) {
+                self.addresses.insert(ip, AddressOwner::Workload(Arc::clone(workload), at));
             }
         }
     }
@@ -291,7 +310,7 @@ impl Snapshot {
         let Some(workload) = self.workloads.remove(uid) else { return };
         for ip in &workload.addresses {
             // The address may belong to a newer pod by now.
-            if matches!(self.addresses.get(ip), Some(AddressOwner::Workload(owner)) if owner.uid == *uid) {
+            if matches!(self.addresses.get(ip), Some(AddressOwner::Workload(owner, _)) if owner.uid == *uid) {
                 self.addresses.remove(ip);
             }
         }
@@ -300,7 +319,7 @@ impl Snapshot {
     fn remove_service(&mut self, key: &ServiceKey, dirty: &mut Dirty) {
         let Some(service) = self.services.remove(key) else { return };
         for ip in &service.addresses {
-            if matches!(self.addresses.get(ip), Some(AddressOwner::Service(owner)) if owner.key == *key) {
+            if matches!(self.addresses.get(ip), Some(AddressOwner::Service(owner, _)) if owner.key == *key) {
                 self.addresses.remove(ip);
             }
         }
@@ -312,14 +331,14 @@ impl Snapshot {
 
     fn remove_slice(&mut self, key: &SliceKey, dirty: &mut Dirty) {
         let Some(slice) = self.slices.remove(key) else { return };
-        edit_set(&mut self.slices_of, &slice.service, |set| set.remove(key));
+        edit_few(&mut self.slices_of, &slice.service, |few| few.retain(|it| it.key != *key));
         dirty.services.insert(slice.service.clone());
     }
 
     fn remove_rule(&mut self, key: &RuleKey, dirty: &mut Dirty) {
         let Some(rule) = self.rules.remove(key) else { return };
         for port in service_ports(&rule) {
-            edit_set(&mut self.rules_of, port, |set| set.remove(key));
+            edit_few(&mut self.rules_of, port, |few| few.retain(|it| it.key() != key));
             dirty.ports.insert(port.clone());
         }
     }
@@ -333,12 +352,8 @@ impl Snapshot {
         }
         for key in ports {
             match self.compile(&key) {
-                Some(frontend) => {
-                    self.frontends.insert(key, Arc::new(frontend));
-                }
-                None => {
-                    self.frontends.remove(&key);
-                }
+                Some(frontend) => self.frontends.insert(&key, Arc::new(frontend)),
+                None => drop(self.frontends.remove(&key)),
             }
         }
     }
@@ -346,13 +361,11 @@ impl Snapshot {
     fn compile(&self, key: &ServicePortKey) -> Option<Frontend> {
         let service = self.services.get(&key.service)?;
         let port = service.ports.iter().find(|p| p.port == key.port)?;
-        let slices = self.slices_of.get(&key.service).into_iter().flatten();
-        let rules = self.rules_of.get(key).into_iter().flatten();
         let parts = frontend::Parts {
             service,
             port,
-            slices: slices.filter_map(|slice| self.slices.get(slice)).collect(),
-            rules: rules.filter_map(|rule| self.rules.get(rule)).collect(),
+            slices: self.slices_of.get(&key.service).map_or(&[], |few| few),
+            rules: self.rules_of.get(key).map_or(&[], |few| few),
             before: self.frontends.get(key),
         };
         Some(parts.build())
@@ -372,17 +385,4 @@ fn service_ports(rule: &RouteRule) -> impl Iterator<Item = &ServicePortKey> {
         Parent::Service { port, .. } => Some(port),
         Parent::Listener(_) => None,
     })
-}
-
-/// Edits one of the sets of a map of sets; an empty set is not kept.
-fn edit_set<K, T>(map: &mut ShardedMap<K, BTreeSet<T>>, key: &K, edit: impl FnOnce(&mut BTreeSet<T>) -> bool)
-where
-    K: Clone + Eq + std::hash::Hash,
-    T: Clone + Ord,
-{
-    let mut set = map.remove(key).unwrap_or_default();
-    edit(&mut set);
-    if !set.is_empty() {
-        map.insert(key.clone(), set);
-    }
 }

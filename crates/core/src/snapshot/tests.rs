@@ -277,3 +277,41 @@ fn everything_can_be_taken_out_and_put_into_an_empty_snapshot() {
     let gone: Vec<_> = snapshot.resources().iter().map(|r| Change::Remove(r.key())).collect();
     assert_eq!(again.apply(&gone).resources().len(), 1, "only the mesh settings are left");
 }
+
+#[test]
+fn all_services_are_the_same_until_one_of_them_is_written() {
+    let first = Snapshot::default().apply(&[service("cart", "10.96.0.1", &[(80, AppProtocol::Http)])]);
+    let edited = first.apply(&[slice("cart-1", "cart", 8080, &["10.0.0.1"]), tcp_rule("r")]);
+    assert!(edited.all_services() == first.all_services());
+    for change in [
+        service("web", "10.96.0.2", &[(80, AppProtocol::Http)]),
+        service("cart", "10.96.0.3", &[(80, AppProtocol::Http)]),
+        Change::Remove(ResourceKey::Service(ServiceKey::new("shop", "cart"))),
+    ] {
+        assert!(edited.apply(&[change]).all_services() != first.all_services());
+    }
+}
+
+#[test]
+fn the_slices_of_a_service_count_once_each_and_in_the_order_of_their_names() {
+    let key = ServicePortKey { service: ServiceKey::new("shop", "cart"), port: port(80) };
+    let endpoints = |snapshot: &Snapshot| -> Vec<String> {
+        let entries = &snapshot.frontend(&key).unwrap().endpoints.entries;
+        entries.iter().map(|entry| entry.address.to_string()).collect()
+    };
+    let of = |name: &str, address: &str| slice(name, "cart", 8080, &[address]);
+    let snapshot = Snapshot::default().apply(&[
+        service("cart", "10.96.0.1", &[(80, AppProtocol::Http)]),
+        of("b", "10.0.0.2"),
+        of("c", "10.0.0.3"),
+        of("a", "10.0.0.1"),
+        of("b", "10.0.0.9"),
+    ]);
+    assert_eq!(endpoints(&snapshot), ["10.0.0.1:8080", "10.0.0.9:8080", "10.0.0.3:8080"]);
+    let gone = |name: &str| {
+        Change::Remove(ResourceKey::EndpointSlice(SliceKey { namespace: "shop".into(), name: name.into() }))
+    };
+    let fewer = snapshot.apply(&[gone("b"), gone("none")]);
+    assert_eq!(endpoints(&fewer), ["10.0.0.1:8080", "10.0.0.3:8080"]);
+    assert!(endpoints(&fewer.apply(&[gone("a"), gone("c")])).is_empty());
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use weft_api::weft::config::v1 as proto;
 
+use super::common::common;
 use crate::ids::{
     GatewayKey, ListenerSetKey, Name, Namespace, NodeName, PolicyKey, Port, SecretKey, SectionName, ServiceKey,
     ServicePortKey, WorkloadUid, Zone,
@@ -113,7 +114,12 @@ pub(super) fn optional<T: Wire>(value: Option<T::Message>, name: &str) -> Result
 /// Decodes a list.
 pub(super) fn list<T: Wire>(values: Vec<T::Message>, name: &str) -> Result<Vec<T>, InvalidField> {
     let numbered = values.into_iter().enumerate();
-    numbered.map(|(index, value)| T::from_wire(value).map_err(|it| it.within(&format!("{name}[{index}]")))).collect()
+    let read = numbered.map(|(index, value)| T::from_wire(value).map_err(|it| it.within(&format!("{name}[{index}]"))));
+    let mut list: Vec<T> = read.collect::<Result<_, _>>()?;
+    // What is read here is kept for long, and takes the room of the messages until then: those are larger, and have room for
+    // more.
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 /// Encodes a list.
@@ -182,7 +188,28 @@ macro_rules! wire_names {
         }
     )+};
 }
-wire_names!(Namespace, Name, NodeName, Zone);
+wire_names!(Name);
+
+/// The same of names that thousands of resources have in common.
+macro_rules! wire_common_names {
+    ($($name:ty),+) => {$(
+        impl Wire for $name {
+            type Message = String;
+
+            fn to_wire(&self) -> String {
+                self.as_str().to_owned()
+            }
+
+            fn from_wire(text: String) -> Result<Self, InvalidField> {
+                if text.is_empty() || text.contains('/') {
+                    return Err(InvalidField::expected("a name"));
+                }
+                Ok(common(&text).into())
+            }
+        }
+    )+};
+}
+wire_common_names!(Namespace, NodeName, Zone);
 
 impl Wire for SectionName {
     type Message = String;
@@ -192,7 +219,7 @@ impl Wire for SectionName {
     }
 
     fn from_wire(text: String) -> Result<Self, InvalidField> {
-        Ok(text.into())
+        Ok(common(&text).into())
     }
 }
 
@@ -223,7 +250,21 @@ macro_rules! wire_object_keys {
         }
     )+};
 }
-wire_object_keys!(ServiceKey, GatewayKey, ListenerSetKey, PolicyKey, SecretKey, SliceKey);
+wire_object_keys!(ServiceKey, ListenerSetKey, PolicyKey, SecretKey, SliceKey);
+
+/// In the key of every rule and listener that it has.
+impl Wire for GatewayKey {
+    type Message = proto::ObjectKey;
+
+    fn to_wire(&self) -> proto::ObjectKey {
+        proto::ObjectKey { namespace: self.namespace.to_wire(), name: self.name.to_wire() }
+    }
+
+    fn from_wire(key: proto::ObjectKey) -> Result<Self, InvalidField> {
+        let name: Name = field(key.name, "name")?;
+        Ok(Self { namespace: field(key.namespace, "namespace")?, name: common(name.as_str()).into() })
+    }
+}
 
 impl Wire for ServicePortKey {
     type Message = proto::ServicePortKey;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weft_api::weft::config::v1 as proto;
 
+use super::common::common;
 use super::convert::{
     InvalidField, Problem, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
@@ -43,7 +44,7 @@ fn listener_name(text: String, field: &str) -> Result<SectionName, InvalidField>
     if text.is_empty() || text.contains('/') {
         return Err(InvalidField::expected("the name of a listener").within(field));
     }
-    Ok(text.into())
+    Ok(common(&text).into())
 }
 
 impl Wire for Listener {
@@ -242,6 +243,7 @@ impl Wire for BackendTls {
             BackendTrust::Bundle(pem) => Trust::Bundle(pem.clone()),
             BackendTrust::System => Trust::System(proto::Empty {}),
             BackendTrust::Invalid(why) => Trust::Invalid(why.clone()),
+            BackendTrust::Plain => Trust::Plain(proto::Empty {}),
         };
         proto::BackendTls {
             port: Some(self.port.to_wire()),
@@ -257,6 +259,7 @@ impl Wire for BackendTls {
             Trust::Bundle(pem) => BackendTrust::Bundle(bytes(pem, "bundle").map_err(|wrong| wrong.within("trust"))?),
             Trust::System(proto::Empty {}) => BackendTrust::System,
             Trust::Invalid(why) => BackendTrust::Invalid(why),
+            Trust::Plain(proto::Empty {}) => BackendTrust::Plain,
         };
         Ok(Self {
             port: required(it.port, "port")?,

@@ -3,6 +3,7 @@
 //! Encoding and decoding of a type stand side by side, so that `decode(encode(x)) == x` is easy to see and held by a
 //! property test. Decoding is the edge: what it returns needs no further check, and an error names the field.
 
+mod common;
 mod convert;
 mod gateway;
 mod name;

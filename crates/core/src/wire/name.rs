@@ -49,26 +49,45 @@ pub const TYPE_URLS: [&str; 12] = [
 ];
 
 /// What a node without Gateways asks for, in the same order.
-pub const NODE_TYPE_URLS: [&str; 7] = [MESH, AUTHORIZATION, MESH_POLICY, WORKLOAD, SERVICE, ENDPOINT_SLICE, RULE];
+pub const NODE_TYPE_URLS: [&str; 7] = all_but(&GATEWAY_TYPE_URLS);
 
 /// What the pod of a Gateway asks for, in the same order: routes of Services apply to none of its backends, because those
 /// are endpoints.
-pub const GATEWAY_CLIENT_TYPE_URLS: [&str; 11] = [
-    MESH,
-    AUTHORIZATION,
-    MESH_POLICY,
-    WORKLOAD,
-    SERVICE,
-    ENDPOINT_SLICE,
-    BACKEND_TLS,
-    CERTIFICATE,
-    GATEWAY_CONFIG,
-    GATEWAY_RULE,
-    LISTENER,
-];
+pub const GATEWAY_CLIENT_TYPE_URLS: [&str; 11] = all_but(&[RULE]);
 
 /// Types that only gateways may see; all but the first are one Gateway's each ([`owner`]).
 pub const GATEWAY_TYPE_URLS: [&str; 5] = [BACKEND_TLS, LISTENER, CERTIFICATE, GATEWAY_RULE, GATEWAY_CONFIG];
+
+/// All types but some, in the order of all. It has as many as are left, or nothing is compiled.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which says so if it can't be")]
+const fn all_but<const N: usize>(left_out: &[&str]) -> [&'static str; N] {
+    let (mut made, mut from, mut to) = ([""; N], 0, 0);
+    while from < TYPE_URLS.len() {
+        if !contains(left_out, TYPE_URLS[from]) {
+            made[to] = TYPE_URLS[from];
+            to += 1;
+        }
+        from += 1;
+    }
+    assert!(to == N, "as many as are left");
+    made
+}
+
+#[expect(clippy::indexing_slicing, reason = "as above")]
+const fn contains(list: &[&str], wanted: &str) -> bool {
+    let (wanted, mut of) = (wanted.as_bytes(), 0);
+    while of < list.len() {
+        let (one, mut at) = (list[of].as_bytes(), 0);
+        while at < one.len() && at < wanted.len() && one[at] == wanted[at] {
+            at += 1;
+        }
+        if at == one.len() && at == wanted.len() {
+            return true;
+        }
+        of += 1;
+    }
+    false
+}
 
 /// The name of the one resource of its type.
 const MESH_NAME: &str = "mesh";

@@ -2,6 +2,7 @@
 
 use weft_api::weft::config::v1 as proto;
 
+use super::common::common;
 use super::convert::{
     InvalidField, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
@@ -19,7 +20,8 @@ impl Wire for SpiffeId {
     }
 
     fn from_wire(text: String) -> Result<Self, InvalidField> {
-        text.parse().map_err(InvalidField::invalid)
+        let read: Self = text.parse().map_err(InvalidField::invalid)?;
+        Ok(read.sharing(common))
     }
 }
 
@@ -125,6 +127,7 @@ impl Wire for MeshConfig {
             cluster_domain: self.cluster_domain.clone(),
             cluster_ranges: wire_list(&self.cluster_ranges),
             force_wire: self.force_wire,
+            node_addresses: wire_list(&self.node_addresses),
         }
     }
 
@@ -134,6 +137,7 @@ impl Wire for MeshConfig {
             cluster_domain: it.cluster_domain,
             cluster_ranges: list(it.cluster_ranges, "cluster_ranges")?,
             force_wire: it.force_wire,
+            node_addresses: list(it.node_addresses, "node_addresses")?,
         })
     }
 }

@@ -10,7 +10,7 @@ use weft_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscov
 use weft_api::google::rpc::Status;
 
 use super::{Demand, Rejection};
-use crate::{Encoded, ResourceName, TypeUrl, Update, WILDCARD};
+use crate::{Encoded, ResourceName, TypeUrl, Update, Version, WILDCARD};
 
 /// Bytes of reasons quoted in one NACK, which all that are refused share; of each at least so many. Names are never left out
 /// for them: the server tells people what it reads there, and takes for accepted what isn't named.
@@ -38,8 +38,36 @@ pub(super) struct Held {
 struct OfType {
     wildcard: bool,
     names: BTreeSet<Arc<str>>,
-    versions: HashMap<Arc<str>, String>,
+    versions: HashMap<Arc<str>, HeldVersion>,
     answered: bool,
+}
+
+/// The version of what is held, small: there is one for each resource of a cluster.
+#[derive(Debug)]
+enum HeldVersion {
+    /// None that a server knows.
+    Unknown,
+    /// As our servers give them.
+    Hash(Version),
+    /// Of another form.
+    Text(Box<str>),
+}
+
+impl HeldVersion {
+    fn new(text: String) -> Self {
+        match Version::parse(&text) {
+            Some(version) if version.to_string() == text => Self::Hash(version),
+            _ => Self::Text(text.into()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Unknown => UNKNOWN.to_owned(),
+            Self::Hash(version) => version.to_string(),
+            Self::Text(text) => text.to_string(),
+        }
+    }
 }
 
 impl Held {
@@ -53,7 +81,7 @@ impl Held {
     pub(super) fn hold(&mut self, names: impl IntoIterator<Item = ResourceName>) {
         for name in names {
             if let Some(of_type) = self.types.get_mut(&name.type_url) {
-                of_type.versions.insert(name.name, UNKNOWN.to_owned());
+                of_type.versions.insert(name.name, HeldVersion::Unknown);
             }
         }
     }
@@ -63,7 +91,7 @@ impl Held {
         let request = |(url, of_type): (&TypeUrl, &OfType)| {
             let wildcard = of_type.wildcard.then(|| WILDCARD.to_owned());
             let names = of_type.names.iter().map(|name| name.to_string());
-            let versions = of_type.versions.iter().map(|(name, version)| (name.to_string(), version.clone()));
+            let versions = of_type.versions.iter().map(|(name, version)| (name.to_string(), version.text()));
             DeltaDiscoveryRequest {
                 node: Some(node.clone()),
                 type_url: url.as_str().to_owned(),
@@ -110,8 +138,10 @@ impl Held {
             let Some(of_type) = self.types.get_mut(&name.type_url) else { continue };
             let rejection = rejections.iter().find(|rejection| rejection.name == name);
             match (version, rejection) {
-                (Some(version), None) => of_type.versions.insert(name.name, version),
-                (Some(_), Some(rejection)) if rejection.held => of_type.versions.insert(name.name, UNKNOWN.to_owned()),
+                (Some(version), None) => of_type.versions.insert(name.name, HeldVersion::new(version)),
+                (Some(_), Some(rejection)) if rejection.held => {
+                    of_type.versions.insert(name.name, HeldVersion::Unknown)
+                }
                 _ => of_type.versions.remove(&name.name),
             };
         }
@@ -250,6 +280,18 @@ mod tests {
         assert_eq!(told, [pair("held", UNKNOWN), pair("taken", "1")]);
         held.applied(vec![(name("held"), None)], &[]);
         assert_eq!(held.initial_requests(&Node::default())[0].initial_resource_versions.len(), 1, "it is gone");
+    }
+
+    #[test]
+    fn versions_are_told_as_the_server_gave_them() {
+        let url = TypeUrl::new("t");
+        let given = ["00000000000000ff", "ff", "00000000000000FF", "+0000000000000ff", "", "v1", "1a2b3c4d5e6f7081"];
+        let mut held = Held::new(std::slice::from_ref(&url));
+        let versions = given.map(|text| (ResourceName::new(url.clone(), text), Some(text.to_owned())));
+        held.applied(versions.to_vec(), &[]);
+        let told = held.initial_requests(&Node::default()).remove(0).initial_resource_versions;
+        assert_eq!(told.len(), given.len());
+        assert!(told.iter().all(|(name, version)| name == version), "{told:?}");
     }
 
     fn told(rejections: &[(&str, String)]) -> String {

@@ -68,7 +68,7 @@ pub(super) fn plan_of<R>(
     seed: u64,
     check: impl FnOnce(HttpPlan<'_>) -> R,
 ) -> R {
-    let table = HttpTable::new(vec![Arc::new(RouteRule::Http(rule))]);
+    let table = HttpTable::new(&[Arc::new(RouteRule::Http(rule))]);
     let map = headers(lines);
     let facts = RequestFacts { method: &method, host: "a.com", path: "/p/q", query: Some("x=1"), headers: &map };
     let front = FrontFacts { scheme: RedirectScheme::Http, port: Port::new(8080).unwrap() };
@@ -105,7 +105,7 @@ fn when_no_rules_match_a_404_is_returned() {
 #[test]
 fn a_session_keeps_its_backend_whatever_the_weights_say() {
     let backends = vec![backend("a", 1), backend("b", 0), broken(1)];
-    let table = HttpTable::new(vec![Arc::new(RouteRule::Http(rule(HttpAction::Forward(backends), vec![])))]);
+    let table = HttpTable::new(&[Arc::new(RouteRule::Http(rule(HttpAction::Forward(backends), vec![])))]);
     let map = HeaderMap::new();
     let facts = RequestFacts { method: &Method::GET, host: "", path: "/p", query: None, headers: &map };
     let front = FrontFacts { scheme: RedirectScheme::Http, port: Port::new(80).unwrap() };

@@ -493,3 +493,26 @@ fn a_deep_or_long_path_costs_no_more_than_the_deepest_prefix() {
     let deep = format!("GET x/a/b/{}", "a/".repeat(4000));
     assert_eq!(table.find(&Request::new(&deep).facts()).unwrap().prefix_len, Some(4));
 }
+
+#[test]
+fn many_paths_of_one_host_are_told_apart_as_few_are() {
+    for count in [1, 4, 5, 100] {
+        let prefixes = (0..count).map(|n| format!("prefix-{n} host:a.com /p/{n}"));
+        let exact = (0..count).map(|n| format!("exact-{n} host:a.com =/e/{n} or =/e/{n}/f"));
+        let rules: Vec<_> = prefixes.chain(exact).collect();
+        let table = table(&rules.iter().map(String::as_str).collect::<Vec<_>>());
+        let name = |path: String| {
+            let request = Request::new(&format!("GET a.com{path}"));
+            table.find(&request.facts()).map(|it| it.rule.key.route.name.to_string())
+        };
+        for n in 0..count {
+            let (prefix, exact) = (Some(format!("prefix-{n}")), Some(format!("exact-{n}")));
+            assert_eq!((name(format!("/p/{n}")), name(format!("/p/{n}/x"))), (prefix.clone(), prefix));
+            assert_eq!((name(format!("/e/{n}")), name(format!("/e/{n}/f"))), (exact.clone(), exact));
+        }
+        assert_eq!(
+            (name(format!("/p/{count}")), name(format!("/e/{count}")), name("/e/0/g".into())),
+            (None, None, None)
+        );
+    }
+}

@@ -17,10 +17,10 @@ fn rule(kind: RouteKind, text: &str) -> Arc<RouteRule> {
 
 fn found(kind: RouteKind, rules: &[&str], server_name: Option<&str>) -> Option<String> {
     let forward: Vec<_> = rules.iter().map(|text| rule(kind, text)).collect();
-    let backward = forward.iter().rev().cloned().collect();
+    let backward: Vec<_> = forward.iter().rev().cloned().collect();
     let name = |table: &L4Table| table.find(server_name).map(|it| format!("{}#{}", it.key.route.name, it.key.index));
-    let name_of_forward = name(&L4Table::new(forward));
-    assert_eq!(name_of_forward, name(&L4Table::new(backward)));
+    let name_of_forward = name(&L4Table::new(&forward));
+    assert_eq!(name_of_forward, name(&L4Table::new(&backward)));
     name_of_forward
 }
 
@@ -67,6 +67,6 @@ fn then_the_name_then_the_first_rule() {
 
 #[test]
 fn a_tls_route_comes_before_a_tcp_route() {
-    let rules = vec![rule(RouteKind::Tcp, "tcp@1"), rule(RouteKind::Tls, "tls@2")];
-    assert_eq!(L4Table::new(rules).find(None).unwrap().key.route.name.as_str(), "tls");
+    let rules = [rule(RouteKind::Tcp, "tcp@1"), rule(RouteKind::Tls, "tls@2")];
+    assert_eq!(L4Table::new(&rules).find(None).unwrap().key.route.name.as_str(), "tls");
 }

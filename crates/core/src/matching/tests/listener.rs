@@ -75,3 +75,17 @@ fn a_request_for_another_listener_than_its_connection_is_misdirected() {
         assert!(!matches!(plain, ListenerChoice::Misdirected), "without TLS a connection is nobody's");
     }
 }
+
+#[test]
+fn another_version_of_a_listener_stands_where_it_stood_and_no_other_moves() {
+    let before = table(&["any", "*.example.com", "a.com"]);
+    let newer = Arc::new(Host(key("a.com"), Some(HostnameMatch::new("a.com"))));
+    let after = before.with(&newer).unwrap();
+    assert!(Arc::ptr_eq(after.find("a.com").unwrap(), &newer) && !Arc::ptr_eq(before.find("a.com").unwrap(), &newer));
+    assert!(Arc::ptr_eq(after.find("b.com").unwrap(), before.find("b.com").unwrap()));
+    assert_eq!(after.iter().count(), 3);
+    // One that isn't in use: it has another's hostname, or one that nobody has.
+    for host in ["*.example.com", "b.com"] {
+        assert!(before.with(&Arc::new(Host(key("other"), Some(HostnameMatch::new(host))))).is_none(), "{host}");
+    }
+}

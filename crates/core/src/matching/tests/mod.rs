@@ -102,7 +102,8 @@ pub(super) fn rule(text: &str) -> HttpRule {
 
 /// Reads the rules of a table.
 pub(super) fn table(rules: &[&str]) -> HttpTable {
-    HttpTable::new(rules.iter().map(|text| Arc::new(RouteRule::Http(rule(text)))).collect())
+    let rules: Vec<_> = rules.iter().map(|text| Arc::new(RouteRule::Http(rule(text)))).collect();
+    HttpTable::new(&rules)
 }
 
 /// A request that owns its parts.

@@ -93,6 +93,11 @@ fn found<'a>(table: &'a HttpTable, request: &Request) -> Option<(&'a RuleKey, us
     table.find(&request.facts()).map(|it| (&it.rule.key, it.match_index, it.prefix_len))
 }
 
+/// What is in one list and not in the other.
+fn without<'a>(list: &'a [Arc<RouteRule>], other: &'a [Arc<RouteRule>]) -> impl Iterator<Item = &'a Arc<RouteRule>> {
+    list.iter().filter(|rule| !other.iter().any(|it| Arc::ptr_eq(it, rule)))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
@@ -111,14 +116,18 @@ proptest! {
             rules.dedup_by(|a, b| a.key() == b.key());
             rules
         };
-        let mut table = HttpTable::new(of(&there));
+        let mut table = HttpTable::new(&of(&there));
         for edit in &edits {
+            let before = of(&there);
             for index in edit {
                 let at = index.index(there.len());
                 there[at] = !there[at];
             }
-            table = table.edited(of(&there));
-            let fresh = HttpTable::new(of(&there));
+            let after = of(&there);
+            let (gone, new) = (without(&before, &after), without(&after, &before));
+            table = table.edited(gone, new);
+            let fresh = HttpTable::new(&after);
+            prop_assert_eq!(table.is_empty(), after.is_empty());
             for text in &requests {
                 let request = Request::new(text);
                 prop_assert_eq!(found(&table, &request), found(&fresh, &request), "{}", text);
@@ -135,7 +144,8 @@ proptest! {
         // One object never has two rules in one place.
         rules.sort_by(|a, b| a.key.cmp(&b.key));
         rules.dedup_by(|a, b| a.key == b.key);
-        let table = HttpTable::new(rules.iter().cloned().map(|rule| Arc::new(RouteRule::Http(rule))).collect());
+        let shared: Vec<_> = rules.iter().cloned().map(|rule| Arc::new(RouteRule::Http(rule))).collect();
+        let table = HttpTable::new(&shared);
         for text in &requests {
             let request = Request::new(text);
             let found = table.find(&request.facts());

@@ -227,3 +227,59 @@ fn private_keys_are_in_no_copy_of_a_snapshot() {
     assert!(copy.iter().any(|it| matches!(it, Resource::Listener(_))), "listeners are in it");
     assert!(!copy.iter().any(|it| matches!(it, Resource::Certificate(_))));
 }
+
+/// An edit compiles only what it touches, so whatever came before must not show in what comes out.
+#[test]
+fn whatever_the_edits_were_a_snapshot_is_the_one_of_what_is_there_now() {
+    let listeners = ["a", "b"];
+    let kinds = |name: &str, kinds: &[RouteKind], hostname: Option<&str>| {
+        let listener = listener_on(name, 80, hostname, ListenerProtocol::Http);
+        Change::Upsert(Resource::Listener(Arc::new(Listener { kinds: kinds.to_vec(), ..listener })))
+    };
+    let gone = |name: &str| {
+        let rule = rule_key(RouteKind::Http, "shop", name);
+        Change::Remove(ResourceKey::GatewayRule(GatewayRuleKey { gateway: key("a").gateway, rule }))
+    };
+    let steps = [
+        vec![http("a", 80, Some("a.com")), http("b", 80, Some("b.com")), route("r", &["a", "b"], &["a.com", "b.com"])],
+        vec![route("s", &["a"], &["a.com"]), route("s", &["b"], &["b.com"]), gone("r")],
+        vec![route("r", &["a"], &[])],
+        // The listener and its rules in one batch, in both orders.
+        vec![gone("r"), http("a", 80, Some("a.com")), route("t", &["a"], &["a.com"])],
+        vec![http("a", 80, Some("c.com")), route("t", &["a"], &["c.com"])],
+        vec![kinds("a", &[RouteKind::Grpc], Some("c.com"))],
+        vec![route("t", &["a"], &[]), kinds("a", &[RouteKind::Http], Some("c.com"))],
+        vec![Change::Remove(ResourceKey::Listener(key("b"))), gone("s"), http("b", 80, Some("b.com"))],
+        vec![route("s", &["b"], &["b.com"]), gone("s"), route("s", &["b"], &[]), gone("t")],
+        vec![gone("s")],
+    ];
+    let (mut now, mut there) = (Snapshot::default(), Vec::<(ResourceKey, Change)>::new());
+    for step in steps {
+        now = now.apply(&step);
+        for change in step {
+            let (Change::Upsert(Resource::Listener(_) | Resource::GatewayRule(_)) | Change::Remove(_)) = &change else {
+                panic!()
+            };
+            let of = match &change {
+                Change::Upsert(resource) => resource.key(),
+                Change::Remove(key) => key.clone(),
+            };
+            there.retain(|(key, _)| *key != of);
+            if matches!(change, Change::Upsert(_)) {
+                there.push((of, change));
+            }
+        }
+        let fresh = Snapshot::default().apply(&there.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>());
+        for host in ["a.com", "b.com", "c.com", "d.com"] {
+            assert_eq!(answer(&now, 80, host), answer(&fresh, 80, host), "{host} after {there:?}");
+        }
+        let without_routes = |snapshot: &Snapshot| {
+            let found = listeners.map(|name| format!("{name}.com")).map(|host| {
+                let port = snapshot.gateway_port(&bind(80)).unwrap();
+                port.listeners.find(&host).is_some_and(|it| matches!(it.routes, RouteSet::None))
+            });
+            (found, snapshot.gateway_rules().count())
+        };
+        assert_eq!(without_routes(&now), without_routes(&fresh), "{there:?}");
+    }
+}

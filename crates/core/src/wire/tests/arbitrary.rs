@@ -100,12 +100,13 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn mesh() -> impl Strategy<Value = MeshConfig> {
-    ("[a-z.]{1,9}", any_text(), vec(net(), FEW), any::<bool>()).prop_map(
-        |(domain, cluster_domain, cluster_ranges, force_wire)| MeshConfig {
+    ("[a-z.]{1,9}", any_text(), vec(net(), FEW), any::<bool>(), vec(net(), FEW)).prop_map(
+        |(domain, cluster_domain, cluster_ranges, force_wire, node_addresses)| MeshConfig {
             trust_domain: domain.parse().unwrap(),
             cluster_domain,
             cluster_ranges,
             force_wire,
+            node_addresses,
         },
     )
 }

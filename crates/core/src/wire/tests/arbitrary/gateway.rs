@@ -108,6 +108,7 @@ pub(super) fn backend_tls() -> impl Strategy<Value = BackendTls> {
         bytes().prop_map(BackendTrust::Bundle),
         Just(BackendTrust::System),
         any_text().prop_map(BackendTrust::Invalid),
+        Just(BackendTrust::Plain),
     ];
     (service_port_key(), any_text(), vec(name, FEW), trust)
         .prop_map(|(port, hostname, subject_alt_names, trust)| BackendTls { port, hostname, subject_alt_names, trust })
