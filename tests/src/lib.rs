@@ -6,6 +6,7 @@ pub mod apiserver;
 mod chatter;
 pub mod cluster;
 mod dns;
+pub mod edge;
 mod flood;
 mod machine;
 mod mesh;

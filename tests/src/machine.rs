@@ -10,7 +10,7 @@ use weft_testkit::clients::connect;
 use weft_testkit::process::Process;
 use weft_testkit::{Netns, World};
 
-use crate::{Programs, eventually};
+use crate::{Programs, edge, eventually};
 
 const NODE: &str = "node-a";
 /// How long it may take to come up.
@@ -89,11 +89,6 @@ impl Machine {
     /// # Errors
     /// It can't be read.
     pub fn status(&self, object: &str) -> Result<Option<Value>> {
-        let path = self.manifests().join(".weft/status").join(format!("{object}.yaml"));
-        match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Some(serde_norway::from_str(&text)?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        edge::status(self.manifests(), object)
     }
 }

@@ -46,18 +46,18 @@ metadata: { name: authority }
 spec: { ca: { secretName: authority } }
 "#;
 
-/// A Gateway and a ListenerSet whose certificates cert-manager makes, good for an hour and renewed after ten seconds.
+/// Annotations for certificates that are good for an hour and renewed after ten seconds.
+const RENEWED: &str = "{ cert-manager.io/cluster-issuer: authority, cert-manager.io/duration: 1h, \
+     cert-manager.io/renew-before: 59m50s, cert-manager.io/private-key-algorithm: ECDSA }";
+
+/// A Gateway and a ListenerSet whose certificates cert-manager makes.
 const ISSUED: &str = r#"
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata:
   name: edge
   namespace: "@NS@"
-  annotations:
-    cert-manager.io/cluster-issuer: authority
-    cert-manager.io/duration: 1h
-    cert-manager.io/renew-before: 59m50s
-    cert-manager.io/private-key-algorithm: ECDSA
+  annotations: @RENEWED@
 spec:
   gatewayClassName: weft
   allowedListeners: { namespaces: { from: Same } }
@@ -69,11 +69,7 @@ kind: ListenerSet
 metadata:
   name: team
   namespace: "@NS@"
-  annotations:
-    cert-manager.io/cluster-issuer: authority
-    cert-manager.io/duration: 1h
-    cert-manager.io/renew-before: 59m50s
-    cert-manager.io/private-key-algorithm: ECDSA
+  annotations: @RENEWED@
 spec:
   parentRef: { group: gateway.networking.k8s.io, kind: Gateway, name: edge }
   listeners:
@@ -317,7 +313,7 @@ fn secret(cluster: &Cluster, namespace: &str, name: &str) -> Result<String> {
 fn certificates_of_cert_manager_are_served_and_renewed_under_load_without_a_failed_request() -> Result<()> {
     let ns = namespace("t-issued")?;
     let outside = Outside::new(&ns.cluster, authority(&ns.cluster)?)?;
-    ns.apply(ISSUED)?;
+    ns.apply(&ISSUED.replace("@RENEWED@", RENEWED))?;
     let to = https(*addresses(&ns, "edge")?.first().context("no address")?);
     let hosts = ["site.example.test", "team.example.test"];
     for host in hosts {

@@ -3,15 +3,13 @@
 
 #![allow(clippy::indexing_slicing, reason = "test code: a panic is how a test fails")]
 
-use std::net::{IpAddr, SocketAddr};
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weft_testkit::clients::connect;
 use weft_testkit::netns_tests;
 use weft_testkit::servers::{any, http};
-use weft_tests::{Mesh, NODES, Setup, eventually};
+use weft_tests::{Machine, edge, eventually};
 
 netns_tests! {
     a_client_is_who_the_load_balancer_says_and_policies_judge_that_client,
@@ -21,18 +19,6 @@ const OBJECTS: &str = r"
 apiVersion: v1
 kind: Namespace
 metadata: { name: edge }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: edge }
-spec: { ports: [{ name: http, port: 80, appProtocol: http }] }
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: { name: web-1, namespace: edge, labels: { kubernetes.io/service-name: web } }
-addressType: IPv4
-ports: [{ name: http, port: 7001 }]
-endpoints: [{ addresses: [172.31.0.254], conditions: { ready: true } }]
 ---
 apiVersion: weftmesh.io/v1alpha1
 kind: GatewayParameters
@@ -75,9 +61,9 @@ fn policy(denied: &str) -> String {
 }
 
 /// Sends bytes from the wire and reads to the end; `None`: it was reset.
-fn exchange(mesh: &Mesh, port: u16, bytes: &[u8]) -> Result<Option<String>> {
-    let at: SocketAddr = (IpAddr::from(mesh.world.node(NODES[0]).ipv4()), port).into();
-    mesh.world.wire().block_on(async move {
+fn exchange(machine: &Machine, port: u16, bytes: &[u8]) -> Result<Option<String>> {
+    let at = machine.at(port);
+    machine.outside().block_on(async move {
         let mut stream = connect(at).await?;
         stream.write_all(bytes).await?;
         let mut got = Vec::new();
@@ -87,11 +73,11 @@ fn exchange(mesh: &Mesh, port: u16, bytes: &[u8]) -> Result<Option<String>> {
 }
 
 /// The status of the answer, and what the backend was told of the client.
-fn ask(mesh: &Mesh, port: u16, from: &str, forwarded_for: &str) -> Result<(u16, String)> {
+fn ask(machine: &Machine, port: u16, from: &str, forwarded_for: &str) -> Result<(u16, String)> {
     let text = format!(
         "PROXY TCP4 {from} 192.0.2.1 4000 443\r\nGET / HTTP/1.1\r\nhost: a.com\r\nconnection: close\r\n{forwarded_for}\r\n"
     );
-    let Some(answer) = exchange(mesh, port, text.as_bytes())? else { return Ok((0, String::new())) };
+    let Some(answer) = exchange(machine, port, text.as_bytes())? else { return Ok((0, String::new())) };
     let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).with_context(|| answer.clone())?;
     if status == 200 && port == 80 {
         ensure!(answer.to_ascii_lowercase().contains("x-request-id: "), "{answer}");
@@ -103,17 +89,11 @@ fn ask(mesh: &Mesh, port: u16, from: &str, forwarded_for: &str) -> Result<(u16, 
 
 fn a_client_is_who_the_load_balancer_says_and_policies_judge_that_client() -> Result<()> {
     let manifests = tempfile::tempdir()?;
-    std::fs::write(manifests.path().join("objects.yaml"), OBJECTS)?;
+    std::fs::write(manifests.path().join("objects.yaml"), OBJECTS.to_owned() + &edge::backend("web", 7001))?;
     std::fs::write(manifests.path().join("policy.yaml"), policy("203.0.113.0/24"))?;
-    let usual = ["--workers", "2", "--drain-deadline", "1s", "--replaced-deadline", "30s"];
-    let mesh = Mesh::start(manifests.path(), Setup { proxy: &usual, ..Setup::default() })?;
-    mesh.wire_address()?;
-    let _server = http(mesh.world.wire(), "web", any(7001))?;
-    for port in [80, 90] {
-        let at: SocketAddr = (IpAddr::from(mesh.world.node(NODES[0]).ipv4()), port).into();
-        let wire = mesh.world.wire();
-        eventually("the Gateway listens", || Ok(wire.block_on(connect(at)).is_ok()))?;
-    }
+    let machine = Machine::start(manifests)?;
+    let _server = http(machine.outside(), "web", any(7001))?;
+    machine.listens(&[80, 90])?;
     let behind = |address: &str| format!("x-forwarded-for: 6.6.6.6, {address}\r\n");
     let told = |status: u16, client: &str| (status, client.to_owned());
     for (from, forwarded_for, want) in [
@@ -123,17 +103,16 @@ fn a_client_is_who_the_load_balancer_says_and_policies_judge_that_client() -> Re
         ("198.51.100.1", behind("203.0.113.9"), told(403, "")),
         ("203.0.113.9", String::new(), told(403, "")),
     ] {
-        let got = ask(&mesh, 80, from, &forwarded_for)?;
+        let got = ask(&machine, 80, from, &forwarded_for)?;
         ensure!(got == want, "{from} {forwarded_for:?}: {got:?}");
     }
-    let bytes = ask(&mesh, 90, "192.0.2.7", "")?;
+    let bytes = ask(&machine, 90, "192.0.2.7", "")?;
     ensure!(bytes.0 == 200, "bytes of whom nothing denies: {bytes:?}");
-    ensure!(ask(&mesh, 90, "203.0.113.9", "")?.0 == 0, "bytes of whom the policy denies are reset");
-    let bare = exchange(&mesh, 80, b"GET / HTTP/1.1\r\nhost: a.com\r\nconnection: close\r\n\r\n")?;
+    ensure!(ask(&machine, 90, "203.0.113.9", "")?.0 == 0, "bytes of whom the policy denies are reset");
+    let bare = exchange(&machine, 80, b"GET / HTTP/1.1\r\nhost: a.com\r\nconnection: close\r\n\r\n")?;
     ensure!(bare.is_none(), "without a header: {bare:?}");
 
-    let status = std::fs::read_to_string(mesh.manifests().join(".weft/status/authorizationpolicy.edge.p.yaml"))?;
-    let status: Value = serde_norway::from_str(&status)?;
+    let status = machine.status("authorizationpolicy.edge.p")?.context("no status")?;
     let ancestor = &status["status"]["ancestors"][0];
     ensure!(ancestor["ancestorRef"]["name"] == "gw", "{status:#}");
     ensure!(
@@ -141,8 +120,8 @@ fn a_client_is_who_the_load_balancer_says_and_policies_judge_that_client() -> Re
         "{status:#}"
     );
 
-    mesh.edit("policy.yaml", "203.0.113.0/24", "192.0.2.0/24")?;
-    eventually("the edit holds", || Ok(ask(&mesh, 80, "192.0.2.7", "")?.0 == 403))?;
-    ensure!(ask(&mesh, 80, "203.0.113.9", "")? == told(200, "203.0.113.9"), "the other is denied no more");
+    std::fs::write(machine.manifests().join("policy.yaml"), policy("192.0.2.0/24"))?;
+    eventually("the edit holds", || Ok(ask(&machine, 80, "192.0.2.7", "")?.0 == 403))?;
+    ensure!(ask(&machine, 80, "203.0.113.9", "")? == told(200, "203.0.113.9"), "the other is denied no more");
     Ok(())
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use http::{Method, StatusCode, Version};
 use nix::sys::signal::Signal;
-use rcgen::{CertificateParams, KeyPair};
 use weft_testkit::clients::{Connection, Echo, Grpc, Load, Reply, banner, request, udp_exchange};
 use weft_testkit::process::Process;
 use weft_testkit::servers::{Behaviour, Server, any, http, tcp, udp_echo};
 use weft_testkit::{Netns, netns_tests};
+use weft_tests::edge::Certificate;
 use weft_tests::{Machine, Programs, eventually};
 
 netns_tests! {
@@ -42,23 +42,6 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A certificate for a name, signed by itself; chain and key.
-fn certificate(name: &str) -> Result<(String, String)> {
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec![name.to_owned()])?.self_signed(&key)?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
-fn secret((chain, key): &(String, String)) -> String {
-    let lines = |pem: &str| pem.lines().map(|line| format!("\n    {line}")).collect::<String>();
-    format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{ name: wildcard-example-com, namespace: edge }}\ntype: kubernetes.io/tls\n\
-         stringData:\n  tls.crt: |{}\n  tls.key: |{}\n",
-        lines(chain),
-        lines(key)
-    )
-}
-
 /// An EndpointSlice of a Service whose only endpoint is on the wire.
 fn slice(namespace: &str, service: &str, ports: &str) -> String {
     format!(
@@ -70,7 +53,7 @@ fn slice(namespace: &str, service: &str, ports: &str) -> String {
 }
 
 /// The examples in a directory, with what people have of their own: a certificate, and endpoints.
-fn examples() -> Result<(tempfile::TempDir, (String, String))> {
+fn examples() -> Result<(tempfile::TempDir, Certificate)> {
     let folder = tempfile::tempdir()?;
     for entry in std::fs::read_dir(repository().join("examples/gateway"))? {
         let path = entry?.path();
@@ -80,8 +63,8 @@ fn examples() -> Result<(tempfile::TempDir, (String, String))> {
         let text = text.map(|line| format!("{line}\n")).collect::<String>();
         std::fs::write(folder.path().join(path.file_name().context("no name")?), text)?;
     }
-    let made = certificate("*.example.com")?;
-    std::fs::write(folder.path().join("secret.yaml"), secret(&made))?;
+    let made = Certificate::of("*.example.com")?;
+    std::fs::write(folder.path().join("secret.yaml"), made.secret("wildcard-example-com"))?;
     let named = |service: &str| match service {
         "greeter" | "greeter-next" => "grpc",
         "vault" => "https",
@@ -135,7 +118,7 @@ struct Shop {
 
 impl Shop {
     fn start() -> Result<Self> {
-        let (manifests, (chain, _)) = examples()?;
+        let (manifests, Certificate { chain, .. }) = examples()?;
         let machine = Machine::start(manifests)?;
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("roots.pem"), chain)?;
@@ -316,7 +299,7 @@ fn connections_and_datagrams_take_the_ways_of_the_examples() -> Result<()> {
 
 /// The backend has the certificate; the Gateway has none for that name.
 fn passthrough(shop: &Shop) -> Result<()> {
-    let (chain, key) = certificate("eu.vault.example.com")?;
+    let Certificate { chain, key } = Certificate::of("eu.vault.example.com")?;
     let file = |name: &str| shop.folder.path().join(name);
     std::fs::write(file("vault.pem"), chain)?;
     std::fs::write(file("vault.key"), key)?;

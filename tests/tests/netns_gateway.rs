@@ -7,12 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use http::{Method, StatusCode, Version};
-use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use weft_testkit::clients::{Connection, Echo, Reply, connect, request};
 use weft_testkit::netns_tests;
 use weft_testkit::servers::{Server, any, http};
-use weft_tests::{Mesh, NODES, Setup, eventually};
+use weft_tests::edge::Certificate;
+use weft_tests::{Mesh, NODES, Setup, edge, eventually};
 
 netns_tests! {
     hosts_and_paths_choose_backends_and_other_nodes_do_not_listen,
@@ -31,30 +31,6 @@ metadata: { name: edge }
 apiVersion: v1
 kind: Namespace
 metadata: { name: shop, labels: { weftmesh.io/mesh: enabled } }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: edge }
-spec: { ports: [{ name: http, port: 80, appProtocol: http }] }
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: { name: web-1, namespace: edge, labels: { kubernetes.io/service-name: web } }
-addressType: IPv4
-ports: [{ name: http, port: 7001 }]
-endpoints: [{ addresses: [172.31.0.254], conditions: { ready: true } }]
----
-apiVersion: v1
-kind: Service
-metadata: { name: api, namespace: edge }
-spec: { ports: [{ name: http, port: 80, appProtocol: http }] }
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: { name: api-1, namespace: edge, labels: { kubernetes.io/service-name: api } }
-addressType: IPv4
-ports: [{ name: http, port: 7002 }]
-endpoints: [{ addresses: [172.31.0.254], conditions: { ready: true } }]
 ---
 apiVersion: v1
 kind: Pod
@@ -131,25 +107,18 @@ struct Edge {
     _manifests: tempfile::TempDir,
 }
 
-fn secret(name: &str, host: &str, roots: &mut String) -> Result<String> {
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec![host.to_owned()])?.self_signed(&key)?;
-    *roots += &certificate.pem();
-    let lines = |pem: &str| pem.lines().map(|line| format!("\n    {line}")).collect::<String>();
-    Ok(format!(
-        "---\napiVersion: v1\nkind: Secret\nmetadata: {{ name: {name}, namespace: edge }}\ntype: kubernetes.io/tls\nstringData:\n  \
-         tls.crt: |{}\n  tls.key: |{}\n",
-        lines(&certificate.pem()),
-        lines(&key.serialize_pem())
-    ))
+/// Secrets for the listeners, anew, and what their clients have to believe.
+fn secrets() -> Result<(String, String)> {
+    let (a, b) = (Certificate::of("a.example.com")?, Certificate::of("b.example.com")?);
+    Ok((a.secret("a") + &b.secret("b"), a.chain + &b.chain))
 }
 
 impl Edge {
     fn start() -> Result<Self> {
         let manifests = tempfile::tempdir()?;
-        let mut roots = String::new();
-        let secrets = secret("a", "a.example.com", &mut roots)? + &secret("b", "b.example.com", &mut roots)?;
-        for (file, text) in [("objects.yaml", OBJECTS), ("gateway.yaml", GATEWAY), ("secrets.yaml", &secrets)] {
+        let (secrets, roots) = secrets()?;
+        let objects = OBJECTS.to_owned() + &edge::backend("web", 7001) + &edge::backend("api", 7002);
+        for (file, text) in [("objects.yaml", &*objects), ("gateway.yaml", GATEWAY), ("secrets.yaml", &secrets)] {
             std::fs::write(manifests.path().join(file), text)?;
         }
         let trusted = manifests.path().join("roots.pem");
@@ -198,8 +167,7 @@ impl Edge {
     }
 
     fn status(&self) -> Result<Value> {
-        let text = std::fs::read_to_string(self.mesh.manifests().join(".weft/status/gateway.edge.gw.yaml"))?;
-        Ok(serde_norway::from_str(&text)?)
+        edge::status(self.mesh.manifests(), "gateway.edge.gw")?.context("no status")
     }
 }
 
@@ -283,8 +251,7 @@ fn https_presents_the_certificate_of_the_name_and_speaks_both_versions() -> Resu
     ensure!(code == 404, "{code} {text}");
 
     // Another certificate for the same listener is presented to whoever comes next; nothing restarts.
-    let mut roots = std::fs::read_to_string(&edge.roots)?;
-    let renewed = secret("a", "a.example.com", &mut roots)? + &secret("b", "b.example.com", &mut roots)?;
+    let (renewed, roots) = secrets()?;
     std::fs::write(edge.mesh.manifests().join("secrets.yaml"), renewed)?;
     eventually("the old certificate is gone", || Ok(edge.curl("a.example.com", "/", &[])?.is_err()))?;
     std::fs::write(&edge.roots, roots)?;

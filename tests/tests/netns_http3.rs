@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::Value;
-use weft_testkit::clients::{Echo, connect};
+use weft_testkit::clients::Echo;
 use weft_testkit::netns_tests;
 use weft_testkit::servers::{any, http};
-use weft_tests::{Mesh, NODES, Setup, eventually};
+use weft_tests::edge::Certificate;
+use weft_tests::{Machine, edge, eventually};
 
 netns_tests! {
     a_client_of_another_make_speaks_http_3_where_the_parameters_say_so,
@@ -23,18 +23,6 @@ const OBJECTS: &str = r"
 apiVersion: v1
 kind: Namespace
 metadata: { name: edge }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: edge }
-spec: { ports: [{ name: http, port: 80, appProtocol: http }] }
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: { name: web-1, namespace: edge, labels: { kubernetes.io/service-name: web } }
-addressType: IPv4
-ports: [{ name: http, port: 7001 }]
-endpoints: [{ addresses: [172.31.0.254], conditions: { ready: true } }]
 ---
 apiVersion: weftmesh.io/v1alpha1
 kind: GatewayParameters
@@ -71,19 +59,6 @@ fn python() -> Option<PathBuf> {
     python.exists().then_some(python)
 }
 
-fn secret(name: &str, host: &str, roots: &mut String) -> Result<String> {
-    let key = KeyPair::generate()?;
-    let mut certificate = CertificateParams::new(vec![host.to_owned()])?;
-    // Who looks for an issuer by its name alone finds the right one.
-    certificate.distinguished_name.push(DnType::CommonName, host);
-    let certificate = certificate.self_signed(&key)?;
-    *roots += &certificate.pem();
-    let data = serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": { "name": name, "namespace": "edge" },
-        "stringData": { "tls.crt": certificate.pem(), "tls.key": key.serialize_pem() } });
-    Ok(format!("---\n{data}\n"))
-}
-
 fn write(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
     files.iter().try_for_each(|(file, text)| Ok(std::fs::write(folder.join(file), text)?))
 }
@@ -94,24 +69,23 @@ fn a_client_of_another_make_speaks_http_3_where_the_parameters_say_so() -> Resul
         return Ok(());
     };
     let manifests = tempfile::tempdir()?;
-    let mut roots = String::new();
-    let secrets = secret("a", "a.example.com", &mut roots)? + &secret("b", "b.example.com", &mut roots)?;
+    let (a, b) = (Certificate::of("a.example.com")?, Certificate::of("b.example.com")?);
+    let (secrets, roots) = (a.secret("a") + &b.secret("b"), a.chain + &b.chain);
+    let objects = OBJECTS.to_owned() + &edge::backend("web", 7001);
     let files =
-        [("objects.yaml", OBJECTS), ("gateway.yaml", GATEWAY), ("secrets.yaml", &secrets), ("roots.pem", &roots)];
+        [("objects.yaml", &*objects), ("gateway.yaml", GATEWAY), ("secrets.yaml", &secrets), ("roots.pem", &roots)];
     write(manifests.path(), &files)?;
-    let usual = ["--workers", "2", "--drain-deadline", "1s", "--replaced-deadline", "30s"];
-    let mesh = Mesh::start(manifests.path(), Setup { proxy: &usual, ..Setup::default() })?;
-    mesh.wire_address()?;
-    let _server = http(mesh.world.wire(), "web", any(7001))?;
-    let (at, wire) = (IpAddr::from(mesh.world.node(NODES[0]).ipv4()), mesh.world.wire());
-    eventually("the Gateway listens", || Ok(wire.block_on(connect((at, 443).into())).is_ok()))?;
+    let machine = Machine::start(manifests)?;
+    let _server = http(machine.outside(), "web", any(7001))?;
+    machine.listens(&[443])?;
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/http3/client.py");
     let mut seen = Value::Null;
     eventually("HTTP/3 is listened for", || {
         let mut command = Command::new(&python);
-        command.arg(&script).args([at.to_string(), "443".to_owned()]).arg(manifests.path().join("roots.pem"));
-        let output = wire.output(&mut command)?;
+        command.arg(&script).args([machine.address().to_string(), "443".to_owned()]);
+        command.arg(machine.manifests().join("roots.pem"));
+        let output = machine.outside().output(&mut command)?;
         let text = String::from_utf8_lossy(&output.stdout);
         seen = serde_json::from_str(&text)
             .with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
@@ -120,8 +94,7 @@ fn a_client_of_another_make_speaks_http_3_where_the_parameters_say_so() -> Resul
     judge(&seen)?;
 
     // A listener of datagrams has the port, and the other one is served without.
-    let text = std::fs::read_to_string(mesh.manifests().join(".weft/status/gateway.edge.gw.yaml"))?;
-    let status: Value = serde_norway::from_str(&text)?;
+    let status = machine.status("gateway.edge.gw")?.context("no status")?;
     let accepted = |name: &str| -> Result<(bool, String)> {
         let listeners = status["status"]["listeners"].as_array().context("no listeners")?;
         let listener = listeners.iter().find(|it| it["name"] == name).context("no such listener")?;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::{Method, StatusCode, Version};
-use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::watch;
 use weft_testkit::clients::{Connection, request};
 use weft_testkit::servers::{Server, any, http};
 use weft_testkit::{netns_tests, task::Task};
-use weft_tests::{Machine, eventually};
+use weft_tests::edge::Certificate;
+use weft_tests::{Machine, edge, eventually};
 
 netns_tests! {
     mistakes_say_what_where_and_what_to_do_and_cost_no_neighbour,
@@ -21,18 +21,6 @@ netns_tests! {
 }
 
 const OBJECTS: &str = r"
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: edge }
-spec: { ports: [{ name: http, port: 80, appProtocol: http }] }
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: { name: web-1, namespace: edge, labels: { kubernetes.io/service-name: web } }
-addressType: IPv4
-ports: [{ name: http, port: 7001 }]
-endpoints: [{ addresses: [172.31.0.254], conditions: { ready: true } }]
----
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: { name: gw, namespace: edge, creationTimestamp: '2026-01-01T00:00:00Z' }
@@ -137,26 +125,10 @@ fn mistakes() -> Vec<Mistake> {
     ]
 }
 
-fn certificate(name: &str) -> Result<(String, String)> {
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec![format!("{name}.example.com")])?.self_signed(&key)?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
-fn secret(name: &str, (chain, key): &(String, String)) -> String {
-    let lines = |text: &str| text.lines().map(|line| format!("\n    {line}")).collect::<String>();
-    format!(
-        "---\napiVersion: v1\nkind: Secret\nmetadata: {{ name: {name}, namespace: edge }}\ntype: kubernetes.io/tls\nstringData:\n  \
-         tls.crt: |{}\n  tls.key: |{}\n",
-        lines(chain),
-        lines(key)
-    )
-}
-
 /// A machine with a Gateway that nobody makes a mistake in, and a client of it that asks on.
 struct Edge {
     machine: Machine,
-    certificates: [(String, String); 2],
+    certificates: [Certificate; 2],
     folder: tempfile::TempDir,
     stop: watch::Sender<bool>,
     neighbour: Task<Result<u64>>,
@@ -166,12 +138,12 @@ struct Edge {
 impl Edge {
     fn start() -> Result<Self> {
         let manifests = tempfile::tempdir()?;
-        let certificates = [certificate("a")?, certificate("b")?];
-        std::fs::write(manifests.path().join("objects.yaml"), OBJECTS)?;
-        let secrets = secret("a", &certificates[0]) + &secret("b", &certificates[1]);
-        std::fs::write(manifests.path().join("secrets.yaml"), secrets)?;
+        let certificates = [Certificate::of("a.example.com")?, Certificate::of("b.example.com")?];
+        let [a, b] = &certificates;
+        std::fs::write(manifests.path().join("objects.yaml"), OBJECTS.to_owned() + &edge::backend("web", 7001))?;
+        std::fs::write(manifests.path().join("secrets.yaml"), a.secret("a") + &b.secret("b"))?;
         let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("roots.pem"), certificates[0].0.clone() + &certificates[1].0)?;
+        std::fs::write(folder.path().join("roots.pem"), a.chain.clone() + &b.chain)?;
         let machine = Machine::start(manifests)?;
         let server = http(machine.outside(), "web", any(7001))?;
         machine.listens(&[80, 443])?;
@@ -257,12 +229,12 @@ fn mistakes_say_what_where_and_what_to_do_and_cost_no_neighbour() -> Result<()> 
 fn a_secret_that_turns_to_garbage_and_back_costs_its_listener_alone() -> Result<()> {
     let edge = Edge::start()?;
     let [a, b] = &edge.certificates;
-    let write = |of_b: &(String, String)| {
-        std::fs::write(edge.machine.manifests().join("secrets.yaml"), secret("a", a) + &secret("b", of_b))
+    let write = |of_b: &Certificate| {
+        std::fs::write(edge.machine.manifests().join("secrets.yaml"), a.secret("a") + &of_b.secret("b"))
     };
     ensure!(edge.is_served("a.example.com")? && edge.is_served("b.example.com")?);
-    let garbage = ("Hello world".to_owned(), "Hello world".to_owned());
-    let other_key = (b.0.clone(), a.1.clone());
+    let garbage = Certificate { chain: "Hello world".to_owned(), key: "Hello world".to_owned() };
+    let other_key = Certificate { key: a.key.clone(), ..b.clone() };
     for (wrong, why) in [(&garbage, "tls.crt has no certificate"), (&other_key, "tls.key is not the key")] {
         write(wrong)?;
         let field = "spec.listeners[2].tls.certificateRefs[0].name";

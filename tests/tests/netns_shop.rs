@@ -129,9 +129,11 @@ fn names_statuses_and_explanations() -> Result<()> {
     };
     let denied = explain(&["shop/web", "catalog.shop", "--method", "DELETE"])?;
     ensure!(denied.contains("catalog-read-only"), "{denied}");
-    let rewritten = explain(&["shop/web", "orders.shop", "--path", "/v1/orders/7"])?;
-    ensure!(rewritten.contains("old-path") && rewritten.contains("/orders/7"), "{rewritten}");
-    Ok(())
+    // The file is from time to time what the proxy has: the first may be older than the endpoints of the node that joined.
+    eventually("the rule of the route and its rewrite are explained", || {
+        let rewritten = explain(&["shop/web", "orders.shop", "--path", "/v1/orders/7"])?;
+        Ok(rewritten.contains("old-path") && rewritten.contains("/orders/7"))
+    })
 }
 
 fn mistakes_in_manifests_disturb_nothing() -> Result<()> {

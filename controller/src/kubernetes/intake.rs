@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use weft_core::ids::GatewayKey;
 use weft_k8s::object::Kind;
+use weft_k8s::translate::gateway::Unmade;
 use weft_kube::kube::core::{ApiResource, ClusterResourceScope, DynamicObject};
 use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Resource};
@@ -46,7 +47,7 @@ pub enum Fact {
     /// The same of those that follow this replica, which is newer.
     BoundHere(bound::Report),
     /// Gateways whose objects can't be made, and why; while this replica leads.
-    Unprovisioned(BTreeMap<GatewayKey, String>),
+    Unprovisioned(BTreeMap<GatewayKey, Unmade>),
 }
 
 /// Watches all subjects; the receiver's end is the watches' end. What only Gateways refer to is looked at only if there may be

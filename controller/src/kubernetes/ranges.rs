@@ -1,6 +1,7 @@
 //! The ranges that the cluster's pods and Services get their addresses from.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -40,6 +41,16 @@ pub fn cluster_ranges<'a>(
     merged
 }
 
+/// The addresses of nodes, neighbours merged, sorted.
+pub fn node_addresses<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<IpNet> {
+    let each = nodes.filter_map(|node| node.status.as_ref()?.addresses.as_deref()).flatten();
+    // Names are among them, too.
+    let found: Vec<IpNet> = each.filter_map(|it| it.address.parse::<IpAddr>().ok()).map(IpNet::from).collect();
+    let mut merged = IpNet::aggregate(&found);
+    merged.sort();
+    merged
+}
+
 fn parse(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().map(|range| range.trunc())
 }
@@ -59,6 +70,21 @@ mod tests {
         let services = json!({ "cidrs": ["10.96.0.0/16", "fd00:2::/112"] });
         let found = cluster_ranges(given, nodes.iter(), std::iter::once(&services));
         found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn addresses_of_nodes_are_those_of_all_kinds_and_no_names() {
+        let node = |addresses: Value| -> Node {
+            serde_json::from_value(json!({ "metadata": {}, "status": { "addresses": addresses } })).unwrap()
+        };
+        let of = |kind: &str, address: &str| json!({ "type": kind, "address": address });
+        let nodes = [
+            node(json!([of("InternalIP", "192.0.2.10"), of("Hostname", "a"), of("ExternalIP", "198.51.100.1")])),
+            node(json!([of("InternalIP", "192.0.2.11"), of("InternalIP", "fd00::b")])),
+            Node::default(),
+        ];
+        let found: Vec<_> = node_addresses(nodes.iter()).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["192.0.2.10/31", "198.51.100.1/32", "fd00::b/128"]);
     }
 
     #[test]

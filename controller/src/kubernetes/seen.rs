@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 use weft_k8s::object::{EXPERIMENTAL_GROUP, GATEWAY_GROUP, Kind, ObjectRef, WEFT_GROUP};
 use weft_k8s::parse::{Checked, decode_checked};
 use weft_k8s::translate::enrolment::ANNOTATIONS;
+use weft_k8s::translate::gateway::WENT_BY;
+use weft_k8s::translate::service::PROXY_PROTOCOL;
 use weft_kube::kube::core::DynamicObject;
 
 use super::subject::Subject;
@@ -54,7 +56,7 @@ impl Seen {
         if is_configuration(kind) {
             metadata.annotations.iter_mut().for_each(|a| drop(a.remove(LAST_APPLIED)));
         } else if let Some(annotations) = &mut metadata.annotations {
-            annotations.retain(|key, _| kind == Kind::Pod && ANNOTATIONS.contains(&key.as_str()));
+            annotations.retain(|key, _| annotations_of(kind).contains(&key.as_str()));
             metadata.annotations = metadata.annotations.filter(|left| !left.is_empty());
         }
         let mut value = match data {
@@ -94,6 +96,16 @@ fn is_configuration(kind: Kind) -> bool {
     [GATEWAY_GROUP, EXPERIMENTAL_GROUP, WEFT_GROUP].contains(&kind.group())
 }
 
+/// The annotations that are read.
+const fn annotations_of(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Pod => &ANNOTATIONS,
+        Kind::Service => &[PROXY_PROTOCOL],
+        Kind::ServiceAccount => &[WENT_BY],
+        _ => &[],
+    }
+}
+
 /// Takes out what nothing reads: a pod's volumes and environment are most of a cluster.
 fn slim(kind: Kind, value: &mut Value) {
     match kind {
@@ -122,7 +134,8 @@ fn slim(kind: Kind, value: &mut Value) {
         }
         Kind::Node => {
             keep(value.pointer_mut("/spec"), &["podCIDR", "podCIDRs"]);
-            keep(Some(value), &["spec"]);
+            keep(value.pointer_mut("/status"), &["addresses"]);
+            keep(Some(value), &["spec", "status"]);
         }
         // Whom it selects; what it allows is the network's business.
         Kind::NetworkPolicy => keep(value.pointer_mut("/spec"), &["podSelector"]),
@@ -203,12 +216,25 @@ mod tests {
     }
 
     #[test]
+    fn annotations_that_mean_something_stay() {
+        for (kind, key) in [(Kind::Service, PROXY_PROTOCOL), (Kind::ServiceAccount, WENT_BY)] {
+            let object =
+                json!({ "metadata": { "name": "a", "namespace": "shop", "annotations": { key: "v2", "note": "1" } } });
+            let Content::Object(checked) = seen(kind, object).content else { panic!() };
+            let left = checked.object.meta().annotations.clone().unwrap();
+            assert_eq!(left, [(key.to_owned(), "v2".to_owned())].into(), "{kind:?}");
+        }
+    }
+
+    #[test]
     fn nodes_and_namespaces_are_small() {
         let node = json!({ "metadata": { "name": "n" }, "spec": { "podCIDRs": ["10.1.0.0/24"], "taints": [{ "key": "k", "effect": "NoSchedule" }] },
-            "status": { "images": [] } });
+            "status": { "images": [], "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] } });
         let seen = seen(Kind::Node, node);
         let Object::Node(node) = object(&seen) else { panic!() };
-        assert!(node.status.is_none() && node.spec.as_ref().unwrap().taints.is_none());
+        let status = node.status.as_ref().unwrap();
+        assert!(status.images.is_none() && node.spec.as_ref().unwrap().taints.is_none());
+        assert_eq!(status.addresses.as_ref().unwrap()[0].address, "192.0.2.1");
         assert_eq!(node.spec.as_ref().unwrap().pod_cidrs.as_deref(), Some(&["10.1.0.0/24".to_owned()][..]));
     }
 

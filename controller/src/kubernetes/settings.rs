@@ -173,6 +173,7 @@ impl Args {
             cluster_domain: label_path(&given.cluster_domain, "--cluster-domain", wrong),
             cluster_ranges: Vec::new(),
             force_wire: given.force_wire,
+            node_addresses: Vec::new(),
         };
         let settings = Settings {
             identity: SpiffeId::new(trust_domain.unwrap_or_default(), namespace.as_str(), account.as_str()),

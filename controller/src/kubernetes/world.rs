@@ -15,7 +15,7 @@ use super::desired::{self, Desired};
 use super::foreign::ForeignPolicies;
 use super::gateways::Plans;
 use super::intake::Fact;
-use super::ranges::{GivenRanges, cluster_ranges};
+use super::ranges::{GivenRanges, cluster_ranges, node_addresses};
 use super::refusals::{self, Refused, Report};
 use super::seen::{Content, Seen};
 use super::statuses::{Target, Wanted};
@@ -168,7 +168,7 @@ impl World {
             Fact::Refused(reports) => self.reports = reports,
             Fact::Bound(reports) => self.fleet.reports = Some(reports),
             Fact::BoundHere(report) => self.fleet.own = report,
-            Fact::Unprovisioned(failures) => self.index.set_unprovisioned(failures),
+            Fact::Unprovisioned(unmade) => self.index.set_unprovisioned(unmade),
         }
     }
 
@@ -322,17 +322,20 @@ impl World {
     }
 
     fn update_ranges(&mut self) {
-        let nodes = self.index.of_kind(Kind::Node).filter_map(|(_, object)| match object {
-            Object::Node(node) => Some(&**node),
-            _ => None,
-        });
-        let ranges = cluster_ranges(&self.given, nodes, self.cidrs.values());
+        let nodes = || {
+            self.index.of_kind(Kind::Node).filter_map(|(_, object)| match object {
+                Object::Node(node) => Some(&**node),
+                _ => None,
+            })
+        };
+        let ranges = cluster_ranges(&self.given, nodes(), self.cidrs.values());
         let mut mesh = self.index.mesh().clone();
+        mesh.node_addresses = node_addresses(nodes());
         if mesh.cluster_ranges != ranges {
             tracing::info!(?ranges, "ranges of the cluster");
             mesh.cluster_ranges = ranges;
-            self.index.set_mesh(mesh);
         }
+        self.index.set_mesh(mesh);
     }
 
     fn update_enforced(&mut self) {

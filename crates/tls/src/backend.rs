@@ -70,6 +70,7 @@ impl BackendClient {
             BackendTrust::Bundle(pem) => Arc::new(authorities::of_bundle(pem)?),
             BackendTrust::System => authorities::public(),
             BackendTrust::Invalid(why) => return Err(InvalidBackendTls::Policy(why.clone())),
+            BackendTrust::Plain => return Err(InvalidBackendTls::Policy("it asks for no TLS".into())),
         };
         let name = ServerName::try_from(policy.hostname.clone())
             .map_err(|_| InvalidBackendTls::Hostname(policy.hostname.clone()))?;

@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
-use weft_core::gateway::{BackendTls, Bind, Certificate};
+use weft_core::backend_kind::BackendKind;
+use weft_core::gateway::{BackendTls, BackendTrust, Bind, Certificate};
 use weft_core::ids::{GatewayKey, ServicePortKey};
+use weft_core::service::ServiceKind;
 use weft_core::snapshot::Snapshot;
 use weft_tls::{BackendClient, KeyPair};
 
@@ -32,11 +34,11 @@ struct Made {
 }
 
 impl BackendClients {
-    /// How the Gateway that listens at a place speaks TLS to a backend; `None`: it doesn't. `inside`: the version of HTTP, if
+    /// How the Gateway that listens at a place speaks TLS to a backend; `None`: in the clear. `inside`: the version of HTTP, if
     /// that is what is spoken.
     ///
     /// # Errors
-    /// There is a policy, and it can't be followed: nothing may be sent.
+    /// There is a policy, and it can't be followed, or it isn't known yet whether there is one: nothing may be sent.
     pub(crate) fn of(
         &self,
         snapshot: &Snapshot,
@@ -44,7 +46,17 @@ impl BackendClients {
         backend: &ServicePortKey,
         inside: Option<Protocol>,
     ) -> Result<Option<BackendClient>, String> {
-        let Some(policy) = snapshot.backend_tls(backend) else { return Ok(None) };
+        let Some(policy) = snapshot.backend_tls(backend) else {
+            // Of a host outside it is always said: what is new here, or changes its port, waits for that.
+            let is_outside = backend.service.object().0 == BackendKind::XBackend;
+            return if is_outside { Err("it isn't known yet whether it speaks TLS".into()) } else { Ok(None) };
+        };
+        if policy.trust == BackendTrust::Plain {
+            let is_its_host = snapshot.service(&backend.service).is_some_and(
+                |service| matches!(&service.kind, ServiceKind::ExternalName(host) if *host == policy.hostname),
+            );
+            return if is_its_host { Ok(None) } else { Err("another host was spoken to in the clear".into()) };
+        }
         let Some(gateway) = snapshot.gateway_port(at).map(|port| &port.gateway) else {
             return Err("the listener is gone".into());
         };

@@ -2,17 +2,19 @@
 //!
 //! A connection belongs to the pod it was dialled for and to one endpoint with one transport: another pod never gets
 //! it, and neither does a workload that took over an address with another identity. HTTP/1 connections carry one
-//! request at a time and the one used last is used next; HTTP/2 connections carry many.
+//! request at a time and the one used last is used next; HTTP/2 connections carry many. Those that tell endpoints of a
+//! client end with the client's own ([`OwnPool`]).
 
 mod h1;
 mod h2;
 mod key;
+mod own;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use h1::{AnswerBody, H1, Idle};
 pub(crate) use h1::{ExchangeError, Parts};
 use h2::{H2, Shared};
 pub(crate) use key::{PoolKey, Protocol};
+pub(crate) use own::OwnPool;
 
 /// Limits of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,10 @@ pub(crate) struct Pool {
     settings: PoolSettings,
     h1: RefCell<HashMap<PoolKey, Vec<Idle>, FastHash>>,
     h2: RefCell<HashMap<PoolKey, Rc<Shared>, FastHash>>,
+    /// The most idle connections of each version.
+    room: Cell<usize>,
+    /// The pools of single clients.
+    own: RefCell<Vec<Weak<Pool>>>,
 }
 
 /// The right to send one request on a connection.
@@ -164,7 +171,12 @@ impl Body for UpstreamBody {
 
 impl Pool {
     pub(crate) fn new(dial: Rc<dyn Dial>, settings: PoolSettings) -> Rc<Self> {
-        Rc::new(Self { dial, settings, h1: RefCell::default(), h2: RefCell::default() })
+        Self::with_room(dial, settings, usize::MAX)
+    }
+
+    fn with_room(dial: Rc<dyn Dial>, settings: PoolSettings, room: usize) -> Rc<Self> {
+        let (h1, h2, own) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Rc::new(Self { dial, settings, h1, h2, room: Cell::new(room), own })
     }
 
     /// A connection that is open already.
@@ -212,6 +224,7 @@ impl Pool {
         let stream = open(&*self.dial, key.source(), key.target()).await?;
         let conn = h2::open(stream, &self.settings, key.target().address).await?;
         shared.add(&conn);
+        self.make_room_h2();
         Ok(Lease { home: Home::Pool(Rc::clone(self), key), conn: Conn::H2(conn), reused: false })
     }
 
@@ -235,6 +248,8 @@ impl Pool {
             Some(_) => idle.conn.close(),
             None => drop(h1.insert(key, vec![idle])),
         }
+        drop(h1);
+        self.make_room_h1();
     }
 
     /// Closes what was idle for too long and forgets what is closed.
@@ -248,20 +263,27 @@ impl Pool {
             !list.is_empty()
         });
         self.h2.borrow_mut().retain(|_, shared| shared.sweep(now, self.settings.idle_timeout));
+        self.each_own(|own| own.sweep(now));
     }
 
     /// Forgets the connections of a pod that left.
     pub(crate) fn forget(&self, source: &Rc<LocalWorkload>) {
         self.h1.borrow_mut().retain(|key, _| !Rc::ptr_eq(key.source(), source));
         self.h2.borrow_mut().retain(|key, _| !Rc::ptr_eq(key.source(), source));
+        self.each_own(|own| own.forget(source));
     }
 
     /// Idle HTTP/1 connections, open HTTP/2 connections, and the requests under way on the latter.
     pub(crate) fn sizes(&self) -> (usize, usize, usize) {
-        let h1 = self.h1.borrow().values().map(Vec::len).sum();
         let h2 = self.h2.borrow();
-        let open = h2.values().map(|shared| shared.len()).sum();
-        (h1, open, h2.values().map(|shared| shared.streams()).sum())
+        let mut idle = self.h1.borrow().values().map(Vec::len).sum();
+        let mut open = h2.values().map(|shared| shared.len()).sum();
+        let mut streams = h2.values().map(|shared| shared.streams()).sum();
+        self.each_own(|own| {
+            let more = own.sizes();
+            (idle, open, streams) = (idle + more.0, open + more.1, streams + more.2);
+        });
+        (idle, open, streams)
     }
 }
 

@@ -7,12 +7,12 @@
 //! ```
 //!
 //! Whoever writes such a backend, and whoever answers for its name, could name addresses that are no host outside: this
-//! machine's, the cloud's metadata, the cluster's own. Nothing is sent to these unless the operator allows it.
+//! machine's, the cloud's metadata, a node's, the cluster's own. Nothing is sent to these unless the operator allows it.
 
 mod dns;
 mod hosts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,12 +62,15 @@ async fn follow_with(
     (dns, usable): (Dns, fn(Answer) -> Answer),
     allowed: Vec<IpNet>,
 ) {
+    let mut rules = Rules { allowed, own: BTreeSet::new() };
     let (mut versions, mut hosts, mut asked) = (store.subscribe(), Hosts::default(), JoinSet::new());
+    // Of thousands of Services few are hosts, and an edit of a route changes none.
+    let mut looked_at = None;
     versions.mark_changed();
     loop {
         let changes = {
             let snapshot = store.load();
-            let may = |ip| refused(&snapshot, &allowed, ip).is_none();
+            let may = |ip| rules.refused(&snapshot, ip).is_none();
             hosts.changes(Instant::now(), may)
         };
         if !changes.is_empty() && sink.apply(changes).await.is_none() {
@@ -77,7 +80,8 @@ async fn follow_with(
             let dns = dns.clone();
             asked.spawn(async move {
                 let answer = dns.resolve(&host).await.map(usable);
-                (host, answer)
+                let own = answer.iter().flat_map(|it| &it.addresses).copied().filter(is_own).collect::<Vec<_>>();
+                (host, answer, own)
             });
         }
         let due = hosts.due();
@@ -88,11 +92,16 @@ async fn follow_with(
                 }
                 tokio::time::sleep(GATHER).await;
                 versions.borrow_and_update();
-                hosts.want(wanted(&store.load()), Instant::now());
+                let services = Some(store.load().all_services());
+                if looked_at != services {
+                    hosts.want(wanted(&store.load()), Instant::now());
+                    looked_at = services;
+                }
             }
-            Some(Ok((host, answer))) = asked.join_next() => {
+            Some(Ok((host, answer, own))) = asked.join_next() => {
+                rules.own.extend(own);
                 if hosts.answered(&host, answer.clone(), Instant::now()) {
-                    tell(&store.load(), &allowed, &host, &answer);
+                    tell(&store.load(), &rules, &host, &answer);
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -113,26 +122,38 @@ fn wanted(snapshot: &Snapshot) -> BTreeMap<ServiceKey, External> {
     snapshot.services().filter_map(external).collect()
 }
 
-/// Why an address isn't sent to.
-fn refused(snapshot: &Snapshot, allowed: &[IpNet], ip: IpAddr) -> Option<&'static str> {
-    let ip = embedded(ip.to_canonical());
-    if allowed.iter().any(|net| net.contains(&ip)) {
-        return None;
-    }
-    let (is_local, is_broadcast) = match ip {
-        IpAddr::V4(v4) => (v4.is_link_local() || v4.octets().first() == Some(&0), v4.is_broadcast()),
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
-    };
-    if ip.is_loopback() || ip.is_unspecified() {
-        Some("this machine")
-    } else if is_local || METADATA.contains(&ip) {
-        Some("link-local, or the cloud's metadata")
-    } else if ip.is_multicast() || is_broadcast {
-        Some("not of a single host")
-    } else if !matches!(snapshot.address(ip), Address::Outside) {
-        Some("inside the cluster")
-    } else {
-        None
+/// Which addresses are sent to.
+struct Rules {
+    /// Whatever they are.
+    allowed: Vec<IpNet>,
+    /// This machine's, as far as somebody has answered with them. One that it loses stays among them.
+    own: BTreeSet<IpAddr>,
+}
+
+impl Rules {
+    /// Why an address isn't sent to.
+    fn refused(&self, snapshot: &Snapshot, ip: IpAddr) -> Option<&'static str> {
+        let ip = embedded(ip.to_canonical());
+        if self.allowed.iter().any(|net| net.contains(&ip)) {
+            return None;
+        }
+        let (is_local, is_broadcast) = match ip {
+            IpAddr::V4(v4) => (v4.is_link_local() || v4.octets().first() == Some(&0), v4.is_broadcast()),
+            IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
+        };
+        if ip.is_loopback() || ip.is_unspecified() || self.own.contains(&ip) {
+            Some("this machine")
+        } else if is_local || METADATA.contains(&ip) {
+            Some("link-local, or the cloud's metadata")
+        } else if ip.is_multicast() || is_broadcast {
+            Some("not of a single host")
+        } else if !matches!(snapshot.address(ip), Address::Outside) {
+            Some("inside the cluster")
+        } else if snapshot.mesh().node_addresses.iter().any(|net| net.contains(&ip)) {
+            Some("a node of the cluster")
+        } else {
+            None
+        }
     }
 }
 
@@ -145,22 +166,30 @@ fn embedded(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether an address is this machine's: what is sent there comes from there.
+fn is_own(ip: &IpAddr) -> bool {
+    // Nothing is sent: the kernel only looks for a route.
+    towards(*ip).is_ok_and(|socket| socket.local_addr().is_ok_and(|from| from.ip() == *ip))
+}
+
+fn towards(ip: IpAddr) -> std::io::Result<std::net::UdpSocket> {
+    let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let socket = std::net::UdpSocket::bind((any, 0))?;
+    socket.connect((ip, 53))?;
+    Ok(socket)
+}
+
 /// Leaves addresses out that there is no way to, those of a family that the machine doesn't have; all of them if that leaves none.
 fn reachable(answer: Answer) -> Answer {
-    let has_way = |ip: &IpAddr| {
-        let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-        // Nothing is sent: the kernel only looks for a route.
-        std::net::UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((*ip, 53))).is_ok()
-    };
-    let addresses: Vec<_> = answer.addresses.iter().copied().filter(has_way).collect();
+    let addresses: Vec<_> = answer.addresses.iter().copied().filter(|ip| towards(*ip).is_ok()).collect();
     if addresses.is_empty() { answer } else { Answer { addresses, ..answer } }
 }
 
-fn tell(snapshot: &Snapshot, allowed: &[IpNet], host: &str, answer: &Result<Answer, Failure>) {
+fn tell(snapshot: &Snapshot, rules: &Rules, host: &str, answer: &Result<Answer, Failure>) {
     match answer {
         Ok(Answer { addresses, ttl }) => {
             tracing::debug!(host, ?addresses, ?ttl, "a host outside is resolved");
-            for (address, why) in addresses.iter().filter_map(|ip| Some((ip, refused(snapshot, allowed, *ip)?))) {
+            for (address, why) in addresses.iter().filter_map(|ip| Some((ip, rules.refused(snapshot, *ip)?))) {
                 tracing::warn!(host, %address, why, "an address of a host outside is not sent to");
             }
         }

@@ -88,9 +88,13 @@ async fn a_backend_has_the_addresses_of_its_host_and_loses_them_with_its_configu
 
 #[test]
 fn addresses_that_are_no_host_outside_are_refused_unless_they_are_allowed() {
-    let mesh = MeshConfig { cluster_ranges: vec!["10.1.0.0/16".parse().unwrap()], ..MeshConfig::default() };
+    let (ranges, nodes) = ("10.1.0.0/16".parse().unwrap(), "203.0.113.4/31".parse().unwrap());
+    let mesh = MeshConfig { cluster_ranges: vec![ranges], node_addresses: vec![nodes], ..MeshConfig::default() };
     let snapshot = Snapshot::default().apply(&[Change::Upsert(Resource::Mesh(Arc::new(mesh)))]);
-    let refused = |ip: &str, allowed: &[IpNet]| super::refused(&snapshot, allowed, ip.parse().unwrap());
+    let own = BTreeSet::from(["198.51.100.9".parse().unwrap()]);
+    let refused = |ip: &str, allowed: &[IpNet]| {
+        Rules { allowed: allowed.to_vec(), own: own.clone() }.refused(&snapshot, ip.parse().unwrap())
+    };
     for ip in [
         "127.0.0.1",
         "127.9.9.9",
@@ -113,12 +117,31 @@ fn addresses_that_are_no_host_outside_are_refused_unless_they_are_allowed() {
         "64:ff9b::169.254.169.254",
         "64:ff9b::7f00:1",
         "fd20:ce::254",
+        "203.0.113.5",
+        "64:ff9b::203.0.113.4",
+        "198.51.100.9",
     ] {
         assert!(refused(ip, &[]).is_some(), "{ip}");
         assert!(refused(ip, &["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]).is_none(), "{ip}");
     }
-    for ip in ["192.0.2.1", "10.2.0.1", "192.168.1.1", "2001:db8::1", "fd00::1", "64:ff9b::192.0.2.1"] {
+    for ip in [
+        "192.0.2.1",
+        "203.0.113.6",
+        "198.51.100.8",
+        "10.2.0.1",
+        "192.168.1.1",
+        "2001:db8::1",
+        "fd00::1",
+        "64:ff9b::192.0.2.1",
+    ] {
         assert_eq!(refused(ip, &[]), None, "{ip}");
     }
     assert!(refused("127.0.0.1", &["10.0.0.0/8".parse().unwrap()]).is_some());
+}
+
+#[test]
+fn this_machine_knows_its_addresses() {
+    assert!(is_own(&"127.0.0.1".parse().unwrap()));
+    // Of documentation (RFC 5737): nobody's.
+    assert!(!is_own(&"192.0.2.1".parse().unwrap()));
 }

@@ -104,21 +104,25 @@ mod tests {
         Change::Upsert(Resource::Certificate(Arc::new(certificate)))
     }
 
-    #[test]
-    fn what_cant_be_used_is_kept_until_it_changes() {
-        let gateway = GatewayKey::new("edge", "gw");
-        let secret = CertificateKey::new(gateway.clone(), SecretKey::new("edge", "c"));
-        let listener = Listener {
-            key: ListenerKey::new(gateway, "web"),
+    fn listener(gateway: &GatewayKey, protocol: ListenerProtocol) -> Listener {
+        Listener {
+            key: ListenerKey::new(gateway.clone(), "web"),
             addresses: Vec::new(),
             port: Port::new(443).unwrap(),
             hostname: None,
-            protocol: ListenerProtocol::Https { certificates: vec![secret.clone()] },
+            protocol,
             kinds: Vec::new(),
             client_validation: None,
             policies: Vec::new(),
             http3: false,
-        };
+        }
+    }
+
+    #[test]
+    fn what_cant_be_used_is_kept_until_it_changes() {
+        let gateway = GatewayKey::new("edge", "gw");
+        let secret = CertificateKey::new(gateway.clone(), SecretKey::new("edge", "c"));
+        let listener = listener(&gateway, ListenerProtocol::Https { certificates: vec![secret.clone()] });
         let terminators = Terminators::default();
         let kept = || terminators.0.lock().get(&listener.key).map(|made| made.tls.is_ok());
         let snapshot = Snapshot::default();
@@ -132,5 +136,29 @@ mod tests {
         let good = certificate(&secret, made.cert.pem().into_bytes(), made.signing_key.serialize_pem());
         assert!(terminators.of(&snapshot.apply(&[good]), &listener).is_ok());
         assert_eq!(kept(), Some(true));
+    }
+
+    #[test]
+    fn a_further_certificate_counts_and_nothing_is_kept_of_a_listener_that_is_gone() {
+        let gateway = GatewayKey::new("edge", "gw");
+        let secret = |name: &str| CertificateKey::new(gateway.clone(), SecretKey::new("edge", name));
+        let good = |name: &str| {
+            let made = rcgen::generate_simple_self_signed(vec!["a.com".to_owned()]).unwrap();
+            certificate(&secret(name), made.cert.pem().into_bytes(), made.signing_key.serialize_pem())
+        };
+        let certificates = vec![secret("c"), secret("d")];
+        let listener = listener(&gateway, ListenerProtocol::Https { certificates });
+        let terminators = Terminators::default();
+        let kept = || terminators.0.lock().get(&listener.key).map(|made| made.of.len());
+        let mut snapshot = Snapshot::default();
+        for (name, count) in [("c", 1), ("d", 2)] {
+            snapshot = snapshot.apply(&[good(name)]);
+            assert!(terminators.of(&snapshot, &listener).is_ok());
+            assert_eq!(kept(), Some(count));
+        }
+        terminators.retain(&snapshot.apply(&[Change::Upsert(Resource::Listener(Arc::new(listener.clone())))]));
+        assert_eq!(kept(), Some(2));
+        terminators.retain(&snapshot);
+        assert_eq!(kept(), None, "nor the keys of its tickets");
     }
 }

@@ -44,21 +44,25 @@ struct Front {
 
 impl Front {
     fn start(changes: &[Change]) -> Self {
+        Self::with(changes, HttpSettings::default(), Limits::default(), 1000)
+    }
+
+    /// With limits of its own, and so many connections at once.
+    fn with(changes: &[Change], settings: HttpSettings, limits: Limits, connections: u32) -> Self {
         let trust = TrustStore::new(TrustBundle::default());
         let store = Arc::new(Store::default());
         store.apply(changes);
-        let most = Defaults { connections: 1000, handshakes: 8, buffer_bytes: 1 << 30 };
+        let most = Defaults { connections, handshakes: 8, buffer_bytes: 1 << 30 };
         let node = Arc::new(Node {
             name: "n1".into(),
             store: Arc::clone(&store),
             certificates: CertStore::new(trust, Clock::system(), TlsSettings::default()),
-            budget: NodeBudget::new(1000, most),
+            budget: NodeBudget::new(connections, most),
             addresses: Vec::new(),
             gateways: Default::default(),
-            limits: Limits::default(),
+            limits,
         });
         let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
-        let settings = HttpSettings::default();
         let engine =
             Telemetered { registry: Arc::default(), log, shared: Arc::default(), zone: NodeZone::default(), settings };
         let engine: Arc<dyn Engine> = Arc::new(engine);

@@ -1,7 +1,9 @@
 //! Headers in every form that is one, and many that are none.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use weft_core::service::ProxyVersion;
 
 use super::read::{Parsed, SIGNATURE, parse};
@@ -192,4 +194,31 @@ fn what_is_written_reads_back() {
     assert_eq!(ProxyHeader { version: ProxyVersion::V2, ends }.bytes(), v2(0x21, 0x11, &V4));
     let line = b"PROXY TCP4 192.0.2.7 10.0.0.1 4000 80\r\n";
     assert_eq!(ProxyHeader { version: ProxyVersion::V1, ends }.bytes(), line);
+}
+
+/// Nobody gets around a header that has to be there by waiting.
+#[tokio::test]
+async fn who_says_too_little_is_spoken_to_only_where_a_header_may_be_missing() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let slow = "a header of the PROXY protocol that isn't whole in time";
+    for (required, said, want) in [
+        (false, "", "whose it looks like, and "),
+        (false, "GET", "whose it looks like, and GET"),
+        (false, "PROXY ", slow),
+        (true, "", slow),
+        (true, "PROXY ", slow),
+        (true, "GET", "no header of the PROXY protocol"),
+    ] {
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(said.as_bytes()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let found = match read(&mut stream, required, Duration::from_millis(50)).await {
+            Ok(Opening { ends: None, rest }) => {
+                format!("whose it looks like, and {}", String::from_utf8(rest).unwrap())
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(refused) => refused.to_string(),
+        };
+        assert_eq!(found, want, "{required} {said:?}");
+    }
 }

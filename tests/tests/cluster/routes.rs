@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use weft_tests::cluster::{Cluster, Echo, PATIENCE, TestNamespace, echo_service, eventually};
 
 /// Two versions behind one Service, each behind a Service of its own, and a client.
@@ -18,6 +18,13 @@ fn shop(name: &str) -> Result<TestNamespace> {
     ns.apply(r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cart-v2", "namespace": "@NS@"}, "spec": {
         "selector": {"app": "cart-v2"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "grpc", "port": 7070}]}}"#)?;
     ns.run(&[Echo::new("cart-v1").behind("cart"), Echo::new("cart-v2").behind("cart"), Echo::new("client")])?;
+    // A rollout is over when its pods are ready: the EndpointSlice that says so to others, and the way from there to the client's
+    // node, may come after that on a machine that is busy.
+    for version in ["cart-v1", "cart-v2"] {
+        for url in [format!("http://{version}/"), format!("grpc://{version}:7070")] {
+            eventually(&format!("{url} to be served"), PATIENCE, || ns.ask("client", &[&url])?.all(1, 200))?;
+        }
+    }
     Ok(ns)
 }
 
@@ -56,7 +63,7 @@ fn traffic_is_split_by_weight() -> Result<()> {
     )?;
     for (url, share) in [("http://cart/", 0.1), ("grpc://cart:7070", 0.7)] {
         let answers = ns.ask("client", &[url, "--count=1000", "--qps=0"])?;
-        ensure!(answers.error.is_empty() && answers.with_status(200) == 1000, "{url}: {}", answers.error);
+        answers.all(1000, 200).context(url)?;
         about(share, answers.from("cart-v2"), 1000)?;
         ensure!(answers.from("cart-v1") + answers.from("cart-v2") == 1000, "somebody else answered");
     }

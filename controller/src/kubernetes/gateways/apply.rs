@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use weft_core::ids::GatewayKey;
 use weft_k8s::object::GATEWAY_GROUP;
+use weft_k8s::translate::gateway::Unmade;
 use weft_kube::kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use weft_kube::kube::core::DynamicObject;
 use weft_kube::kube::runtime::watcher::Config;
@@ -50,7 +51,7 @@ pub struct Provisioner {
     pub leader: watch::Receiver<bool>,
     /// What is wanted; nothing until the cluster is known.
     pub plans: watch::Receiver<Option<Arc<Plans>>>,
-    /// Told which Gateways can't be served, as [`Fact::Unprovisioned`].
+    /// Told of which Gateways objects can't be made, as [`Fact::Unprovisioned`].
     pub facts: mpsc::Sender<Fact>,
 }
 
@@ -118,7 +119,7 @@ struct State {
     roots: Option<String>,
     requests: JoinSet<Outcome>,
     under_way: HashMap<tokio::task::Id, (Id, Action)>,
-    told: BTreeMap<GatewayKey, String>,
+    told: BTreeMap<GatewayKey, Unmade>,
 }
 
 impl State {
@@ -219,11 +220,11 @@ impl State {
         self.table.want(plans, wanted);
     }
 
-    /// Tells which Gateways can't be served.
+    /// Tells of which Gateways objects can't be made.
     async fn tell(&mut self) {
-        let failures = if self.leads() { self.table.failures() } else { BTreeMap::new() };
-        if failures != self.told && self.with.facts.send(Fact::Unprovisioned(failures.clone())).await.is_ok() {
-            self.told = failures;
+        let unmade = if self.leads() { self.table.unmade() } else { BTreeMap::new() };
+        if unmade != self.told && self.with.facts.send(Fact::Unprovisioned(unmade.clone())).await.is_ok() {
+            self.told = unmade;
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - `objects`: what a Gateway's objects are. Pure. `pods`: its Deployment. `settings`: what all have in common.
+//! - `owned`: their kinds and names.
 //! - `table`: what is wanted, what is there, what is to be done next. No I/O.
 //! - `apply`: the task that does it, while this replica leads.
 //!
@@ -15,6 +16,7 @@
 
 mod apply;
 mod objects;
+mod owned;
 mod pods;
 mod settings;
 mod table;

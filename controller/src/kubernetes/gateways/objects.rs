@@ -8,7 +8,7 @@ use weft_core::gateway::{Transport, label_value, object_name};
 use weft_core::ids::Port;
 use weft_k8s::index::GATEWAY_NAME_LABEL;
 use weft_k8s::object::{GATEWAY_GROUP, GatewayService, GatewayServiceType};
-use weft_k8s::translate::gateway::{GatewayPlan, RESERVED_PORTS, services};
+use weft_k8s::translate::gateway::{GatewayPlan, RESERVED_PORTS, WENT_BY, services};
 
 use super::pods;
 use super::settings::PodSettings;
@@ -82,8 +82,17 @@ impl Maker<'_> {
     }
 
     fn account(&self) -> Value {
+        let mut annotations = self.plan.infrastructure.annotations.clone();
+        // What is said there is ours alone to say.
+        annotations.remove(WENT_BY);
+        annotations.extend(self.plan.remembered.clone().map(|text| (WENT_BY.to_owned(), text)));
+        let mut metadata = self.metadata(self.name);
+        metadata.remove("annotations");
+        if !annotations.is_empty() {
+            metadata.insert("annotations".into(), json!(annotations));
+        }
         // It never speaks to the API server: no rights, no token for it.
-        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(self.name),
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata,
             "automountServiceAccountToken": false })
     }
 

@@ -4,92 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::Value;
 use tokio::time::Instant;
 use weft_core::ids::GatewayKey;
 use weft_k8s::object::GATEWAY_GROUP;
-use weft_kube::kube::core::ApiResource;
+use weft_k8s::translate::gateway::Unmade;
 
 use super::Plans;
 use super::objects::{of_roots, roots_name};
+pub use super::owned::{Id, Owned};
 
 /// Pauses after a failure, and before what somebody else changes again and again is put right: the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-
-/// A kind of object that is made for Gateways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Owned {
-    /// Who its pods are.
-    ServiceAccount,
-    /// Whom they trust.
-    ConfigMap,
-    /// Who may reach them.
-    NetworkPolicy,
-    /// How clients reach them.
-    Service,
-    /// The pods.
-    Deployment,
-    /// How many of them may be away.
-    DisruptionBudget,
-    /// How many there are.
-    Autoscaler,
-}
-
-impl Owned {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::ServiceAccount,
-        Self::ConfigMap,
-        Self::NetworkPolicy,
-        Self::Service,
-        Self::Deployment,
-        Self::DisruptionBudget,
-        Self::Autoscaler,
-    ];
-
-    /// It as a resource of the API.
-    pub fn resource(self) -> ApiResource {
-        match self {
-            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
-            Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
-            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
-            Self::Service => ApiResource::erase::<Service>(&()),
-            Self::Deployment => ApiResource::erase::<Deployment>(&()),
-            Self::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
-            Self::Autoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
-        }
-    }
-}
-
-/// Names an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id {
-    /// Its kind.
-    pub kind: Owned,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Id {
-    /// The name of an object as JSON; `None` if it isn't of a kind that is made for Gateways.
-    pub fn of(object: &Value) -> Option<Self> {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
-        let kind = text("/kind")?;
-        let kind = Owned::ALL.into_iter().find(|owned| owned.resource().kind == kind)?;
-        Some(Self {
-            kind,
-            namespace: text("/metadata/namespace")?.to_owned(),
-            name: text("/metadata/name")?.to_owned(),
-        })
-    }
-}
 
 /// An object that is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,7 +101,7 @@ pub struct Table {
     later: BTreeSet<(Instant, Id)>,
     attempts: HashMap<Id, u32>,
     under_way: BTreeSet<Id>,
-    failures: BTreeMap<Id, (GatewayKey, String)>,
+    failures: BTreeMap<Id, (GatewayKey, Unmade)>,
     /// Names that somebody else was found to have.
     taken: BTreeSet<Id>,
 }
@@ -290,7 +216,8 @@ impl Table {
                 self.attempts.remove(&id);
             }
             (Outcome::Refused(why) | Outcome::NotOurs(why), Action::Apply(wanted, _)) => {
-                self.failures.insert(id.clone(), (wanted.gateway.clone(), why));
+                let serves = is_taken && id.kind.is_spared();
+                self.failures.insert(id.clone(), (wanted.gateway.clone(), Unmade { why, serves }));
                 self.again(&id, now);
             }
             (Outcome::Failed | Outcome::Refused(_) | Outcome::NotOurs(_), _) => self.again(&id, now),
@@ -304,13 +231,16 @@ impl Table {
         self.later.insert((now + pause, id.clone()));
     }
 
-    /// Why objects of Gateways can't be made.
-    pub fn failures(&self) -> BTreeMap<GatewayKey, String> {
-        let mut failures = BTreeMap::new();
-        for (gateway, why) in self.failures.values() {
-            failures.entry(gateway.clone()).or_insert_with(|| why.clone());
+    /// An object of each Gateway that can't be made; one that it isn't served without, if there is such a one.
+    pub fn unmade(&self) -> BTreeMap<GatewayKey, Unmade> {
+        let mut unmade: BTreeMap<GatewayKey, Unmade> = BTreeMap::new();
+        for (gateway, found) in self.failures.values() {
+            let known = unmade.entry(gateway.clone()).or_insert_with(|| found.clone());
+            if known.serves && !found.serves {
+                known.clone_from(found);
+            }
         }
-        failures
+        unmade
     }
 
     fn decide(&self, id: &Id) -> Option<Action> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use weft_core::gateway::Transport;
 use weft_core::ids::{GatewayKey, Port};
 use weft_k8s::object::GatewayParametersSpec;
-use weft_k8s::translate::gateway::{GatewayPlan, Infrastructure};
+use weft_k8s::translate::gateway::{GatewayPlan, Infrastructure, Unmade};
 
 use super::table::{Id, Wanted};
 use super::*;
@@ -26,6 +26,7 @@ fn plan(name: &str) -> GatewayPlan {
         requested: Vec::new(),
         ports: [(Port::new(80).unwrap(), Transport::Tcp), (Port::new(53).unwrap(), Transport::Udp)].into(),
         infrastructure: Infrastructure::default(),
+        remembered: None,
     }
 }
 

@@ -225,6 +225,14 @@ fn ranges_follow_the_cluster() {
     assert!(ranges(world.commit()).is_none());
     world.take(Fact::Deleted(node, with("a", "10.1.0.0/24")));
     assert_eq!(ranges(world.commit()).unwrap(), ["10.96.0.0/16"]);
+
+    let status = json!({ "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] });
+    world.take(Fact::Applied(node, seen(node, json!({ "metadata": { "name": "b" }, "spec": {}, "status": status }))));
+    let changes = world.commit().changes;
+    assert!(
+        matches!(&changes[..], [Change::Upsert(Resource::Mesh(mesh))] if mesh.node_addresses[0].to_string() == "192.0.2.1/32"),
+        "{changes:?}"
+    );
 }
 
 #[test]

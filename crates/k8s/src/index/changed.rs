@@ -12,7 +12,7 @@ use super::pods::pod_key;
 use crate::object::{Kind, Object, ObjectRef};
 use crate::translate::gateway::parent_of_set;
 use crate::translate::route::RouteView;
-use crate::translate::{service, service_import, workload};
+use crate::translate::{ListenerHolder, service, service_import, workload};
 
 impl Index {
     /// Notes what looks at a changed object.
@@ -51,6 +51,8 @@ impl Index {
                 self.dirty.gateways.extend([old, new].into_iter().flatten().filter_map(gateway_of_set));
                 let key = ListenerSetKey::new(reference.namespace.clone(), reference.name.clone());
                 self.dirty.routes.extend(self.routes.attaching_to_set(&key));
+                // A policy says whether it is there at all, whoever serves it.
+                self.gateway_policies.touched(&ListenerHolder::Set(key));
             }
             Kind::Secret => self.dirty.gateways.extend(self.gateways.looking_at(reference)),
             Kind::ConfigMap => {
@@ -70,6 +72,7 @@ impl Index {
                 let key = GatewayKey::new(reference.namespace.clone(), reference.name.clone());
                 // Routes are told whether it is there at all, whoever serves it.
                 self.dirty.routes.extend(self.routes.attaching_to(&key));
+                self.gateway_policies.touched(&ListenerHolder::Gateway(key.clone()));
                 self.dirty.gateways.insert(key);
             }
             Kind::GatewayClass | Kind::GatewayParameters => self.dirty.all_gateways = true,
@@ -79,7 +82,7 @@ impl Index {
                     self.dirty.pods.extend(selected);
                 }
             }
-            Kind::ServiceAccount => self.account_changed(),
+            Kind::ServiceAccount => self.account_changed(reference),
             Kind::MeshPolicy => self.dirty.mesh_policies = true,
             Kind::AuthorizationPolicy => {
                 self.dirty.policies.insert(reference.clone());

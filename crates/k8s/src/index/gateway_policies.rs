@@ -2,26 +2,39 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_core::ids::{GatewayKey, ListenerKey, PolicyKey};
+use weft_core::ids::{GatewayKey, ListenerKey, ListenerSetKey, PolicyKey, SectionName};
 
 use super::{Index, Output};
 use crate::object::{Condition, ConditionType, Kind, Object, ObjectRef, ObjectStatus};
-use crate::translate::gateway::{GatewayView, parent_of_set};
+use crate::translate::gateway::{GatewayView, ListenerView, parent_of_set};
 use crate::translate::{GatewayTarget, ListenerHolder, Problem, Reason, authz, blind_spots_at};
 
 /// The policies that have Gateways or ListenerSets for targets.
 #[derive(Debug, Default)]
 pub(super) struct GatewayPolicies {
     targets: BTreeMap<PolicyKey, Vec<GatewayTarget>>,
+    /// The same the other way round: thousands of listeners have few policies each.
+    by_holder: BTreeMap<ListenerHolder, BTreeSet<PolicyKey>>,
     /// Whose status may differ.
     stale: BTreeSet<PolicyKey>,
+    /// How many statuses were made.
+    #[cfg(test)]
+    pub(super) made: usize,
 }
 
 impl GatewayPolicies {
     /// The policies of a listener, by key.
     pub(super) fn of(&self, listener: &ListenerKey) -> Vec<PolicyKey> {
-        let covers = |targets: &[GatewayTarget]| targets.iter().any(|target| target.covers(listener));
-        self.targets.iter().filter(|(_, targets)| covers(targets)).map(|(key, _)| key.clone()).collect()
+        let covers = |key: &&PolicyKey| self.targets.get(*key).into_iter().flatten().any(|it| it.covers(listener));
+        let holders = [ListenerHolder::Gateway(listener.gateway.clone())].into_iter();
+        let holders = holders.chain(listener.set.clone().map(ListenerHolder::Set));
+        // A policy may name both.
+        let found: BTreeSet<_> = holders.flat_map(|holder| self.at(&holder).filter(covers)).collect();
+        found.into_iter().cloned().collect()
+    }
+
+    fn at<'a>(&'a self, holder: &ListenerHolder) -> impl Iterator<Item = &'a PolicyKey> + use<'a> {
+        self.by_holder.get(holder).into_iter().flatten()
     }
 
     /// Whether a policy is one of them.
@@ -29,10 +42,63 @@ impl GatewayPolicies {
         self.targets.contains_key(key)
     }
 
-    /// The status of all of them may differ.
-    pub(super) fn all_stale(&mut self) {
-        self.stale.extend(self.targets.keys().cloned());
+    /// What has listeners has come, gone, or other listeners: the statuses of its policies may differ, and no others.
+    pub(super) fn touched(&mut self, holder: &ListenerHolder) {
+        let keys: Vec<_> = self.at(holder).cloned().collect();
+        self.stale.extend(keys);
     }
+
+    /// A Gateway is understood in another way than before.
+    pub(super) fn differs(&mut self, before: Option<&GatewayView>, now: Option<&GatewayView>) {
+        let Some(key) = before.or(now).map(|view| view.key.clone()).filter(|_| shape(before) != shape(now)) else {
+            return;
+        };
+        self.touched(&ListenerHolder::Gateway(key));
+        let sets: BTreeSet<_> = before.into_iter().chain(now).flat_map(|it| it.sets.iter().map(|it| &it.key)).collect();
+        for set in sets {
+            if shape_of_set(before, set) != shape_of_set(now, set) {
+                self.touched(&ListenerHolder::Set(set.clone()));
+            }
+        }
+    }
+
+    /// Replaces the targets of a policy and gives those of before.
+    fn set(&mut self, key: &PolicyKey, targets: Vec<GatewayTarget>) -> Vec<GatewayTarget> {
+        let old = self.targets.remove(key).unwrap_or_default();
+        for target in &old {
+            if let Some(policies) = self.by_holder.get_mut(&target.holder) {
+                policies.remove(key);
+                if policies.is_empty() {
+                    self.by_holder.remove(&target.holder);
+                }
+            }
+        }
+        self.stale.remove(key);
+        for target in &targets {
+            self.by_holder.entry(target.holder.clone()).or_default().insert(key.clone());
+        }
+        if !targets.is_empty() {
+            self.targets.insert(key.clone(), targets);
+            self.stale.insert(key.clone());
+        }
+        old
+    }
+}
+
+/// What the status of a policy depends on of listeners: which there are, and what is spoken on them.
+type Shape<'a> = Option<Vec<(Option<&'a ListenerSetKey>, &'a SectionName, &'a str)>>;
+
+fn shape_of(listeners: &[ListenerView]) -> Shape<'_> {
+    Some(listeners.iter().map(|it| (it.set.as_ref(), &it.name, it.protocol.as_str())).collect())
+}
+
+fn shape(view: Option<&GatewayView>) -> Shape<'_> {
+    shape_of(&view?.listeners)
+}
+
+fn shape_of_set<'a>(view: Option<&'a GatewayView>, set: &ListenerSetKey) -> Shape<'a> {
+    let view = view?;
+    shape_of(view.set(set)?.listeners(view))
 }
 
 impl Index {
@@ -43,14 +109,9 @@ impl Index {
         targets: Vec<GatewayTarget>,
         gateways: &mut BTreeSet<GatewayKey>,
     ) {
-        let old = self.gateway_policies.targets.remove(key).unwrap_or_default();
-        self.gateway_policies.stale.remove(key);
+        let old = self.gateway_policies.set(key, targets.clone());
         if old != targets {
             gateways.extend(old.iter().chain(&targets).filter_map(|target| self.gateway_of(&target.holder)));
-        }
-        if !targets.is_empty() {
-            self.gateway_policies.targets.insert(key.clone(), targets);
-            self.gateway_policies.stale.insert(key.clone());
         }
     }
 
@@ -107,6 +168,10 @@ impl Index {
             let reference = ObjectRef::new(Kind::AuthorizationPolicy, key.namespace.clone(), key.name.clone());
             let Some(Object::AuthorizationPolicy(policy)) = self.objects.get(&reference).cloned() else { continue };
             let mut made = authz::translate(&policy, self);
+            #[cfg(test)]
+            {
+                self.gateway_policies.made += 1;
+            }
             self.note_blind_spots(&mut made);
             let views = made.gateways.iter().filter_map(|target| Some((target, self.view_of(&target.holder)?)));
             let listeners = views.flat_map(|(target, view)| target.listeners(view));

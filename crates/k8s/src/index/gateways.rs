@@ -10,10 +10,10 @@ use super::lookup::Serving;
 use super::provisioned::Provisioned;
 use super::{Index, Output};
 use crate::object::{CONTROLLER_NAME, Gateway, Kind, Object, ObjectRef, ObjectStatus};
+use crate::translate::Problem;
 use crate::translate::gateway::{
     DEFAULT_CLASS, GatewayView, ListenerView, Place, Served, claim_ports, set_status, status, view,
 };
-use crate::translate::{Problem, Reason};
 
 /// What is known of Gateways besides the objects.
 #[derive(Debug, Default)]
@@ -167,7 +167,6 @@ impl Index {
         for (key, references) in looked_at {
             self.gateways.set_looked_at(&key, references);
         }
-        views.iter_mut().for_each(|view| self.keep_clients(view));
         let mut views: BTreeMap<_, _> = views.into_iter().map(|view| (view.key.clone(), view)).collect();
         let replaced = keys.into_iter().map(|key| {
             let before = match views.remove(&key) {
@@ -177,42 +176,16 @@ impl Index {
             (key, before)
         });
         let replaced: Vec<_> = replaced.collect();
-        self.gateway_policies.all_stale();
         for (key, before) in replaced {
             if before.as_ref() == self.gateways.views.get(&key) {
                 continue;
             }
+            self.gateway_policies.differs(before.as_ref(), self.gateways.views.get(&key));
             self.differs(before.as_ref(), &key, routes);
             self.emit_gateway(&key);
             self.gateways.stale.insert(key);
         }
         self.note_plans();
-    }
-
-    /// A Gateway whose parameters can't be had goes on to know its clients and to speak HTTP/3 as it did: what is in front of it
-    /// is the same.
-    fn keep_clients(&self, view: &mut GatewayView) {
-        let before = self.gateways.views.get(&view.key).filter(|before| before.uid == view.uid);
-        let Some(before) = before.filter(|before| before.refused.is_none()) else { return };
-        // On one machine nothing is made of them but this: they end no traffic either.
-        if view.refused.as_ref().is_some_and(|problem| problem.reason == Reason::InvalidParameters) {
-            view.frozen = view.refused.take();
-        }
-        if view.frozen.is_some() {
-            view.client_address.clone_from(&before.client_address);
-            view.answers_request_id = before.answers_request_id;
-            for listener in &mut view.listeners {
-                let same = |old: &&ListenerView| {
-                    old.name == listener.name
-                        && old.set == listener.set
-                        && old.port == listener.port
-                        && old.protocol == listener.protocol
-                };
-                if let Some(old) = before.listeners.iter().find(same) {
-                    listener.http3.clone_from(&old.http3);
-                }
-            }
-        }
     }
 
     /// What the data plane gets of a Gateway: listeners that are served, and the certificates that they present, no others.

@@ -17,7 +17,7 @@ use crate::object::{GATEWAY_GROUP, GatewayParameters, GatewayParametersSpec, Kin
 use crate::translate::labels::Labels;
 use crate::translate::route::{GatewayParent, Lookup, SetParent, parents::Claim};
 use crate::translate::service::is_open_for_both;
-use crate::translate::{GatewayTarget, Problem, TargetLookup, gateway};
+use crate::translate::{GatewayTarget, Problem, Reason, TargetLookup, gateway};
 
 impl Lookup for Index {
     fn service(&self, key: &ServiceKey) -> Option<&Service> {
@@ -122,7 +122,16 @@ impl gateway::Lookup for Serving<'_> {
     }
 
     fn class_parameters(&self, class: &str) -> Result<GatewayParametersSpec, Problem> {
+        let reference = ObjectRef::new(Kind::GatewayClass, "", class);
+        if self.index.in_cluster() && !self.index.objects.contains_key(&reference) {
+            let message = format!("GatewayClass {class} does not exist");
+            return Err(Problem::new("spec.gatewayClassName", Reason::InvalidParameters, message, "create it"));
+        }
         self.index.class_parameters(class)
+    }
+
+    fn went_by(&self, gateway: &GatewayKey, uid: &str, class: &str) -> Option<gateway::WentBy> {
+        self.index.went_by(gateway, uid, class)
     }
 
     fn settings(&self) -> &gateway::GatewaySettings {

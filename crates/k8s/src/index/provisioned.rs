@@ -14,7 +14,9 @@ use crate::object::{
     ObjectRef,
 };
 use crate::translate::Problem;
-use crate::translate::gateway::{GatewayPlan, GatewayView, InCluster, Place, parameters_of_class};
+use crate::translate::gateway::{
+    GatewayPlan, GatewayView, InCluster, Place, Unmade, WENT_BY, WentBy, parameters_of_class,
+};
 
 /// The label of a Gateway's objects that names it (GEP-1762).
 pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
@@ -24,8 +26,8 @@ pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 pub(super) struct Provisioned {
     /// Those of which a pod has their listeners as they are, with the ones that no such pod has bound, and why.
     bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>,
-    /// Why objects of a Gateway can't be made.
-    failures: BTreeMap<GatewayKey, String>,
+    /// Objects of Gateways that can't be made.
+    unmade: BTreeMap<GatewayKey, Unmade>,
     /// Gateways whose objects would have the names of an older Gateway's, and that one.
     clashes: BTreeMap<GatewayKey, GatewayKey>,
     /// Goes up whenever a plan may be another.
@@ -52,18 +54,43 @@ impl Index {
     /// the name that somebody else has made nobody is taken for the Gateway.
     pub fn gateway_accounts(&self) -> impl Iterator<Item = (GatewayKey, String)> {
         self.distinct_gateways().filter_map(|view| {
-            let name = object_name(view.key.name.as_str(), &view.class);
-            let reference = ObjectRef::new(Kind::ServiceAccount, view.key.namespace.clone(), name.as_str());
-            let account = self.objects.get(&reference)?;
-            is_owned_by(account.meta(), &view.uid).then(|| (view.key.clone(), name))
+            self.account_of(&view.key, &view.uid, &view.class)?;
+            Some((view.key.clone(), object_name(view.key.name.as_str(), &view.class)))
         })
     }
 
+    /// The ServiceAccount of a Gateway, if it is there and the Gateway's own.
+    fn account_of(&self, key: &GatewayKey, uid: &str, class: &str) -> Option<&ObjectMeta> {
+        let name = object_name(key.name.as_str(), class);
+        let reference = ObjectRef::new(Kind::ServiceAccount, key.namespace.clone(), name.as_str());
+        Some(self.objects.get(&reference)?.meta()).filter(|account| is_owned_by(account, uid))
+    }
+
     /// A ServiceAccount has come, gone or another owner.
-    pub(super) fn account_changed(&mut self) {
-        if self.in_cluster() {
-            self.gateways.provisioned.revision += 1;
+    pub(super) fn account_changed(&mut self, account: &ObjectRef) {
+        if !self.in_cluster() {
+            return;
         }
+        self.gateways.provisioned.revision += 1;
+        // It may remember what nobody here has seen.
+        let asks = |view: &&GatewayView| {
+            view.went_by.is_none()
+                && view.key.namespace == account.namespace
+                && object_name(view.key.name.as_str(), &view.class) == account.name.as_str()
+        };
+        let keys: Vec<_> = self.gateways.views().filter(asks).map(|view| view.key.clone()).collect();
+        self.dirty.gateways.extend(keys);
+    }
+
+    /// What this incarnation of a Gateway went by when its parameters were last in force: as it was seen here, or else as its
+    /// ServiceAccount remembers it.
+    pub(super) fn went_by(&self, key: &GatewayKey, uid: &str, class: &str) -> Option<WentBy> {
+        let before = self.gateways.view(key).filter(|before| before.uid == uid && before.refused.is_none());
+        let seen = before.and_then(|before| before.went_by.clone());
+        seen.or_else(|| {
+            let account = self.account_of(key, uid, class).filter(|_| self.in_cluster())?;
+            WentBy::from_json(account.annotations.as_ref()?.get(WENT_BY)?)
+        })
     }
 
     fn distinct_gateways(&self) -> impl Iterator<Item = &GatewayView> {
@@ -114,9 +141,9 @@ impl Index {
     }
 
     /// Says of which Gateways objects can't be made, and why. Takes effect with the next [`Index::commit`].
-    pub fn set_unprovisioned(&mut self, failures: BTreeMap<GatewayKey, String>) {
-        let before = std::mem::replace(&mut self.gateways.provisioned.failures, failures);
-        let changed = differing(&before, &self.gateways.provisioned.failures);
+    pub fn set_unprovisioned(&mut self, unmade: BTreeMap<GatewayKey, Unmade>) {
+        let before = std::mem::replace(&mut self.gateways.provisioned.unmade, unmade);
+        let changed = differing(&before, &self.gateways.provisioned.unmade);
         self.gateways.stale.extend(changed);
     }
 
@@ -174,14 +201,13 @@ impl Index {
         }
         let known = &self.gateways.provisioned;
         if let Some(holder) = known.clashes.get(&view.key) {
-            let failure =
-                format!("its objects would have the names of those of Gateway {holder}; give it another name");
-            return InCluster { failure: Some(failure), ..InCluster::default() };
+            let why = format!("its objects would have the names of those of Gateway {holder}; give it another name");
+            return InCluster { unmade: Some(Unmade { why, serves: false }), ..InCluster::default() };
         }
         InCluster {
             addresses: addresses.into_iter().collect(),
             unbound: known.bound.get(&view.key).cloned(),
-            failure: known.failures.get(&view.key).cloned(),
+            unmade: known.unmade.get(&view.key).cloned(),
         }
     }
 }

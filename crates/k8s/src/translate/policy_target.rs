@@ -140,30 +140,25 @@ pub(super) fn resolve(
     }
     for (i, target) in refs.iter().enumerate() {
         let field = format!("spec.targetRefs[{i}]");
-        if kinds.contains(&target.kind.as_str()) && GatewayTarget::is_kind(&target.kind) {
-            let read = GatewayTarget::read(namespace, target, &field);
-            invalid |= read.is_err();
-            // It denies everything until it is corrected, there too.
-            gateways.extend(read.is_err().then(|| GatewayTarget::meant(namespace, target)).flatten());
-            let problem =
-                read.as_ref().map_or_else(|problem| Some(problem.clone()), |it| lookup.missing_at(it, &field));
-            gateways.extend(read.ok());
-            each.push(ResolvedTarget { target: target.clone(), problem });
-            continue;
-        }
-        let problem = match one(namespace, target, &field, kinds, lookup) {
-            // A namespace that is not there yet is guarded all the same, from its first pod on.
-            Ok(selection) => {
+        let problem = if kinds.contains(&target.kind.as_str()) && GatewayTarget::is_kind(&target.kind) {
+            GatewayTarget::read(namespace, target, &field).map_or_else(Some, |read| {
+                let problem = lookup.missing_at(&read, &field);
+                gateways.push(read);
+                problem
+            })
+        } else {
+            one(namespace, target, &field, kinds, lookup).map_or_else(Some, |selection| {
+                // A namespace that is not there yet is guarded all the same, from its first pod on.
                 let problem = missing_namespace(namespace, &selection, i, lookup);
                 selections.push(selection);
                 problem
-            }
-            Err(problem) => {
-                invalid |= problem.reason == Reason::Invalid;
-                gateways.extend(GatewayTarget::meant(namespace, target).filter(|_| problem.reason == Reason::Invalid));
-                Some(problem)
-            }
+            })
         };
+        if problem.as_ref().is_some_and(|problem| problem.reason == Reason::Invalid) {
+            invalid = true;
+            // It denies everything until it is corrected, at listeners that it was meant for, too.
+            gateways.extend(GatewayTarget::meant(namespace, target));
+        }
         each.push(ResolvedTarget { target: target.clone(), problem });
     }
     let applies = match selections.as_slice() {

@@ -6,7 +6,7 @@
 use gateway_api::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicySpec};
 use k8s_openapi::api::core::v1::ConfigMap;
 use weft_core::backend_kind::BackendKind;
-use weft_core::gateway::BackendTls;
+use weft_core::gateway::{BackendTls, BackendTrust};
 use weft_core::ids::{Namespace, Port, SectionName, ServiceKey, ServicePortKey};
 use weft_core::service::{AppProtocol, Service, ServiceKind, ServicePort};
 
@@ -19,7 +19,7 @@ use crate::object::{Condition, ConditionType, XBackend, XBackendTls};
 pub struct ExternalView {
     /// What routes send to, unless it is refused.
     pub service: Option<Service>,
-    /// How Gateways speak TLS to it, if they are to.
+    /// How Gateways speak to it: TLS, or in the clear, which is said as well. Nothing is sent without.
     pub tls: Option<BackendTls>,
     /// Why nothing is sent to it.
     pub refused: Option<Problem>,
@@ -59,7 +59,8 @@ fn understand<'a>(
         let message = format!("{} is not a port", spec.port.port);
         return Err(Problem::value("spec.port.port", message, "use 1 to 65535"));
     };
-    let name = SectionName::new(spec.port.name.as_deref().unwrap_or_default());
+    // Endpoints are those of this very host and port: the ones of before are no one's.
+    let name = SectionName::new(format!("{host}:{port}"));
     let protocol = protocol(spec.protocol.as_deref())?;
     let namespace = object.metadata.namespace.as_deref().unwrap_or("default");
     let key =
@@ -68,14 +69,16 @@ fn understand<'a>(
     let (tls, refused) = match &spec.tls {
         Some(wanted) if wanted.mode != "None" => {
             let (tls, refused) = tls(object, wanted, at, config_map)?;
-            (Some(tls), refused)
+            (tls, refused)
         }
         _ => {
             let message = format!("what is sent to {host} is not encrypted");
             notes.push(Problem::new("spec.tls", Reason::Note, message, "give mode ServerOnly and validation"));
-            (None, None)
+            let hostname = host.to_owned();
+            (BackendTls { port: at, hostname, subject_alt_names: Vec::new(), trust: BackendTrust::Plain }, None)
         }
     };
+    let tls = Some(tls);
     let bare = service::service(&k8s_openapi::api::core::v1::Service::default()).0;
     let (kind, ports) = (ServiceKind::ExternalName(host.to_owned()), vec![ServicePort { name, port, protocol }]);
     Ok((Service { key, kind, ports, ..bare }, tls, refused))
@@ -170,7 +173,6 @@ impl ExternalView {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use weft_core::gateway::BackendTrust;
 
     use super::*;
 
@@ -194,6 +196,8 @@ mod tests {
         let service = found.service.clone().unwrap();
         assert_eq!(service.kind, ServiceKind::ExternalName("api.example.com".to_owned()));
         assert_eq!((service.key.described().as_str(), service.ports[0].port.get()), ("XBackend shop/api", 443));
+        // Else endpoints of another port, or another host, would count for a moment.
+        assert_eq!(service.ports[0].name.as_str(), "api.example.com:443");
         let tls = found.tls.clone().unwrap();
         assert_eq!(
             (tls.hostname.as_str(), tls.trust, tls.port.service),
@@ -201,7 +205,9 @@ mod tests {
         );
         assert!(found.refused.is_none() && found.notes.is_empty());
         let plain = made(host("api.example.com", json!({})));
-        assert!(plain.tls.is_none() && plain.notes[0].message.contains("not encrypted"), "{plain:?}");
+        let tls = plain.tls.as_ref().unwrap();
+        assert_eq!((tls.hostname.as_str(), &tls.trust), ("api.example.com", &BackendTrust::Plain));
+        assert!(plain.notes[0].message.contains("not encrypted"), "{plain:?}");
         assert!(plain.conditions()[0].status && plain.conditions()[0].message.contains("not encrypted"));
     }
 
@@ -229,6 +235,8 @@ mod tests {
             (host("cart.shop.svc.cluster.local", json!({})), "spec.externalHostname.hostname"),
             (host("cart.shop.svc.mesh.example", json!({})), "spec.externalHostname.hostname"),
             (host("a.localhost", json!({})), "spec.externalHostname.hostname"),
+            (host("cluster.local", json!({})), "spec.externalHostname.hostname"),
+            (host("mesh.example", json!({})), "spec.externalHostname.hostname"),
             (host("a.com", json!({ "type": "Other" })), "spec.type"),
             (host("a.com", json!({ "port": { "port": 0 } })), "spec.port.port"),
             (host("a.com", json!({ "protocol": "MCP" })), "spec.protocol"),

@@ -91,6 +91,13 @@ impl Shared {
         self.open.borrow().iter().map(|it| it.streams.get() as usize).sum()
     }
 
+    /// Since when no request needs it (`None` inside: there never was a connection); `None`: one does.
+    pub(super) fn unused_since(self: &Rc<Self>) -> Option<Option<Instant>> {
+        let open = self.open.borrow();
+        let is_free = Rc::strong_count(self) == 1 && open.iter().all(|it| it.streams.get() == 0);
+        is_free.then(|| open.iter().map(|it| it.used.get()).max())
+    }
+
     /// Drops what is closed or unused; whether anything is left.
     pub(super) fn sweep(self: &Rc<Self>, now: Instant, idle: Duration) -> bool {
         let unused = |it: &Open| it.streams.get() == 0 && now.saturating_duration_since(it.used.get()) > idle;

@@ -29,10 +29,9 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of answers that are under way to a client, or wait to be.
 const SEND_WINDOW: u64 = 1 << 20;
-/// A client that answers nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(60);
-/// So often something is sent to it, so that what keeps track of datagrams on the way doesn't forget it.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// So often within the time that a client may say nothing it is asked for a word, which also keeps those from forgetting it who keep
+/// track of datagrams on the way.
+const ASKED: u32 = 3;
 /// Clients that begin and wait to be looked at, and bytes that each of them and all of them may have sent until then.
 const INCOMING: usize = 1024;
 const INCOMING_BYTES: u64 = 64 << 10;
@@ -51,7 +50,7 @@ pub(super) fn listen(
     gone: &CancellationToken,
 ) -> io::Result<()> {
     let choice = ByHello { node: Arc::clone(&worker.node), terminators: Arc::clone(terminators), tcp };
-    let config = server_config(choice)?;
+    let config = server_config(choice, worker.node.limits.quic_silence)?;
     // All of them or none.
     let sockets = sockets(tcp)?;
     let open = |socket| Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket, Arc::new(TokioRuntime));
@@ -65,11 +64,11 @@ pub(super) fn listen(
 
 /// Keys of tokens and of stateless resets are made anew for each endpoint and go nowhere: with a key that other pods have, whoever
 /// sees a connection's packets could have one of those pods end it (RFC 9000, section 21.11).
-fn server_config(choice: ByHello) -> io::Result<ServerConfig> {
+fn server_config(choice: ByHello, silence: Duration) -> io::Result<ServerConfig> {
     let crypto = quic_server(Arc::new(choice)).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(crypto);
     config
-        .transport_config(Arc::new(transport()?))
+        .transport_config(Arc::new(transport(silence)?))
         // A client has the address that it was let in with.
         .migration(false)
         .max_incoming(INCOMING)
@@ -78,7 +77,7 @@ fn server_config(choice: ByHello) -> io::Result<ServerConfig> {
     Ok(config)
 }
 
-fn transport() -> io::Result<TransportConfig> {
+fn transport(silence: Duration) -> io::Result<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
@@ -86,8 +85,8 @@ fn transport() -> io::Result<TransportConfig> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
-        .max_idle_timeout(Some(IdleTimeout::try_from(SILENCE).map_err(io::Error::other)?))
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::try_from(silence).map_err(io::Error::other)?))
+        .keep_alive_interval(Some(silence / ASKED))
         // Nobody here speaks in datagrams (RFC 9221).
         .datagram_receive_buffer_size(None);
     Ok(transport)

@@ -6,6 +6,16 @@ use weft_core::gateway::{BackendTls, BackendTrust};
 use super::*;
 use crate::external::tests::resolve_to;
 
+const HOST: &str = "api.example.com";
+
+/// How the backend on a port is spoken to.
+fn spoken(port: u16, hostname: &str, trust: BackendTrust) -> Change {
+    let service = ServiceKey::of_kind(BackendKind::XBackend, "edge", "api");
+    let port = ServicePortKey { service, port: Port::new(port).unwrap() };
+    let tls = BackendTls { port, hostname: hostname.to_owned(), subject_alt_names: Vec::new(), trust };
+    Change::Upsert(Resource::BackendTls(Arc::new(tls)))
+}
+
 /// A backend that is a host, on a port of its own, with a route to it.
 fn external(port: u16) -> [Change; 2] {
     let port = Port::new(port).unwrap();
@@ -13,7 +23,7 @@ fn external(port: u16) -> [Change; 2] {
     let [Change::Upsert(Resource::Service(service)), _] = backend("api", at(1)) else { panic!() };
     let service = Service {
         key: key.clone(),
-        kind: ServiceKind::ExternalName("api.example.com".to_owned()),
+        kind: ServiceKind::ExternalName(HOST.to_owned()),
         ports: vec![ServicePort { name: "".into(), port, protocol: AppProtocol::Http }],
         ..(*service).clone()
     };
@@ -54,6 +64,7 @@ fn requests_go_to_a_host_once_it_is_resolved() {
     let (host, port) = (web("host"), free());
     let mut changes = vec![listener("a", port, None, ListenerProtocol::Http)];
     changes.extend(external(host.addr().port()));
+    changes.push(spoken(host.addr().port(), HOST, BackendTrust::Plain));
     let front = Front::start(&changes);
     on_sockets(async {
         until(port, true).await;
@@ -71,6 +82,7 @@ fn nothing_goes_to_this_machine_by_a_name_of_somebody_else() {
     let (host, port) = (web("host"), free());
     let mut changes = vec![listener("a", port, None, ListenerProtocol::Http)];
     changes.extend(external(host.addr().port()));
+    changes.push(spoken(host.addr().port(), HOST, BackendTrust::Plain));
     let front = Front::start(&changes);
     on_sockets(async {
         until(port, true).await;
@@ -90,13 +102,7 @@ fn a_host_that_is_to_be_spoken_to_by_tls_is_never_spoken_to_in_the_clear() {
     let (host, port) = (web("host"), free());
     let mut changes = vec![listener("a", port, None, ListenerProtocol::Http)];
     changes.extend(external(host.addr().port()));
-    let key = ServiceKey::of_kind(BackendKind::XBackend, "edge", "api");
-    let tls = |trust| {
-        let port = ServicePortKey { service: key.clone(), port: Port::new(host.addr().port()).unwrap() };
-        let hostname = "api.example.com".to_owned();
-        let tls = BackendTls { port, hostname, subject_alt_names: Vec::new(), trust };
-        Change::Upsert(Resource::BackendTls(Arc::new(tls)))
-    };
+    let tls = |trust| spoken(host.addr().port(), HOST, trust);
     changes.push(tls(BackendTrust::Invalid("there is no ConfigMap".to_owned())));
     let front = Front::start(&changes);
     on_sockets(async {
@@ -116,5 +122,31 @@ fn a_host_that_is_to_be_spoken_to_by_tls_is_never_spoken_to_in_the_clear() {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    });
+}
+
+/// Resources come in any order, and a port that is new has nothing of the old one's.
+#[test]
+fn a_host_is_sent_nothing_before_it_is_known_how_it_is_spoken_to() {
+    let (host, port) = (web("host"), free());
+    let mut changes = vec![listener("a", port, None, ListenerProtocol::Http)];
+    changes.extend(external(host.addr().port()));
+    let front = Front::start(&changes);
+    on_sockets(async {
+        until(port, true).await;
+        let mut client = Connection::open(at(port), Version::HTTP_11).await.unwrap();
+        let sink = resolve_to(&front.store, &["127.0.0.1"], &["127.0.0.0/8"]).await;
+        until_resolved(&front.store).await;
+        until_status(&mut client, 500).await;
+        let plain = |hostname: &str| spoken(host.addr().port(), hostname, BackendTrust::Plain);
+        for (told, status) in [(plain("old.example.com"), 500), (plain(HOST), 200)] {
+            sink.apply(vec![told]).await.unwrap();
+            until_status(&mut client, status).await;
+        }
+        // Gone again, as when its port changes, or by a reordering.
+        let service = ServiceKey::of_kind(BackendKind::XBackend, "edge", "api");
+        let at = ServicePortKey { service, port: Port::new(host.addr().port()).unwrap() };
+        sink.apply(vec![Change::Remove(ResourceKey::BackendTls(at))]).await.unwrap();
+        until_status(&mut client, 500).await;
     });
 }

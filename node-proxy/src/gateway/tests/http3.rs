@@ -1,6 +1,8 @@
 //! HTTP/3, with clients that aren't ours: quinn and h3. What they can't say wrongly is said by hand.
 
 mod client;
+mod goodbye;
+mod limits;
 mod raw;
 
 use bytes::Buf as _;
@@ -47,13 +49,18 @@ struct World {
 }
 
 fn world() -> World {
+    world_with(HttpSettings::default(), Limits::default(), 1000)
+}
+
+/// The same with limits of its own, and so many connections at once.
+fn world_with(settings: HttpSettings, limits: Limits, connections: u32) -> World {
     let (server, port) = (web("one"), free());
     let ((a, trust), (b, trust_b)) = (certificate("a", "a.com"), certificate("b", "b.com"));
     let mut changes =
         vec![a, b, http3_listener("a", port, Some("a.com"), "a"), http3_listener("b", port, Some("b.com"), "b")];
     changes.extend([http_route(&["a"], "a.com", "one"), http_route(&["b"], "b.com", "one")]);
     changes.extend(backend("one", server.addr()));
-    World { front: Front::start(&changes), port, trust, trust_b, _server: server }
+    World { front: Front::with(&changes, settings, limits, connections), port, trust, trust_b, _server: server }
 }
 
 impl World {

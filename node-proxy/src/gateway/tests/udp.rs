@@ -27,6 +27,21 @@ pub(super) async fn client(port: u16) -> UdpSocket {
     socket
 }
 
+/// Waits until that many sockets take the datagrams of a port: one for each worker.
+async fn until_sockets(port: u16, count: usize) {
+    let (port, end) = (format!(":{port:04X}"), Instant::now() + Duration::from_secs(10));
+    loop {
+        let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap();
+        let local = table.lines().filter_map(|line| line.split_whitespace().nth(1));
+        let found = local.filter(|local| local.ends_with(&port)).count();
+        if found == count {
+            return;
+        }
+        assert!(Instant::now() < end, "{found} sockets instead of {count}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The answer to a datagram; none in time, or that nobody listens.
 pub(super) async fn ask(client: &UdpSocket, text: &str) -> Option<String> {
     client.send(text.as_bytes()).await.ok()?;
@@ -72,9 +87,8 @@ fn a_client_keeps_its_endpoint_and_clients_are_shared_by_weight() {
         ];
         changes.extend([("one", one), ("two", two), ("never", never)].into_iter().flat_map(|(n, at)| backend(n, at)));
         let front = Front::start(&changes);
-        until(port, true).await;
         // Clients are shared anew when one more worker listens.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until_sockets(port, 2).await;
         let mut answered = std::collections::BTreeMap::<String, u32>::new();
         for _ in 0..40 {
             let client = client(port).await;

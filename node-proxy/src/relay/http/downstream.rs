@@ -1,6 +1,6 @@
 //! What the requests of one downstream connection share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::engine::Engine;
 use super::finish::Finish;
 use super::wire::{End, Watched};
 use crate::authorize::{HttpPermit, Inbound};
-use crate::connect::http_pool::{AppConnections, Lease};
+use crate::connect::http_pool::{AppConnections, Lease, OwnPool};
 use crate::connect::{Target, Transport};
 use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Ended};
@@ -37,6 +37,8 @@ pub(super) struct Downstream {
     pub(super) upgrade: RefCell<Option<(Lease, Finish)>>,
     /// Why the last exchange ended, for the connection's own end.
     pub(super) last: Cell<Reason>,
+    /// Connections that tell endpoints of its client.
+    pub(super) own: OnceCell<Rc<OwnPool>>,
     labelled: RefCell<Vec<(Seen, Rc<Labelled>)>>,
     /// The connection for telemetry, which hears of an outbound one when it is known how its first request goes.
     told: RefCell<Connection>,
@@ -136,6 +138,7 @@ impl Downstream {
             side,
             upgrade: RefCell::default(),
             last: Cell::new(Reason::Ok),
+            own: OnceCell::new(),
             labelled: RefCell::default(),
             told: RefCell::new(told),
             opened: Cell::new(false),

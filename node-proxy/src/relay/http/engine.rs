@@ -42,6 +42,11 @@ pub struct HttpSettings {
     pub body_timeout: Option<Duration>,
     /// A connection without a request for so long is closed.
     pub idle_timeout: Duration,
+    /// The same with HTTP/3. Shorter, because until then a connection is kept alive on its way by datagrams, which wake up whoever
+    /// gets them; coming back costs a client one round trip more.
+    pub http3_idle_timeout: Duration,
+    /// How long a client of HTTP/3 may take nothing of an answer.
+    pub http3_stall_timeout: Duration,
     /// How long connecting to an application may take.
     pub connect_timeout: Duration,
     /// HTTP/2 streams at once on one connection.
@@ -58,6 +63,8 @@ impl Default for HttpSettings {
             header_timeout: Duration::from_secs(30),
             body_timeout: Some(Duration::from_secs(300)),
             idle_timeout: Duration::from_secs(3600),
+            http3_idle_timeout: Duration::from_secs(60),
+            http3_stall_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             max_streams: 250,
             pool: PoolSettings::default(),

@@ -40,7 +40,7 @@ impl worker::Engine for Telemetered {
         Balancers::new(place, Arc::clone(&self.shared))
     }
 
-    fn retain(&self, alive: Alive) {
+    fn retain(&self, alive: &Alive) {
         self.registry.retain(alive);
     }
 

@@ -22,9 +22,10 @@ use super::body::{Progress, RequestBody};
 use super::engine::{Engine, View};
 use super::interim::Listener;
 use super::replay::Replays;
+use super::upstream::Told;
 use crate::balance::{Ask, Balancer, Outcome, Picked, RetryBudget};
 use crate::connect::http_pool::{Lease, Protocol, SendError};
-use crate::connect::{ConnectError, ProxyHeader, Retry as Retryable, Target};
+use crate::connect::{ConnectError, Retry as Retryable, Target};
 use crate::identify::LocalWorkload;
 
 pub(super) use super::attempt::{Answer, Failed, Limit};
@@ -38,8 +39,8 @@ pub(super) struct Forward<'a> {
     pub(super) view: &'a View,
     pub(super) source: &'a Rc<LocalWorkload>,
     pub(super) client: IpAddr,
-    /// What the endpoint is told of the client before everything else on the connection.
-    pub(super) proxy: Option<ProxyHeader>,
+    /// What the endpoint is told of the client before everything else on the connection, which carries no other's requests then.
+    pub(super) told: Option<Told>,
     pub(super) balancer: Rc<Balancer>,
     pub(super) hash: Option<u64>,
     /// The endpoint of the client's session.
@@ -154,10 +155,8 @@ impl Forward<'_> {
             .timeouts
             .backend_request
             .map(|time| Limit { at: Instant::now() + time, reason: Reason::BackendTimeout });
-        match (one, whole) {
-            (Some(one), Some(whole)) => Some(if one.at < whole.at { one } else { whole }),
-            (one, whole) => one.or(whole),
-        }
+        // Of two that end at once the first: the request's.
+        [whole, one].into_iter().flatten().min_by_key(|limit| limit.at)
     }
 
     fn is_late(&self) -> bool {
@@ -210,12 +209,10 @@ impl Forward<'_> {
             return Tried::Hopeless(Failed::new(Reason::NoEndpoint, detail, None, tries.count()));
         };
         let target = self.engine.target(self.view, &picked.entry, self.source, self.tls.as_ref());
-        let target = match self.proxy {
-            None => target,
-            // Connections that tell of one client carry no other's requests.
-            proxy => Rc::new(Target { proxy, ..(*target).clone() }),
+        let (target, pool) = match &self.told {
+            None => (target, &self.engine.pool),
+            Some(told) => (told.target(&target), told.pool()),
         };
-        let pool = &self.engine.pool;
         let kept = if fresh { None } else { pool.kept(self.source, &target, self.protocol) };
         let lease = match kept {
             Some(lease) => lease,

@@ -21,7 +21,7 @@ use super::downstream::{Caller, Downstream};
 use super::engine::{Engine, View};
 use super::forward::{Forward, Message};
 use super::mirror::{self, Tee};
-use crate::connect::ProxyHeader;
+use super::upstream::{self, Told};
 use crate::connect::http_pool::Protocol;
 use crate::identify::LocalWorkload;
 use crate::telemetry::{DESTINATION_SERVICE, EventLabels, WorkloadLabel, families};
@@ -35,7 +35,7 @@ pub(super) struct Order {
     source: Rc<LocalWorkload>,
     workload: WorkloadLabel,
     client: std::net::IpAddr,
-    proxy: Option<ProxyHeader>,
+    told: Option<Told>,
     backend: Arc<Frontend>,
     protocol: Protocol,
     tls: Option<BackendClient>,
@@ -58,7 +58,7 @@ impl Order {
             source: Rc::clone(&caller.source),
             workload: WorkloadLabel::of(&caller.workload),
             client: client.ip(),
-            proxy: caller.proxy(client, backend),
+            told: conn.tells(caller, client, backend),
             backend: Arc::clone(backend),
             protocol,
         })
@@ -83,8 +83,8 @@ pub(super) fn start(order: Order, plan: &ForwardPlan<'_>, parts: &Parts, body: &
     plan.apply_mirror_request(&mut head.headers);
     let protocol = order.protocol;
     match protocol {
-        Protocol::H2 if parts.version != Version::HTTP_2 => super::outbound::h2_form(&mut head, None, None).ok()?,
-        Protocol::H1 => super::outbound::h1_form(&mut head, None, None).ok()?,
+        Protocol::H2 if parts.version != Version::HTTP_2 => upstream::h2_form(&mut head, None, None).ok()?,
+        Protocol::H1 => upstream::h1_form(&mut head, None, None).ok()?,
         Protocol::H2 => {}
     }
     let (tee, body) = if body.is_end_stream() {
@@ -105,7 +105,7 @@ async fn run(order: Order, message: Message, protocol: Protocol) {
         view: &view,
         source: &order.source,
         client: order.client,
-        proxy: order.proxy,
+        told: order.told.clone(),
         balancer: order.engine.balancers.get(&order.backend, now),
         hash: None,
         session: None,

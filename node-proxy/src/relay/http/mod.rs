@@ -39,6 +39,7 @@ mod serve;
 mod session;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod wire;
 
 use std::rc::Rc;

@@ -4,11 +4,13 @@
 //! Nobody vouches for what a client says of itself in such words, so it is taken away. Of a proxy that is believed the names of
 //! hops beyond the client's are taken away too: an endpoint that reads the first of them reads the client.
 
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
+use smallvec::SmallVec;
 use weft_core::gateway::{ClientAddress, ForwardedHeader, GatewayConfig, Hops};
 use weft_core::normalize;
 use weft_core::snapshot::Snapshot;
@@ -64,10 +66,7 @@ pub(super) fn settle(snapshot: &Snapshot, caller: &Caller, parts: &mut Parts) ->
     let headers = &mut parts.headers;
     let arrival =
         Arrival { settings, client: caller.client, tls: listener.is_some(), port: caller.dialled.port(), host: &host };
-    if arrival.is_obscure(headers) {
-        return Err("Forwarded can't be read");
-    }
-    let (client, vouched) = arrival.tell(headers);
+    let (client, vouched) = arrival.tell(headers).ok_or("Forwarded can't be read")?;
     let kept = headers.get(&REQUEST_ID).filter(|id| vouched && is_id(id)).cloned();
     let id = kept.unwrap_or_else(new_id);
     headers.insert(REQUEST_ID, id.clone());
@@ -75,19 +74,12 @@ pub(super) fn settle(snapshot: &Snapshot, caller: &Caller, parts: &mut Parts) ->
 }
 
 impl Arrival<'_> {
-    /// Whether a proxy that is believed passes something on in which its own words can't be told from the client's: a client
-    /// that opens a quotation hides what is appended to it. To take the proxy for the client then would let anybody be it.
-    fn is_obscure(&self, headers: &HeaderMap) -> bool {
-        self.settings.header == ForwardedHeader::Forwarded
-            && self.settings.is_believed(self.client.ip().to_canonical())
-            && headers.get_all(header::FORWARDED).iter().any(|line| line.to_str().ok().and_then(elements).is_none())
-    }
-
-    /// Puts what is known in place of what is said. The client, and whether a proxy in front vouches for what it says.
-    fn tell(&self, headers: &mut HeaderMap) -> (SocketAddr, bool) {
+    /// Puts what is known in place of what is said. The client, and whether a proxy in front vouches for what it says; `None`: a
+    /// proxy that is believed passes something on in which its own words can't be told from the client's.
+    fn tell(&self, headers: &mut HeaderMap) -> Option<(SocketAddr, bool)> {
         let peer = self.client.ip().to_canonical();
         let believed = self.settings.is_believed(peer);
-        let said = if believed { Said::of(headers, self.settings) } else { Said::default() };
+        let said = if believed { Said::of(headers, self.settings)? } else { Said::default() };
         let hops = if believed { self.settings.hops(peer, said.hops.iter().copied()) } else { Hops::from_iter([peer]) };
         let vouched = hops.len() > 1 || (believed && self.settings.trusted_hops.is_none());
         let said = if vouched { said.by(hops.len()) } else { ByProxy::default() };
@@ -97,8 +89,7 @@ impl Arrival<'_> {
         }
         let scheme = said.proto.unwrap_or(if self.tls { "https" } else { "http" });
         let port = said.port.unwrap_or(self.port);
-        let way = hops.iter().rev().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        set(headers, FORWARDED_FOR, &way);
+        set(headers, FORWARDED_FOR, &way(&hops));
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
         headers.insert(FORWARDED_PORT, HeaderValue::from(port));
         if let Some(host) = &said.host {
@@ -106,18 +97,45 @@ impl Arrival<'_> {
         }
         if self.settings.header == ForwardedHeader::Forwarded {
             let host = said.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(self.host);
-            set(headers, header::FORWARDED, &forwarded(&hops, scheme, host));
+            set(headers, header::FORWARDED, &forwarded(&hops, (scheme, host)));
         }
         let client = hops.last().copied().unwrap_or(peer);
         let port = if client == peer { self.client.port() } else { 0 };
-        (SocketAddr::new(client, port), vouched)
+        Some((SocketAddr::new(client, port), vouched))
     }
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+/// The value of a header while it is written, without an allocation if it is short.
+#[derive(Default)]
+struct Text(SmallVec<[u8; 64]>);
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &Text) {
+    if let Ok(value) = HeaderValue::from_bytes(&value.0) {
         headers.insert(name, value);
     }
+}
+
+/// Writes the addresses of a way, the client's first, each in its form.
+fn list(hops: &[IpAddr], mut each: impl FnMut(&mut Text, usize, &IpAddr) -> fmt::Result) -> Text {
+    let mut text = Text::default();
+    for (at, ip) in hops.iter().rev().enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        // Nothing that is written to it fails.
+        let _ = text.write_str(comma).and_then(|()| each(&mut text, at, ip));
+    }
+    text
+}
+
+/// `X-Forwarded-For` of a way.
+fn way(hops: &[IpAddr]) -> Text {
+    list(hops, |text, _, ip| write!(text, "{ip}"))
 }
 
 /// Whether a header says on whose behalf a request comes, and how (RFC 7239, and what was used before it).
@@ -143,8 +161,10 @@ struct ByProxy {
 }
 
 impl Said {
-    fn of(headers: &HeaderMap, settings: &ClientAddress) -> Self {
-        match settings.header {
+    /// `None`: a line can't be read. A client that opens a quotation hides what is appended to it, and to take the proxy for the
+    /// client then would let anybody be it.
+    fn of(headers: &HeaderMap, settings: &ClientAddress) -> Option<Self> {
+        Some(match settings.header {
             ForwardedHeader::XForwardedFor => Self {
                 hops: lines(headers, &FORWARDED_FOR).rev().map(|text| address(text.trim())).collect(),
                 by: vec![ByProxy {
@@ -155,17 +175,15 @@ impl Said {
             },
             ForwardedHeader::Forwarded => {
                 let (mut hops, mut by) = (Vec::new(), Vec::new());
-                // Behind one that can't be read nobody is known.
-                let lines = headers.get_all(header::FORWARDED).iter().rev();
-                for line in lines.map_while(|line| line.to_str().ok().and_then(elements)) {
-                    for (node, said) in line.into_iter().rev() {
+                for line in headers.get_all(header::FORWARDED).iter().rev() {
+                    for (node, said) in elements(line.to_str().ok()?)?.into_iter().rev() {
                         hops.push(node);
                         by.push(said);
                     }
                 }
                 Self { hops, by }
             }
-        }
+        })
     }
 
     /// What the proxy says that spoke with the client, if the way has this many addresses.
@@ -265,18 +283,19 @@ fn value(text: &str) -> Option<(String, &str)> {
 }
 
 /// `Forwarded` of a way: the client's proxy says what it was asked, the others only whom they got it from.
-fn forwarded(hops: &[IpAddr], scheme: &str, host: &str) -> String {
-    let node = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => format!("for={ip}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
-    };
-    let each = hops.iter().rev().enumerate().map(|(at, ip)| match at {
-        // A host has no character that ends a quoted string.
-        0 if host.is_empty() => format!("{};proto={scheme}", node(ip)),
-        0 => format!("{};proto={scheme};host=\"{host}\"", node(ip)),
-        _ => node(ip),
-    });
-    each.collect::<Vec<_>>().join(", ")
+fn forwarded(hops: &[IpAddr], (scheme, host): (&str, &str)) -> Text {
+    list(hops, |text, at, ip| {
+        match ip {
+            IpAddr::V4(ip) => write!(text, "for={ip}")?,
+            IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\"")?,
+        }
+        match at {
+            // A host has no character that ends a quoted string.
+            0 if host.is_empty() => write!(text, ";proto={scheme}"),
+            0 => write!(text, ";proto={scheme};host=\"{host}\""),
+            _ => Ok(()),
+        }
+    })
 }
 
 fn is_id(id: &HeaderValue) -> bool {
@@ -286,10 +305,13 @@ fn is_id(id: &HeaderValue) -> bool {
 /// A UUID of random bits (RFC 9562, section 5.4).
 fn new_id() -> HeaderValue {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
-    let hex = format!("{bits:032x}");
-    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
-    let text = [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-");
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("none"))
+    let mut text = [b'-'; 36];
+    let digits = text.iter_mut().enumerate().filter(|(at, _)| ![8, 13, 18, 23].contains(at));
+    for (number, (_, digit)) in digits.enumerate() {
+        let value = ((bits >> (124 - 4 * number)) & 0xf) as u8;
+        *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
 }
 
 #[cfg(test)]

@@ -134,6 +134,8 @@ where
     .await;
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner();
+    // Also if nobody is told of the switch any more: it knows the connection, which would keep both.
+    let switched = conn.upgrade.borrow_mut().take();
     if let Err(reason) = ended {
         if reason == Reason::HeaderTimeout && io.is_flushed() {
             // Nobody may be there to read it.
@@ -141,7 +143,7 @@ where
         }
         return reason;
     }
-    let Some((lease, finish)) = conn.upgrade.borrow_mut().take() else { return conn.last.get() };
+    let Some((lease, finish)) = switched else { return conn.last.get() };
     match lease.upgraded() {
         Some(upstream) => tunnel(io, parts.read_buf, upstream, (conn, finish)).await,
         None => Reason::UpstreamReset,

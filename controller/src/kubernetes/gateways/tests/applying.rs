@@ -62,10 +62,10 @@ impl World {
         self.api.requests().iter().filter(|it| it.method != "GET" && of_gateways(&it.path)).count()
     }
 
-    fn failures(&mut self) -> Option<BTreeMap<GatewayKey, String>> {
+    fn unmade(&mut self) -> Option<BTreeMap<GatewayKey, Unmade>> {
         let mut last = None;
-        while let Ok(Fact::Unprovisioned(failures)) = self.facts.try_recv() {
-            last = Some(failures);
+        while let Ok(Fact::Unprovisioned(unmade)) = self.facts.try_recv() {
+            last = Some(unmade);
         }
         last
     }
@@ -80,7 +80,7 @@ async fn a_gateway_gets_its_objects_and_they_are_kept() {
     assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
     assert_eq!(world.writes(), 6);
     world.plan(vec![plan("web")]).await;
-    assert_eq!((world.writes(), world.failures()), (6, None), "nothing new, nothing to write");
+    assert_eq!((world.writes(), world.unmade()), (6, None), "nothing new, nothing to write");
 
     world.api.remove(&format!("{DEPLOYMENTS}/web-weft"));
     world.settle().await;
@@ -102,8 +102,9 @@ async fn what_isnt_the_gateways_is_not_touched_and_the_gateway_says_so() {
     world.api.put(SERVICES, json!({ "metadata": { "name": "web-weft" }, "spec": { "type": "ClusterIP" } }));
     world.plan(vec![plan("web")]).await;
     assert_eq!(world.get(SERVICES, "web-weft")["spec"], json!({ "type": "ClusterIP" }));
-    let failures = world.failures().unwrap();
-    assert!(failures[&plan("web").key].contains("Service web-weft exists"), "{failures:?}");
+    let unmade = world.unmade().unwrap();
+    let found = &unmade[&plan("web").key];
+    assert!(found.why.contains("Service web-weft exists") && !found.serves, "{unmade:?}");
     let events = world.api.list("/apis/events.k8s.io/v1/namespaces/edge/events");
     assert_eq!((&events[0]["reason"], &events[0]["regarding"]["name"]), (&json!("ProvisioningRefused"), &json!("web")));
 
@@ -112,7 +113,45 @@ async fn what_isnt_the_gateways_is_not_touched_and_the_gateway_says_so() {
         world.settle().await;
     }
     assert_eq!(world.get(SERVICES, "web-weft")["spec"]["type"], "LoadBalancer");
-    assert_eq!(world.failures(), Some(BTreeMap::new()));
+    assert_eq!(world.unmade(), Some(BTreeMap::new()));
+}
+
+/// What people say of their pods is theirs, whatever it is called: a Gateway whose NetworkPolicy or PodDisruptionBudget can't be made
+/// for it says so and serves.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_is_served_without_what_only_guards_it() {
+    let policies = "/apis/networking.k8s.io/v1/namespaces/edge/networkpolicies";
+    let budgets = "/apis/policy/v1/namespaces/edge/poddisruptionbudgets";
+    for (collection, kind) in [(policies, "NetworkPolicy"), (budgets, "PodDisruptionBudget")] {
+        let mut world = World::start();
+        let spec = json!({ "podSelector": { "matchLabels": { "app": "web" } } });
+        world.api.put(collection, json!({ "metadata": { "name": "web-weft" }, "spec": spec }));
+        let theirs = world.get(collection, "web-weft");
+        world.plan(vec![plan("web")]).await;
+        assert_eq!(world.get(collection, "web-weft"), theirs, "not touched");
+        let found = world.unmade().unwrap().remove(&plan("web").key).unwrap();
+        assert!(found.serves && found.why.contains(&format!("{kind} web-weft exists")), "{found:?}");
+        let events = world.api.list("/apis/events.k8s.io/v1/namespaces/edge/events");
+        assert!(events[0]["note"].as_str().unwrap().contains(kind), "{events:?}");
+        assert!(world.get(DEPLOYMENTS, "web-weft").is_object() && world.get(SERVICES, "web-weft").is_object());
+
+        // What it can't do without is told first.
+        world.api.remove(&format!("{SERVICES}/web-weft"));
+        world.api.put(SERVICES, json!({ "metadata": { "name": "web-weft" } }));
+        world.settle().await;
+        let found = world.unmade().unwrap().remove(&plan("web").key).unwrap();
+        assert!(!found.serves && found.why.contains("Service web-weft exists"), "{found:?}");
+        world.api.remove(&format!("{SERVICES}/web-weft"));
+
+        world.api.remove(&format!("{collection}/web-weft"));
+        for _ in 0..20 {
+            world.settle().await;
+        }
+        assert_eq!(
+            (world.get(collection, "web-weft")["kind"].as_str(), world.unmade()),
+            (Some(kind), Some(BTreeMap::new()))
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,7 +161,7 @@ async fn nobody_is_run_as_somebody_elses_account() {
     world.api.put(accounts, json!({ "metadata": { "name": "web-weft" } }));
     world.plan(vec![plan("web")]).await;
     assert_eq!(world.get(DEPLOYMENTS, "web-weft"), Value::Null);
-    assert!(world.failures().unwrap()[&plan("web").key].contains("ServiceAccount web-weft exists"));
+    assert!(world.unmade().unwrap()[&plan("web").key].why.contains("ServiceAccount web-weft exists"));
     world.api.remove(&format!("{accounts}/web-weft"));
     for _ in 0..20 {
         world.settle().await;
@@ -160,14 +199,14 @@ async fn a_refusal_by_the_api_server_is_told_and_tried_again() {
             .then(|| Reply::error(403, "exceeded quota"))
     });
     world.plan(vec![plan("web")]).await;
-    assert_eq!(world.failures().unwrap()[&plan("web").key], "Deployment web-weft: exceeded quota");
+    assert_eq!(world.unmade().unwrap()[&plan("web").key].why, "Deployment web-weft: exceeded quota");
     assert!(world.get(SERVICES, "web-weft").is_object(), "one object that is refused keeps no other away");
     world.api.answer(|_| None);
     for _ in 0..20 {
         world.settle().await;
     }
     assert!(world.get(DEPLOYMENTS, "web-weft").is_object());
-    assert_eq!(world.failures(), Some(BTreeMap::new()));
+    assert_eq!(world.unmade(), Some(BTreeMap::new()));
 }
 
 /// Without it a Gateway of ten pods would have one until its autoscaler has looked at it.

@@ -163,7 +163,7 @@ fn pods_are_made_only_with_an_account_and_roots_of_the_gateways_own() {
         table.gone(&id);
         assert_eq!(refuse(&mut table, now), [Owned::Deployment]);
         let deployment = Id { kind: Owned::Deployment, namespace: "edge".into(), name: "web-weft".into() };
-        assert!(table.next(now).is_none() && !table.failures().is_empty(), "what is there serves nobody any more");
+        assert!(table.next(now).is_none() && !table.unmade().is_empty(), "what is there serves nobody any more");
         table.see(id.clone(), live(&wanted(&plan)[&id].object), now);
         assert_eq!(table.next(now).map(|(id, _)| id), Some(deployment));
     }
@@ -199,7 +199,7 @@ fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
         };
         table.ended(id, &action, outcome, now);
     }
-    assert_eq!(table.failures(), [(plan.key.clone(), "quota".to_owned())].into());
+    assert_eq!(table.unmade(), [(plan.key.clone(), Unmade { why: "quota".to_owned(), serves: false })].into());
     assert_eq!(table.due(), Some(now + SECOND));
     let (id, action) = table.next(now + SECOND).unwrap();
     table.ended(id, &action, Outcome::Failed, now + SECOND);
@@ -207,7 +207,7 @@ fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
     plan.ports.clear();
     want(&mut table, &plan);
     assert_eq!(work(&mut table, now + SECOND), ["apply NetworkPolicy web-weft", "apply Service web-weft"]);
-    assert!(table.failures().is_empty());
+    assert!(table.unmade().is_empty());
 }
 
 #[test]

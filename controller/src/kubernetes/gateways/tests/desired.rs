@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use weft_k8s::translate::gateway::WENT_BY;
 
 use super::*;
 
@@ -224,4 +225,17 @@ fn a_pod_may_nothing_but_serve() {
     let volumes: Vec<_> = pod["volumes"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(volumes, ["token", "trust"]);
     assert_eq!(pod["volumes"][1]["configMap"]["name"], "web-weft-trust");
+}
+
+/// Else whoever writes a Gateway could say whom it believes, whatever its class allows.
+#[test]
+fn the_account_remembers_what_was_in_force_and_nobody_else_says_it() {
+    let mut plan = plan("web");
+    let annotations = &mut plan.infrastructure.annotations;
+    annotations.insert(WENT_BY.to_owned(), "forged".to_owned());
+    assert_eq!(of(&made(&plan), "ServiceAccount")["metadata"].get("annotations"), None);
+    plan.infrastructure.annotations.insert("a".to_owned(), "b".to_owned());
+    plan.remembered = Some("{}".to_owned());
+    let expected = json!({ WENT_BY: "{}", "a": "b" });
+    assert_eq!(of(&made(&plan), "ServiceAccount")["metadata"]["annotations"], expected);
 }

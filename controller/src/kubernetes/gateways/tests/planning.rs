@@ -87,7 +87,8 @@ fn what_cannot_be_made_is_said_by_the_gateway() {
     let gateway = json!({ "metadata": { "name": "web", "namespace": "edge", "uid": "g" },
         "spec": { "gatewayClassName": "weft", "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }] } });
     apply(&mut world, Kind::Gateway, gateway);
-    world.take(Fact::Unprovisioned([(GatewayKey::new("edge", "web"), "exceeded quota".to_owned())].into()));
+    let unmade = Unmade { why: "exceeded quota".to_owned(), serves: false };
+    world.take(Fact::Unprovisioned([(GatewayKey::new("edge", "web"), unmade)].into()));
     let effects = world.commit();
     let status = effects.statuses[0].desired.merge(1, None, "2026-11-21T12:00:00Z").unwrap();
     let condition = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Programmed").unwrap();

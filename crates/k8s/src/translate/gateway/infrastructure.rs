@@ -9,7 +9,7 @@ use weft_core::gateway::{Transport, further_name, object_name};
 use weft_core::ids::{GatewayKey, Port};
 
 use super::limits::{Asked, exceeded};
-use super::{GatewayView, Http3, ListenerView, Lookup};
+use super::{GatewayView, Http3, ListenerView, Lookup, WentBy};
 use crate::object::{Gateway, GatewayParameters, GatewayParametersSpec, Kind, WEFT_GROUP};
 use crate::translate::{Problem, Reason};
 
@@ -41,6 +41,17 @@ pub struct GatewayPlan {
     pub ports: BTreeSet<(Port, Transport)>,
     /// What its objects are like.
     pub infrastructure: Infrastructure,
+    /// What its ServiceAccount remembers of its parameters ([`super::WENT_BY`]), if there is anything.
+    pub remembered: Option<String>,
+}
+
+/// An object of a Gateway's that can't be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmade {
+    /// Which, and why, for people.
+    pub why: String,
+    /// Whether the Gateway is served without it.
+    pub serves: bool,
 }
 
 impl GatewayView {
@@ -54,6 +65,7 @@ impl GatewayView {
             requested: self.requested.clone(),
             ports: self.ports(),
             infrastructure: self.infrastructure.clone(),
+            remembered: self.went_by.as_ref().and_then(WentBy::to_json),
         }
     }
 
@@ -84,8 +96,12 @@ pub fn services(object: &str, requested: &[IpAddr]) -> Vec<(String, Option<IpAdd
     names
 }
 
-/// Reads `spec.infrastructure`; with what is wrong with it, or with the parameters of the class.
-pub(super) fn of(gateway: &Gateway, lookup: &dyn Lookup) -> (Infrastructure, Option<Problem>) {
+/// Reads `spec.infrastructure`; with what listeners go by, or what is wrong with it or with the parameters of the class, and with
+/// these if they can be had.
+pub(super) fn of(
+    gateway: &Gateway,
+    lookup: &dyn Lookup,
+) -> (Infrastructure, Result<WentBy, Problem>, Option<GatewayParametersSpec>) {
     let spec = gateway.spec.infrastructure.as_ref();
     let own = spec.and_then(|it| it.parameters_ref.as_ref()).map(|wanted| {
         let namespace = gateway.metadata.namespace.as_deref().unwrap_or("default");
@@ -100,7 +116,8 @@ pub(super) fn of(gateway: &Gateway, lookup: &dyn Lookup) -> (Infrastructure, Opt
     });
     let (own, class) = match (own.transpose(), class) {
         (Ok(own), Ok(class)) => (own, class),
-        (Err(problem), _) | (_, Err(problem)) => return (Infrastructure::default(), Some(problem)),
+        (Err(problem), class) => return (Infrastructure::default(), Err(problem), class.ok()),
+        (Ok(_), Err(problem)) => return (Infrastructure::default(), Err(problem), None),
     };
     let infrastructure = Infrastructure {
         labels: spec.and_then(|it| it.labels.clone()).unwrap_or_default(),
@@ -115,9 +132,14 @@ pub(super) fn of(gateway: &Gateway, lookup: &dyn Lookup) -> (Infrastructure, Opt
         labels: (!infrastructure.labels.is_empty(), !infrastructure.annotations.is_empty()),
     };
     match exceeded(&asked, class.limits.as_ref()) {
-        // What its listeners do follows from parameters as well: nothing of what it may not have is in force meanwhile.
-        Some(problem) => (Infrastructure { parameters: class, ..Infrastructure::default() }, Some(problem)),
-        None => (infrastructure, None),
+        Some(problem) => {
+            let infrastructure = Infrastructure { parameters: class.clone(), ..Infrastructure::default() };
+            (infrastructure, Err(problem), Some(class))
+        }
+        None => {
+            let went_by = WentBy::new(&own.unwrap_or_default(), &infrastructure.parameters);
+            (infrastructure, Ok(went_by), Some(class))
+        }
     }
 }
 

@@ -48,9 +48,14 @@ fn kinds(asked: &Asked<'_>, limits: &GatewayLimits) -> Option<Problem> {
     Some(beyond(asked, "service.type", wanted.as_str(), &format!("{allowed} (limits.serviceTypes)")))
 }
 
+/// Whether a Gateway may set a field, as `service.type`.
+pub(super) fn allows(limits: &GatewayLimits, field: &str) -> bool {
+    limits.fields.as_ref().is_none_or(|allowed| allowed.iter().any(|it| it.covers(field)))
+}
+
 fn fields(asked: &Asked<'_>, limits: &GatewayLimits) -> Option<Problem> {
     let allowed = limits.fields.as_ref()?;
-    let is_allowed = |field: &str| allowed.iter().any(|it| it.covers(field));
+    let is_allowed = |field: &str| allows(limits, field);
     let list = || {
         let names: Vec<_> = allowed.iter().map(|it| it.name()).collect();
         let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };

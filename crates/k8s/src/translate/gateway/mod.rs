@@ -9,10 +9,12 @@
 //! A listener that is wrong costs its neighbours nothing: it is left out, and its conditions say why. A Gateway that is
 //! wrong as a whole has no listeners.
 
+mod address;
 mod certificate;
 mod client_address;
 mod conflict;
 mod features;
+mod front;
 mod frontend;
 mod http3;
 mod infrastructure;
@@ -47,8 +49,9 @@ use frontend::Frontend;
 pub use certificate::KeyPairCheck;
 pub use conflict::claim_ports;
 pub use features::GATEWAY_FEATURES;
+pub use front::{WENT_BY, WentBy};
 pub use http3::Http3;
-pub use infrastructure::{GatewayPlan, Infrastructure, parameters_of_class, services};
+pub use infrastructure::{GatewayPlan, Infrastructure, Unmade, parameters_of_class, services};
 pub use listener::RESERVED_PORTS;
 pub use set::{SetView, parent_of_set, set_key, set_status};
 pub use status::{InCluster, Served, status};
@@ -86,6 +89,8 @@ pub trait Lookup {
     /// # Errors
     /// They can't be had.
     fn class_parameters(&self, class: &str) -> Result<GatewayParametersSpec, Problem>;
+    /// What the listeners of this incarnation of a Gateway went by when its parameters were last in force, if that is known.
+    fn went_by(&self, gateway: &GatewayKey, uid: &str, class: &str) -> Option<WentBy>;
     /// A Secret.
     fn secret(&self, key: &SecretKey) -> Option<&Secret>;
     /// A ConfigMap.
@@ -138,6 +143,8 @@ pub struct GatewayView {
     pub client_address: ClientAddress,
     /// Whether answers carry the request's id.
     pub answers_request_id: bool,
+    /// What its listeners go by, or went by when its parameters were last in force, if that is known.
+    pub went_by: Option<WentBy>,
     /// References of its own that don't hold.
     pub unresolved: Vec<Problem>,
     /// Whether clients without a valid certificate are let through where one is asked for.
@@ -316,20 +323,23 @@ pub fn view(gateway: &Gateway, lookup: &dyn Lookup) -> GatewayView {
     overlap::note(&mut listeners);
     let mut unresolved = Vec::new();
     let client_certificate = client_certificate(gateway, holder, lookup, &mut certificates, &mut unresolved);
-    let (requested, wrong_address) = addresses(gateway);
-    let (infrastructure, wrong_parameters) = infrastructure::of(gateway, lookup);
-    http3::decide(&mut listeners, &infrastructure.parameters);
+    let (requested, wrong_address) = address::requested(gateway);
+    let (infrastructure, now, of_class) = infrastructure::of(gateway, lookup);
+    let (class, uid) = (gateway.spec.gateway_class_name.clone(), meta.uid.clone().unwrap_or_default());
+    let front = front::decide(now, lookup.went_by(&key, &uid, &class), of_class.as_ref());
+    http3::decide(&mut listeners, &front.parameters);
     listeners.iter_mut().for_each(|listener| listener.policies = lookup.policies(&listener.key(&key)));
-    let (client_address, wrong_client) = client_address::of(&infrastructure.parameters);
-    let wrong_parameters = wrong_parameters.or(wrong_client);
-    let (in_cluster, wrong) = (lookup.settings().place == Place::Cluster, wrong_address.or(wrong_parameters));
-    let request_id = infrastructure.parameters.request_id.unwrap_or_default();
-    let (refused, frozen) = if in_cluster { (None, wrong) } else { (wrong, None) };
+    let (in_cluster, wrong) = (lookup.settings().place == Place::Cluster, wrong_address.or(front.wrong));
+    let request_id = front.parameters.request_id.unwrap_or_default();
+    // On one machine nothing is made of parameters but what listeners go by: wrong ones end no traffic either.
+    let is_known = |problem: &Problem| problem.reason == Reason::InvalidParameters && front.went_by.is_some();
+    let serves_on = in_cluster || wrong.as_ref().is_some_and(is_known);
+    let (refused, frozen) = if serves_on { (None, wrong) } else { (wrong, None) };
     GatewayView {
         created: created_seconds(meta),
         generation: meta.generation.unwrap_or(0),
-        class: gateway.spec.gateway_class_name.clone(),
-        uid: meta.uid.clone().unwrap_or_default(),
+        class,
+        uid,
         requested,
         infrastructure,
         binds_requested: !in_cluster,
@@ -339,7 +349,8 @@ pub fn view(gateway: &Gateway, lookup: &dyn Lookup) -> GatewayView {
         set_places,
         certificates,
         client_certificate,
-        client_address,
+        client_address: front.client_address,
+        went_by: front.went_by,
         answers_request_id: request_id.in_responses.unwrap_or_default(),
         unresolved,
         insecure_frontend: frontend.is_insecure(),
@@ -371,29 +382,4 @@ fn client_certificate(
             None
         }
     }
-}
-
-/// The addresses asked for. An entry without a value leaves the choice to us.
-fn addresses(gateway: &Gateway) -> (Vec<IpAddr>, Option<Problem>) {
-    let mut requested = Vec::new();
-    for (i, address) in gateway.spec.addresses.iter().flatten().enumerate() {
-        let field = format!("spec.addresses[{i}]");
-        let wrong = |part: &str, message: String| {
-            let remedy = "ask for an IPAddress that this machine has, or for none: then all of them are listened on";
-            Problem::new(format!("{field}{part}"), Reason::UnsupportedAddress, message, remedy)
-        };
-        let kind = address.r#type.as_deref().unwrap_or("IPAddress");
-        if kind != "IPAddress" {
-            return (Vec::new(), Some(wrong(".type", format!("{kind:?} is not a type of address that can be given"))));
-        }
-        match address.value.as_deref().filter(|value| !value.is_empty()).map(str::parse::<IpAddr>) {
-            Some(Ok(ip)) if !requested.contains(&ip) => requested.push(ip),
-            Some(Ok(_)) | None => {}
-            Some(Err(_)) => {
-                let value = address.value.as_deref().unwrap_or_default();
-                return (Vec::new(), Some(wrong(".value", format!("{value:?} is not an address"))));
-            }
-        }
-    }
-    (requested, None)
 }

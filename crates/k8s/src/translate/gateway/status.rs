@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use weft_core::ids::{GatewayKey, ListenerKey};
 
-use super::{GatewayView, Http3, ListenerView};
+use super::{GatewayView, Http3, ListenerView, Unmade};
 use crate::object::{Condition, ConditionType, GatewayAddress, GatewayServiceType, GatewayStatus, ListenerStatus};
 use crate::translate::{Reason, summary};
 
@@ -25,8 +25,8 @@ pub struct InCluster {
     pub addresses: Vec<GatewayAddress>,
     /// Listeners that no pod has bound as they are now, and why; `None` as long as no pod has come so far.
     pub unbound: Option<BTreeMap<ListenerKey, String>>,
-    /// Why one of its objects can't be made.
-    pub failure: Option<String>,
+    /// One of its objects that can't be made.
+    pub unmade: Option<Unmade>,
 }
 
 /// The status of a Gateway; `attached` says how many routes each listener has.
@@ -132,7 +132,10 @@ pub(super) fn programmed(view: &GatewayView, served: &Served<'_>) -> Condition {
 /// The message of a Gateway that is Programmed: a listener that can't be bound costs the others nothing, and is named.
 fn in_force(view: &GatewayView, pods: &InCluster) -> String {
     let refused: Vec<_> = view.listeners.iter().filter_map(|it| refused_by_pods(it, &view.key, pods)).collect();
-    if refused.is_empty() { PODS.to_owned() } else { format!("{PODS}. Not served: {}", refused.join("; ")) }
+    let refused = (!refused.is_empty()).then(|| format!(". Not served: {}", refused.join("; ")));
+    let without = pods.unmade.as_ref().filter(|unmade| unmade.serves);
+    let without = without.map(|unmade| format!(". Served without what can't be made: {}", unmade.why));
+    [Some(PODS.to_owned()), refused, without].into_iter().flatten().collect()
 }
 
 /// Why no pod has bound a listener that is to be served, by its name.
@@ -154,8 +157,8 @@ pub(super) fn all_refused<'a>(
 
 /// What a Gateway in a cluster still needs: reason and message.
 fn waits_for(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, String)> {
-    if let Some(failure) = &pods.failure {
-        return Some(("NoResources", format!("What serves it can't be made: {failure}")));
+    if let Some(unmade) = pods.unmade.as_ref().filter(|unmade| !unmade.serves) {
+        return Some(("NoResources", format!("What serves it can't be made: {}", unmade.why)));
     }
     let missing = |ip: &&IpAddr| !pods.addresses.contains(&GatewayAddress::Ip(**ip));
     let missing: Vec<_> = view.requested.iter().filter(missing).map(ToString::to_string).collect();

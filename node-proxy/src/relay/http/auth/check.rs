@@ -25,7 +25,7 @@ use crate::relay::http::downstream::Front;
 use crate::relay::http::finish::grpc_status;
 use crate::relay::http::forward::{Answer, Forward, Message};
 use crate::relay::http::gateway::secure_scheme;
-use crate::relay::http::outbound::h2_form;
+use crate::relay::http::upstream::h2_form;
 use crate::relay::http::{check, hop};
 
 /// The method of Envoy's service.
@@ -113,7 +113,7 @@ impl Asking<'_> {
             view: self.view,
             source: &self.caller.source,
             client: client.ip(),
-            proxy: self.caller.proxy(client, frontend),
+            told: self.conn.tells(self.caller, client, frontend),
             balancer: engine.balancers.get(frontend, Instant::now()),
             hash: None,
             session: None,

@@ -19,7 +19,7 @@ use weft_core::matching::is_grpc;
 pub(crate) use body::{WebRequest, WebResponse};
 
 use super::client::ClientBody;
-use super::outbound::h2_form;
+use super::upstream::h2_form;
 use crate::connect::http_pool::UpstreamBody;
 
 const GRPC: &str = "application/grpc";

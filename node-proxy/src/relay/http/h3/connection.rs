@@ -28,15 +28,12 @@ const OPENING: Duration = Duration::from_secs(10);
 /// Between saying that the connection ends and saying which requests are served to the end: what is under way to us when it
 /// hears the first is served, too (RFC 9114, section 5.2).
 const GOING: Duration = Duration::from_secs(1);
-/// Requests that a client may give up before they are answered, beyond as many as it has taken answers of: each may have cost
+/// Requests that a client may give up before their answers begin, beyond as many as it has taken answers of: each may have cost
 /// an endpoint its work (what is known of HTTP/2 as "rapid reset", CVE-2023-44487). So may one that is reset by us for what the
 /// client sent behind its head ("MadeYouReset", CVE-2025-8671).
 const MOST_GIVEN_UP: u32 = 100;
 /// Heads of requests that are gathered at once. Others wait in the connection's window, which is what a client may fill.
 const HEADS: usize = 16;
-/// A connection without a request for so long is ended. Shorter than with TCP, because until then it is kept alive on its way
-/// by datagrams, which wake up whoever gets them; coming back costs a client one round trip more.
-const IDLE: Duration = Duration::from_secs(60);
 /// Ids of streams of one kind are four apart (RFC 9000, section 2.1).
 const NEXT_STREAM: u64 = 4;
 /// No request has this id or a greater one: the greatest that one can have, and more.
@@ -69,7 +66,7 @@ impl Shared {
         self.quic.close(code.into(), b"");
     }
 
-    /// A request was given up by its client before it was answered, or had to be for what the client sent.
+    /// A request was given up by its client before its answer began, or had to be for what the client sent.
     pub(super) fn given_up(&self) {
         let count = self.given_up.get() + 1;
         self.given_up.set(count);
@@ -226,7 +223,7 @@ impl Serving {
                 Err(error) => self.over(&error),
             },
             () = changed.notified() => Event::Changed,
-            () = sleep(IDLE), if stays && open.get() == 0 => Event::Leave,
+            () = sleep(conn.engine.settings.http3_idle_timeout), if stays && open.get() == 0 => Event::Leave,
         }
     }
 

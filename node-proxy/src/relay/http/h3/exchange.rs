@@ -31,8 +31,6 @@ const END: Duration = Duration::from_millis(50);
 /// How long a client may take to say that it has an answer. Before that the connection must not be closed, or the rest of it is
 /// lost. Long, because that may be much for a slow client; one that is silent is let go by QUIC before.
 const ACKNOWLEDGED: Duration = Duration::from_secs(120);
-/// How long a client may take nothing of an answer. Only that answer ends then: it may pause one and take others.
-const STALLED: Duration = Duration::from_secs(60);
 
 /// Why a request isn't answered as others are.
 enum Refused {
@@ -73,7 +71,7 @@ pub(super) async fn serve(shared: Rc<Shared>, send: SendStream, receive: RecvStr
     let most = Most { bytes: settings.max_header_bytes, fields: settings.max_headers };
     let talk = Rc::new(Talk::default());
     let stopped = send.stopped().boxed();
-    let mut client = Client { send, stopped };
+    let mut client = Client { send, stopped, stall: settings.http3_stall_timeout, begun: false };
     let mut receiver = Receiver::new(receive, most);
     let begun = timeout(settings.header_timeout, begin(&shared, &mut receiver, most)).await;
     let (request, body) = match begun.unwrap_or(Err(Refused::Stream(Code::RequestIncomplete))) {
@@ -102,11 +100,21 @@ pub(super) async fn serve(shared: Rc<Shared>, send: SendStream, receive: RecvStr
             client.finish().await;
         }
         Err(refused) => {
-            if matches!(refused, Refused::Gone | Refused::Stream(Code::MessageError | Code::ExcessiveLoad)) {
+            if is_given_up(&refused, client.begun) {
                 shared.given_up();
             }
             refuse(&shared, client, refused).await;
         }
+    }
+}
+
+/// Whether a client had a request worked on for nothing. An answer that has begun may be given up as often as one likes, as whoever
+/// looks for a place in a film does: what its endpoint does ends with it, and its client waited for it.
+const fn is_given_up(refused: &Refused, begun: bool) -> bool {
+    match refused {
+        Refused::Gone => !begun,
+        Refused::Stream(code) => matches!(code, Code::MessageError | Code::ExcessiveLoad),
+        Refused::Status(_) | Refused::Connection(_) => false,
     }
 }
 
@@ -146,6 +154,10 @@ struct Client {
     send: SendStream,
     /// The client takes no more of the answer, or has all of it.
     stopped: BoxFuture<'static, Result<Option<quinn::VarInt>, quinn::StoppedError>>,
+    /// How long it may take nothing of its answer. Only that answer ends then: it may pause one and take others.
+    stall: Duration,
+    /// The head of its answer was written.
+    begun: bool,
 }
 
 impl Client {
@@ -171,7 +183,8 @@ impl Client {
             match heard {
                 // Without one it is a refusal of ours that can't fail.
                 Ok(response) => match (response, talk.broken()) {
-                    (_, Some(broken @ (Broken::Stream(_) | Broken::Connection(_)))) => return Err(broken.into()),
+                    // Whoever read the body has made an answer of that, too, which isn't the endpoint's.
+                    (_, Some(broken)) => return Err(broken.in_an_answer()),
                     (Ok(response), _) => return Ok(response),
                     (Err(_), _) => return Err(Refused::Stream(Code::InternalError)),
                 },
@@ -196,6 +209,7 @@ impl Client {
         let mut body = pin!(body);
         add_length(&mut parts, &body, is_head);
         self.frame(HEADERS, head::response(parts.status, &parts.headers)).await?;
+        self.begun = true;
         while !body.is_end_stream() {
             let next = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
                 Poll::Ready(frame) => Poll::Ready(Ok(frame)),
@@ -231,7 +245,7 @@ impl Client {
         let mut both = [frames::head(kind, payload.len()), payload];
         let mut chunks: &mut [Bytes] = &mut both;
         while !chunks.is_empty() {
-            let written = timeout(STALLED, self.send.write_chunks(chunks)).await;
+            let written = timeout(self.stall, self.send.write_chunks(chunks)).await;
             let written = written.map_err(|_| Refused::Stream(Code::RequestCancelled))?.map_err(|_| Refused::Gone)?;
             chunks = chunks.get_mut(written.chunks..).unwrap_or_default();
         }

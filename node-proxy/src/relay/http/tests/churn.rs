@@ -32,7 +32,7 @@ fn a_thousand_services_that_come_and_go_leave_nothing_behind() {
                 Change::Remove(ResourceKey::Service(ServiceKey::new("shop", name.as_str()))),
             ]);
             if n % 10 == 0 {
-                world.registry.retain(Alive::of(&world.store.load(), [&**world.local()]));
+                world.registry.retain(&Alive::of(&world.store.load(), [&**world.local()]));
                 tokio::time::sleep(Duration::from_secs(61)).await;
             }
             most = most.max(world.engine.balancers.len()).max(world.registry.len());

@@ -3,6 +3,7 @@
 mod clients;
 mod rules;
 mod slow;
+mod told;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -144,6 +145,12 @@ fn validated(ca: &str) -> Change {
     Change::Upsert(Resource::Listener(Arc::new(listener)))
 }
 
+/// TLS that ends here, around bytes that nobody looks at.
+fn bytes_in_tls() -> ListenerProtocol {
+    let Change::Upsert(Resource::Listener(listener)) = https("any") else { unreachable!() };
+    ListenerProtocol::TlsTerminate { certificates: listener.protocol.certificates().to_vec() }
+}
+
 #[test]
 fn a_connection_ends_where_its_listener_asks_for_another_handshake() {
     for version in BOTH {
@@ -153,6 +160,7 @@ fn a_connection_ends_where_its_listener_asks_for_another_handshake() {
                 (http("any"), http("any"), true),
                 (http("any"), https("any"), false),
                 (https("any"), http("any"), false),
+                (https("any"), listener("any", bytes_in_tls()), false),
                 (https("any"), https("any"), true),
                 (https("any"), validated("one"), false),
                 (validated("one"), validated("other"), false),
@@ -170,6 +178,25 @@ fn a_connection_ends_where_its_listener_asks_for_another_handshake() {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 assert_eq!(client.send(get("a.com", "/")).await.is_ok(), lives, "{what}");
             }
+        });
+    }
+}
+
+#[test]
+fn nobody_is_told_of_http_3_where_it_is_not_listened_for() {
+    for version in BOTH {
+        on_worker(async move {
+            let Change::Upsert(Resource::Listener(listener)) = https("any") else { unreachable!() };
+            let listener = Listener { http3: true, ..(*listener).clone() };
+            assert!(listener.speaks_http3());
+            let world = World::new(vec![
+                Change::Upsert(Resource::Listener(Arc::new(listener))),
+                at(&["any"], rule(0, "", vec![backend("web")])),
+            ]);
+            [1, 2].into_iter().for_each(|last| world.app(last, echo()));
+            let mut client = world.connect_gateway(version, Some(key_of("any"))).await;
+            let (status, headers, _) = client.ask(get("a.com", "/")).await;
+            assert_eq!((status, headers.get("alt-svc")), (200, None), "{version:?}");
         });
     }
 }

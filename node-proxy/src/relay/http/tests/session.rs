@@ -90,6 +90,23 @@ fn a_client_with_its_cookie_stays_and_one_without_does_not() {
     }
 }
 
+/// GEP-1619, "Path": other matches of the rule are other paths.
+#[test]
+fn the_path_of_a_cookie_is_that_of_the_match_that_led_there() {
+    on_worker(async {
+        let mut rule = sticky(cookie(false, None), rule(0, "/a", vec![backend("web")]));
+        let second = HttpMatch { path: PathMatch::Prefix("/b".into()), ..rule.matches[0].clone() };
+        rule.matches.push(second);
+        let world = world(rule);
+        let mut client = world.connect(Version::HTTP_11).await;
+        for path in ["/a", "/b"] {
+            let request = Request::get(format!("{path}/x")).body(empty()).unwrap();
+            let (_, attributes) = set(&client.ask(request).await.1).unwrap();
+            assert_eq!(attributes, format!("Path={path}; HttpOnly; SameSite=Lax"));
+        }
+    });
+}
+
 #[test]
 fn what_is_no_session_of_ours_means_nothing() {
     on_worker(async {

@@ -76,16 +76,31 @@ fn on_a_machine_parameters_that_become_wrong_end_no_traffic() {
     assert!(config(&index).is_none() && wrong(&status_of(&index, "gw").conditions).is_empty());
 }
 
-#[test]
-fn in_a_cluster_a_gateway_knows_its_clients_as_before_while_its_parameters_are_wrong() {
+/// A cluster with a class of ours that has parameters `of_class`.
+fn in_cluster_of(of_class: &str, text: &str) -> Index {
     let class = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: weft}\n\
-                 spec: {controllerName: weftmesh.io/gateway-controller}\n";
+                 spec: {controllerName: weftmesh.io/gateway-controller, \
+                 parametersRef: {group: weftmesh.io, kind: GatewayParameters, namespace: mesh, name: p}}\n";
     let mut config_of = serving();
     config_of.gateways.as_mut().unwrap().place = Place::Cluster;
     let mut index = Index::new(config_of);
-    let text = class.to_owned() + &with_parameters() + &parameters(REQUIRED);
-    objects(&text).into_iter().for_each(|object| index.apply(object));
+    let of_class = parameters(of_class).replace("namespace: edge", "namespace: mesh");
+    apply(&mut index, &(class.to_owned() + &of_class + text));
+    index
+}
+
+fn in_cluster(text: &str) -> Index {
+    in_cluster_of("replicas: 2", text)
+}
+
+fn apply(index: &mut Index, text: &str) {
+    objects(text).into_iter().for_each(|object| index.apply(object));
     index.commit();
+}
+
+#[test]
+fn in_a_cluster_a_gateway_knows_its_clients_as_before_while_its_parameters_are_wrong() {
+    let mut index = in_cluster(&(with_parameters() + &parameters(REQUIRED)));
     let before = config(&index).unwrap();
     for broken in ["clientAddress: {proxyProtocol: {mode: Required}}", "clientAddress: {trustedHops: 300}"] {
         objects(&parameters(broken)).into_iter().for_each(|object| index.apply(object));
@@ -99,6 +114,71 @@ fn in_a_cluster_a_gateway_knows_its_clients_as_before_while_its_parameters_are_w
     objects(&parameters("replicas: 1")).into_iter().for_each(|object| index.apply(object));
     index.commit();
     assert_eq!(config(&index), None);
+}
+
+const WRONG: &str = "clientAddress: {trustedHops: 300}";
+
+#[test]
+fn a_controller_that_starts_while_parameters_are_wrong_knows_what_the_one_before_it_knew() {
+    let good = in_cluster(&(with_parameters() + &parameters(REQUIRED)));
+    let before = config(&good);
+    assert!(before.is_some());
+    let remembered = good.gateway_plans().next().unwrap().remembered.unwrap();
+    let account = |uid: &str, remembered: &str| {
+        format!(
+            "\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: gw-weft, namespace: edge, \
+             annotations: {{weftmesh.io/parameters-in-force: '{remembered}'}}, \
+             ownerReferences: [{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, name: gw, uid: '{uid}'}}]}}\n"
+        )
+    };
+    for broken in [with_parameters() + &parameters(WRONG), with_parameters()] {
+        let mut index = in_cluster(&broken);
+        assert_eq!(config(&index), None, "nobody knows: nobody is believed");
+        apply(&mut index, &account("another", &remembered));
+        assert_eq!(config(&index), None, "somebody else's");
+        apply(&mut index, &account("", "{"));
+        assert_eq!(config(&index), None, "unreadable");
+        apply(&mut index, &account("", &remembered));
+        assert_eq!(config(&index), before);
+        let status = status_of(&index, "gw");
+        assert!(wrong(&status.conditions).contains(&"Accepted/InvalidParameters".to_owned()), "{status:?}");
+        assert_eq!(config(&in_cluster(&(broken.clone() + &account("", &remembered)))), before);
+        // Not what its class doesn't let it say.
+        let limited = in_cluster_of("limits: {fields: [replicas]}", &(broken + &account("", &remembered)));
+        assert_eq!(config(&limited), None);
+        // Once they are good, they count alone.
+        apply(&mut index, &parameters("replicas: 1"));
+        assert_eq!((config(&index), index.gateway_plans().next().unwrap().remembered), (None, None));
+    }
+}
+
+#[test]
+fn limits_that_come_later_are_in_force_at_once() {
+    let mut index = in_cluster(&(with_parameters() + &parameters(REQUIRED)));
+    let before = config(&index).unwrap();
+    let of_class = |spec: &str| parameters(spec).replace("namespace: edge", "namespace: mesh");
+    // What goes further is something else: who clients are stays.
+    apply(&mut index, &(parameters(&format!("{REQUIRED}, replicas: 9")) + &of_class("limits: {maxReplicas: 2}")));
+    assert_eq!(wrong(&status_of(&index, "gw").conditions)[0], "Accepted/InvalidParameters");
+    assert_eq!(config(&index), Some(before.clone()));
+    apply(&mut index, &of_class("limits: {fields: [replicas, requestId]}"));
+    let left = config(&index).unwrap();
+    assert_eq!((left.client_address, left.answers_request_id), (ClientAddress::default(), true));
+    apply(&mut index, &of_class("limits: {fields: [replicas]}, clientAddress: {trustedHops: 3}"));
+    let left = config(&index).unwrap();
+    assert_eq!((left.client_address.trusted_hops, left.answers_request_id), (Some(3), false));
+    index.delete(&ObjectRef::new(Kind::GatewayClass, "", "weft"));
+    index.commit();
+    assert_eq!(config(&index), Some(left), "as it is, not as it was before that");
+}
+
+#[test]
+fn an_address_that_is_wrong_has_nothing_to_do_with_who_clients_are() {
+    let mut index = in_cluster(&(with_parameters() + &parameters("replicas: 1")));
+    let asked = with_parameters().replace("infrastructure:", "addresses: [{type: Odd, value: x}], infrastructure:");
+    apply(&mut index, &(asked + &parameters(REQUIRED)));
+    assert_eq!(wrong(&status_of(&index, "gw").conditions)[0], "Accepted/UnsupportedAddress");
+    assert_eq!(config(&index).unwrap().client_address.trusted_hops, Some(1));
 }
 
 #[test]

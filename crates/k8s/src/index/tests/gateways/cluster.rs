@@ -4,7 +4,7 @@ use weft_core::ids::{GatewayKey, ListenerKey};
 
 use super::*;
 use crate::object::GatewayServiceType;
-use crate::translate::gateway::GatewayPlan;
+use crate::translate::gateway::{GatewayPlan, Unmade};
 
 const CLASS: &str = "\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: weft}\n\
      spec: {controllerName: weftmesh.io/gateway-controller}\n";
@@ -82,9 +82,18 @@ fn it_is_programmed_when_it_has_an_address_and_a_pod_listens() {
 
     bind(&mut index, &["other"]);
     assert_eq!(standing(&index), waits("Pending"));
-    index.set_unprovisioned([(GatewayKey::new("edge", "gw"), "exceeded quota".to_owned())].into());
+    let unmade = |why: &str, serves| [(GatewayKey::new("edge", "gw"), Unmade { why: why.to_owned(), serves })].into();
+    index.set_unprovisioned(unmade("exceeded quota", false));
     index.commit();
     assert_eq!(standing(&index), waits("NoResources"));
+    bind(&mut index, &["gw"]);
+    index.set_unprovisioned(unmade("NetworkPolicy gw-weft exists", true));
+    index.commit();
+    assert!(standing(&index).is_ok(), "it serves without");
+    let programmed =
+        status_of(&index, "gw").conditions.into_iter().find(|c| c.kind == ConditionType::GatewayProgrammed);
+    assert!(programmed.unwrap().message.contains("NetworkPolicy gw-weft exists"));
+    bind(&mut index, &["other"]);
     index.set_unprovisioned(Default::default());
     index.commit();
     assert_eq!(standing(&index), waits("Pending"));

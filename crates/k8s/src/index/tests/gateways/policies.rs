@@ -186,3 +186,44 @@ fn a_policy_at_pods_and_gateways_is_at_both() {
     let selected = index.resources().any(|resource| matches!(resource, Resource::Workload(w) if w.policies.len() == 1));
     assert!(selected && told(&index).len() == 2);
 }
+
+/// Else a thousand teams with a policy each cost a million looks for every edit.
+#[test]
+fn an_edit_looks_at_the_policies_and_listeners_of_its_own_holder() {
+    let named =
+        |name: &str, target: &str, spec: &str| policy(target, spec).replace("{name: p,", &format!("{{name: {name},"));
+    let of_set = |n: u16| set(&format!("set-{n}"), &format!("{{name: http, port: {}, protocol: HTTP}}", 8000 + n));
+    let own = format!("listeners: [{HTTP}], allowedListeners: {{namespaces: {{from: Same}}}}");
+    let mut text = gateway_of("gw", &own) + &gateway_of("other", "listeners: [{name: http, port: 90, protocol: HTTP}]");
+    text += &(named("g", &target("Gateway", "gw", ""), DENY) + &named("o", &target("Gateway", "other", ""), DENY));
+    for n in 0..10 {
+        text += &(of_set(n) + &named(&format!("s{n}"), &target("ListenerSet", &format!("set-{n}"), ""), DENY));
+    }
+    let (mut index, _) = serve(&text);
+    let edit = |index: &mut Index, text: &str| {
+        let before = index.gateway_policies.made;
+        let objects = if text.is_empty() { Vec::new() } else { objects(text) };
+        objects.into_iter().for_each(|object| index.apply(object));
+        let out = index.commit();
+        let listener = |change: &Change| match change {
+            Change::Upsert(Resource::Listener(it)) => {
+                Some(it.key.set.as_ref().map_or("gw", |set| set.name.as_str()).to_owned())
+            }
+            _ => None,
+        };
+        (index.gateway_policies.made - before, out.changes.iter().filter_map(listener).collect::<Vec<_>>())
+    };
+    let third = target("ListenerSet", "set-3", "");
+    assert_eq!(edit(&mut index, &named("s3", &third, "action: ALLOW, rules: [{}]")), (1, vec![]));
+    let fourth = target("ListenerSet", "set-4", "");
+    let moved = vec!["set-3".to_owned(), "set-4".to_owned()];
+    assert_eq!(edit(&mut index, &named("s3", &fourth, "action: ALLOW, rules: [{}]")), (1, moved));
+    // Its own policy, and that of the Gateway, may judge it in another way now.
+    let bytes = set("set-5", "{name: tcp, port: 8005, protocol: TCP}");
+    assert_eq!(edit(&mut index, &bytes), (2, vec!["set-5".to_owned()]));
+    index.delete(&ObjectRef::new(Kind::ListenerSet, "edge", "set-6"));
+    assert_eq!(edit(&mut index, ""), (2, vec![]));
+    let reference = ObjectRef::new(Kind::AuthorizationPolicy, "edge", "s6");
+    let Some((_, ObjectStatus::Ancestors(ancestors))) = index.status(&reference) else { panic!() };
+    assert_eq!(ancestors[0].conditions[0].reason, "TargetNotFound");
+}

@@ -185,4 +185,10 @@ fn tls_that_overlaps_is_noted_and_served() {
         assert_eq!(told, overlapping, "{list:?}");
         assert_eq!(serve(&text).0.resources().filter(|it| matches!(it, Resource::Listener(_))).count(), 2);
     }
+    // What isn't served, because it is in another's way, overlaps with nobody.
+    let text =
+        gateway(&[https("a", 443, ""), https("b", 443, "")].join(", ")) + &secret("edge", "c", "chain 1", "key 1");
+    let told = listeners(&text).concat();
+    assert!(told.contains(&"Conflicted/HostnameConflict".to_owned()), "{told:?}");
+    assert!(!told.iter().any(|it| it.starts_with("OverlappingTLSConfig")), "{told:?}");
 }

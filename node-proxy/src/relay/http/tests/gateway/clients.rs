@@ -3,17 +3,17 @@
 use weft_core::gateway::{ClientAddress, GatewayConfig};
 use weft_core::ids::PolicyKey;
 use weft_core::policy::{Action, AuthorizationPolicy, AuthorizationRule, GlobMatch, Operation, Scope, Source};
-use weft_core::service::{Balancing, HashKey, ProxyVersion, Service};
+use weft_core::service::{Balancing, HashKey, Service};
 
 use super::*;
 
-fn config(client_address: ClientAddress, answers_request_id: bool) -> Change {
+pub(super) fn config(client_address: ClientAddress, answers_request_id: bool) -> Change {
     let key = GatewayKey::new("edge", "gw");
     let config = GatewayConfig { key, client_certificate: None, client_address, answers_request_id };
     Change::Upsert(Resource::GatewayConfig(Arc::new(config)))
 }
 
-fn one_hop() -> ClientAddress {
+pub(super) fn one_hop() -> ClientAddress {
     ClientAddress { trusted_hops: Some(1), ..ClientAddress::default() }
 }
 
@@ -39,7 +39,7 @@ fn guarded(listener: Change, policies: &[&str]) -> Change {
     Change::Upsert(Resource::Listener(Arc::new(Listener { policies, ..(*listener).clone() })))
 }
 
-fn by(request: Request<Body>, name: &'static str, value: &'static str) -> Request<Body> {
+pub(super) fn by(request: Request<Body>, name: &'static str, value: &'static str) -> Request<Body> {
     let mut request = request;
     request.headers_mut().append(name, value.parse().unwrap());
     request
@@ -179,55 +179,5 @@ fn endpoints_are_chosen_by_the_client_that_a_believed_proxy_names() {
         assert!(endpoints.values().all(|of| of.len() == 1), "{endpoints:?}");
         let all: std::collections::HashSet<_> = endpoints.into_values().flatten().collect();
         assert_eq!(all.len(), 2, "not all by the address of the proxy");
-    });
-}
-
-/// An application that says which header of the PROXY protocol it got, line by line, and then serves HTTP/1.
-fn behind_proxy(world: &World, last: u8) {
-    world.raw(
-        last,
-        Rc::new(|stream, address| {
-            tokio::task::spawn_local(async move {
-                use tokio::io::AsyncReadExt;
-                let (mut stream, mut line) = (stream, Vec::new());
-                while !line.ends_with(b"\r\n") {
-                    let Ok(byte) = stream.read_u8().await else { return };
-                    line.push(byte);
-                }
-                let line = String::from_utf8(line).unwrap();
-                let app: App = Rc::new(move |_, _| {
-                    let line = line.clone();
-                    Box::pin(async move { Response::new(full(line)) })
-                });
-                serve_app(stream, address, app).await;
-            });
-        }),
-    );
-}
-
-#[test]
-fn connections_that_tell_of_a_client_carry_nobody_elses_requests() {
-    on_worker(async {
-        let mut changes = service("web", AppProtocol::Http, &[1]);
-        let Change::Upsert(Resource::Service(service)) = &mut changes[0] else { unreachable!() };
-        *service = Arc::new(Service { proxy_protocol: Some(ProxyVersion::V1), ..(**service).clone() });
-        changes.extend([http("any"), at(&["any"], rule(0, "", vec![backend("web")])), config(one_hop(), false)]);
-        let world = World::new(changes);
-        behind_proxy(&world, 1);
-        let mut client = world.connect_gateway(Version::HTTP_11, None).await;
-        let line = |client: &str| format!("PROXY TCP4 {client} 192.0.2.1 0 80\r\n");
-        for (behind, dials) in
-            [("203.0.113.1", 1), ("203.0.113.1", 1), ("203.0.113.2", 2), ("203.0.113.1", 2), ("203.0.113.2", 2)]
-        {
-            let (status, _, body) = client.ask(by(get("a.com", "/"), "x-forwarded-for", behind)).await;
-            assert_eq!((status, &body[..]), (200, line(behind).as_bytes()));
-            assert_eq!(world.net.dials.get(), dials, "{behind}");
-        }
-        let (_, _, body) = client.ask(get("a.com", "/")).await;
-        assert_eq!(body, "PROXY TCP4 192.0.2.7 192.0.2.1 4000 80\r\n");
-        // A pod's own requests are as they were.
-        let mut pod = world.connect(Version::HTTP_11).await;
-        world.app(1, echo());
-        assert_eq!(pod.get("/").await.0, 200);
     });
 }

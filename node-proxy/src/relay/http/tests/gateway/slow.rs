@@ -66,3 +66,43 @@ fn windows_of_clients_from_outside_are_small() {
         assert!(window <= 64 << 10, "{window}");
     });
 }
+
+/// What both ends of a connection after a switch have is let go, too, if the client never hears of it.
+#[test]
+fn a_switch_that_cannot_be_told_keeps_nothing() {
+    on_worker(async {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let world = world(Rc::new(|_, _| Box::pin(async { Response::new(full(vec![0; 100 << 10])) })));
+        let mut client = world.connect_gateway_raw(None);
+        let get = b"GET / HTTP/1.1\r\nhost: a.com\r\n\r\n";
+        client.write_all(get).await.unwrap();
+        let (mut head, body) = (Vec::new(), 100 << 10);
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.read_u8().await.unwrap());
+        }
+        client.read_exact(&mut vec![0; body]).await.unwrap();
+        // The same again, of which so much isn't taken that there is no room for a word more.
+        client.write_all(get).await.unwrap();
+        client.read_exact(&mut vec![0; head.len() + body - (64 << 10)]).await.unwrap();
+        for last in [1, 2] {
+            world.raw(
+                last,
+                Rc::new(move |mut stream, _| {
+                    drop(tokio::task::spawn_local(async move {
+                        stream.read_u8().await.unwrap();
+                        stream.write_all(switch.as_bytes()).await.unwrap();
+                        let _ = stream.read_to_end(&mut Vec::new()).await;
+                    }))
+                }),
+            );
+        }
+        sleep(Duration::from_secs(100)).await;
+        let ask = b"GET / HTTP/1.1\r\nhost: a.com\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        client.write_all(ask).await.unwrap();
+        // Until the switch is to be said.
+        sleep(Duration::from_secs(1)).await;
+        drop(client);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(world.engine.connections(), 0);
+    });
+}
