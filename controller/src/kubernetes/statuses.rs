@@ -17,8 +17,10 @@ use weft_kube::{Events, Severity};
 
 use super::desired::Desired;
 
-/// Most writes at a time.
-const AT_ONCE: usize = 8;
+/// Most writes at a time. More of them make the API server answer others later, and are no faster.
+const AT_ONCE: usize = 4;
+/// Most writes at a time of [`Target::is_of_many`] while others wait.
+const OF_MANY: usize = AT_ONCE / 2;
 /// Tries of one write when somebody else writes at the same time.
 const TRIES: u32 = 8;
 /// How long one request may take.
@@ -84,6 +86,12 @@ impl Target {
             "" => Api::all_with(client.clone(), &self.resource),
             namespace => Api::namespaced_with(client.clone(), namespace, &self.resource),
         }
+    }
+
+    /// Whether its status tells of many others, as that of a Gateway does with `attachedRoutes`: people and programs wait for
+    /// it, and it is one write however many others there are.
+    fn is_of_many(&self) -> bool {
+        ["Gateway", "GatewayClass", "ListenerSet"].contains(&self.resource.kind.as_str())
     }
 
     /// It as the object of an Event.
@@ -160,6 +168,8 @@ struct Work {
     waiting: HashMap<Target, (Wanted, u32)>,
     /// Those whose turn it is, in order.
     due: VecDeque<Target>,
+    /// The same of those that are of many: theirs comes first, in half of the places.
+    due_of_many: VecDeque<Target>,
     /// Those whose last write failed, by when it is their turn again. The number tells equal times apart.
     later: BTreeMap<(Instant, u64), Target>,
     /// Those that are being written. What waits of them has come since.
@@ -176,7 +186,7 @@ impl Work {
             Entry::Occupied(mut waits) => waits.get_mut().0 = wanted,
             Entry::Vacant(place) => {
                 if !is_under_way {
-                    self.due.push_back(wanted.target.clone());
+                    queue(&mut self.due, &mut self.due_of_many, wanted.target.clone());
                 }
                 place.insert((wanted, 0));
             }
@@ -188,9 +198,15 @@ impl Work {
         while let Some(first) = self.later.first_entry()
             && first.key().0 <= now
         {
-            self.due.push_back(first.remove());
+            queue(&mut self.due, &mut self.due_of_many, first.remove());
         }
-        let target = self.due.pop_front()?;
+        let of_many = self.under_way.values().filter(|target| target.is_of_many()).count();
+        let queues = if of_many < OF_MANY {
+            [&mut self.due_of_many, &mut self.due]
+        } else {
+            [&mut self.due, &mut self.due_of_many]
+        };
+        let target = queues.into_iter().find_map(VecDeque::pop_front)?;
         self.waiting.remove(&target)
     }
 
@@ -208,7 +224,7 @@ impl Work {
         if let Some(target) = self.under_way.remove(&id)
             && self.waiting.contains_key(&target)
         {
-            self.due.push_back(target);
+            queue(&mut self.due, &mut self.due_of_many, target);
         }
     }
 
@@ -220,6 +236,10 @@ impl Work {
         self.failures = self.failures.wrapping_add(1);
         self.later.insert((now + pause(attempt), self.failures), target);
     }
+}
+
+fn queue(due: &mut VecDeque<Target>, due_of_many: &mut VecDeque<Target>, target: Target) {
+    if target.is_of_many() { due_of_many } else { due }.push_back(target);
 }
 
 fn pause(attempt: u32) -> Duration {
