@@ -56,7 +56,10 @@ fn a_pod_can_stay_out_of_an_enrolled_namespace_or_be_the_only_one_in() -> Result
     ns.run(&[Echo::new("in"), Echo { labels: no, ..Echo::new("out") }, Echo { labels: no, ..Echo::new("client") }])?;
     outside.run(&[Echo { labels: yes, ..Echo::new("in") }, Echo::new("out"), Echo::new("client")])?;
     for (from, server) in [(&ns, "t-optout"), (&outside, "t-optin")] {
-        from.served("client", &format!("http://out.{server}/"), 50)?;
+        let out = format!("http://out.{server}/");
+        // Neither end is in the mesh, so that only kube-proxy can know the way, and it learns of it some time after the rollout.
+        eventually("kube-proxy to know the Service", PATIENCE, || from.served("client", &out, 1))?;
+        from.served("client", &out, 50)?;
         eventually("a plaintext client to be refused", PATIENCE, || {
             from.refused("client", &format!("http://in.{server}/"))
         })?;
