@@ -2,9 +2,9 @@
 //!
 //! A step of a TLS handshake computes for up to a millisecond without a pause. Many that are ready at once would be run
 //! one after the other before the worker looks at its sockets again. So one step is done, then everything else that is
-//! ready and the sockets have their turn, then the next step, and not before the others have had as much time as the last one
-//! took, or have nothing to do: a rush of handshakes gets half of a busy worker, and all of one that has nothing else. Nobody
-//! sleeps meanwhile: timers are no finer than a millisecond, which is more than most steps take.
+//! ready and the sockets have their turn, then the next step, and not before as much time has passed as the last one
+//! took: a rush of handshakes gets half of the worker, and leaves the core to others in between. Without a rush this
+//! costs one look at the sockets.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -21,14 +21,12 @@ use tokio::sync::Mutex;
 #[derive(Debug, Default)]
 pub struct Turns {
     turn: Mutex<()>,
-    /// No step before this, as long as others have something to do.
+    /// No step before this.
     rest: Cell<Option<Instant>>,
 }
 
 /// A step that takes less is none to rest from: reading a few bytes.
 const SHORT: Duration = Duration::from_micros(100);
-/// A look at everything that is ready, the sockets included, that takes less has found nothing to do.
-const IDLE: Duration = Duration::from_micros(15);
 
 impl Turns {
     /// Does some work, each of its steps in turn.
@@ -40,7 +38,7 @@ impl Turns {
             poll_fn(|cx| wanted.poll(cx)).await;
             let turn = self.turn.lock().await;
             if let Some(rest) = self.rest.take() {
-                others_until(rest).await;
+                tokio::time::sleep_until(rest.into()).await;
             }
             let began = Instant::now();
             let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
@@ -52,20 +50,6 @@ impl Turns {
             if let Poll::Ready(done) = polled {
                 return done;
             }
-        }
-    }
-}
-
-/// Lets others go on until then, or until they have nothing to do.
-async fn others_until(rest: Instant) {
-    loop {
-        let began = Instant::now();
-        if began >= rest {
-            return;
-        }
-        tokio::task::yield_now().await;
-        if began.elapsed() < IDLE {
-            return;
         }
     }
 }
@@ -126,48 +110,6 @@ mod tests {
         let last = said.iter().rposition(|name| *name == "neighbour").unwrap();
         let in_a_row = said[..last].split(|name| *name == "neighbour").map(<[_]>::len).max().unwrap();
         assert!(in_a_row <= 2, "{in_a_row} steps in a row: {said:?}");
-    }
-
-    /// Work whose only step takes so long.
-    async fn computes(long: Duration) {
-        let began = Instant::now();
-        while began.elapsed() < long {
-            std::hint::spin_loop();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_worker_without_other_work_does_not_sleep_between_steps() {
-        let turns = Turns::default();
-        let started = tokio::time::Instant::now();
-        futures::future::join_all((0..20).map(|_| turns.take(computes(SHORT * 2)))).await;
-        assert_eq!(
-            tokio::time::Instant::now(),
-            started,
-            "the clock of timers stands still as long as nobody waits for one"
-        );
-    }
-
-    #[tokio::test]
-    async fn others_have_as_much_time_as_a_step_took() {
-        let turns = Turns::default();
-        let (step, end) = (Duration::from_millis(20), Cell::new(false));
-        let flood = async {
-            futures::future::join_all((0..5).map(|_| turns.take(computes(step)))).await;
-            end.set(true);
-        };
-        let neighbour = async {
-            let mut had = Duration::ZERO;
-            while !end.get() {
-                let began = Instant::now();
-                computes(Duration::from_millis(1)).await;
-                had += began.elapsed();
-                tokio::task::yield_now().await;
-            }
-            had
-        };
-        let ((), had) = futures::join!(flood, neighbour);
-        assert!(had >= step * 4, "{had:?}");
     }
 
     #[tokio::test(start_paused = true)]
