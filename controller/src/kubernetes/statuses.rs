@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
-use weft_kube::kube::api::{Patch, PatchParams};
+use weft_kube::kube::api::{GetParams, Patch, PatchParams};
 use weft_kube::kube::core::{ApiResource, DynamicObject};
 use weft_kube::kube::{Api, Client, Error};
 use weft_kube::{Events, Severity};
@@ -129,6 +129,9 @@ pub async fn run(
             });
             work.began(task.id(), target);
         }
+        let waiting = queue.len() + work.waiting.len();
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        metrics::gauge!("weft_controller_queue_length", "queue" => "statuses").set(waiting as f64);
         // Where there is no room for a write, one that ends makes some.
         let due = work.due().filter(|_| writes.len() < AT_ONCE);
         tokio::select! {
@@ -256,7 +259,7 @@ async fn write(client: &Client, events: &Events, leader: &watch::Receiver<bool>,
         if !*leader.borrow() {
             return Outcome::Moot;
         }
-        let error = match timeout(PATIENCE, try_once(client, wanted)).await {
+        let error = match timeout(PATIENCE, try_once(client, wanted, attempt > 0)).await {
             Ok(Ok(Outcome::Written)) => {
                 for (reason, message) in wanted.desired.refusals() {
                     events.publish(target.reference(&wanted.uid), Severity::Warning, &reason, &message);
@@ -298,19 +301,36 @@ fn api_error() {
     metrics::counter!("weft_controller_api_errors_total", "what" => "status").increment(1);
 }
 
-async fn try_once(client: &Client, wanted: &Wanted) -> Result<Outcome, Error> {
+/// What the API server remembers of the object is enough to begin with, and spares its database a read: a write on an old
+/// version is a conflict, after which `afresh` is true. It isn't where it knows less than we have seen.
+async fn try_once(client: &Client, wanted: &Wanted, afresh: bool) -> Result<Outcome, Error> {
     let api = wanted.target.api(client);
-    let Some(object) = api.get_opt(&wanted.target.name).await? else { return Ok(Outcome::Moot) };
-    if object.metadata.uid.as_deref().unwrap_or_default() != wanted.uid {
-        return Ok(Outcome::Moot);
-    }
+    let name = &wanted.target.name;
+    let is_ours = |object: &DynamicObject| object.metadata.uid.as_deref() == Some(&wanted.uid);
+    let is_late = |object: &DynamicObject| object.metadata.generation.is_some_and(|g| g < wanted.generation);
+    let remembered = if afresh { None } else { read(&api, name, &GetParams::any()).await? };
+    let object = match remembered.filter(|object| is_ours(object) && !is_late(object)) {
+        Some(object) => object,
+        None => match read(&api, name, &GetParams::default()).await?.filter(is_ours) {
+            Some(object) => object,
+            None => return Ok(Outcome::Moot),
+        },
+    };
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let Some(status) = wanted.desired.merge(wanted.generation, object.data.get("status"), &now) else {
         return Ok(Outcome::Unchanged);
     };
     let patch: Value = json!({ "metadata": { "resourceVersion": object.metadata.resource_version }, "status": status });
-    api.patch_status(&wanted.target.name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(Outcome::Written)
+}
+
+async fn read(api: &Api<DynamicObject>, name: &str, version: &GetParams) -> Result<Option<DynamicObject>, Error> {
+    match api.get_with(name, version).await {
+        Ok(object) => Ok(Some(object)),
+        Err(Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

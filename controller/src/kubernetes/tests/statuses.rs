@@ -253,3 +253,36 @@ async fn what_tells_of_many_comes_first_in_half_of_the_places() {
     assert_eq!(order, ["gateway-1", "gateway-2", "route-1", "route-2", "gateway-3", "route-3", "gateway-1"]);
     assert!(work.next(Instant::now()).is_none());
 }
+
+/// The API server's memory runs behind its database: it knows nothing of the object yet, or an earlier one of that name, or
+/// an older version.
+#[tokio::test(start_paused = true)]
+async fn a_memory_that_runs_behind_costs_no_status() {
+    for stale in ["missing", "another", "older", "conflict"] {
+        let writer = Writer::start();
+        let uid = writer.route("r", json!({ "parents": [of_another("x", 1)] }));
+        let mut remembered = writer.api.get(&format!("{ROUTES}/r")).unwrap();
+        match stale {
+            "another" => remembered["metadata"]["uid"] = json!("earlier"),
+            "older" => remembered["metadata"]["generation"] = json!(0),
+            _ => remembered["metadata"]["resourceVersion"] = json!("0"),
+        }
+        remembered["status"] = json!({});
+        writer.api.answer(move |request| {
+            let from_memory = request.method == "GET" && request.query.contains("resourceVersion=0");
+            from_memory.then(|| match stale {
+                "missing" => Reply::error(404, "NotFound"),
+                _ => Reply::Json(200, remembered.clone()),
+            })
+        });
+        writer.want("r", &uid, &[("cart", true)]);
+        writer.settle().await;
+        let expected = ["example.com/other x 1".to_owned(), format!("{CONTROLLER_NAME} cart 1")];
+        assert_eq!(writer.parents("r"), expected, "{stale}");
+        let reads = |memory| {
+            let requests = writer.api.requests();
+            requests.iter().filter(|r| r.method == "GET" && r.query.contains("resourceVersion=0") == memory).count()
+        };
+        assert_eq!((reads(true), reads(false)), (1, 1), "{stale}");
+    }
+}
