@@ -61,8 +61,8 @@ test-full: test ## and what takes longer: a GiB each way, all releases of the Ga
 	$(MAKE) bench
 	$(MAKE) bench-scale
 
-demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP=1 leaves it up with a shell
-	@$(INSTALL) build demo
+demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP=1 leaves it up with a shell, OBSERVE=1 adds a Prometheus
+	@$(INSTALL) build demo $(if $(filter 1,$(OBSERVE)),test)
 	cargo build --bins
 	@$(BUILT)/debug/weft-demo
 

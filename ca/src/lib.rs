@@ -24,7 +24,7 @@ mod external;
 pub mod kubernetes;
 mod local;
 mod material;
-pub mod metrics;
+mod metrics;
 mod rotate;
 mod server;
 mod service;

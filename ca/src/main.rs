@@ -19,6 +19,7 @@ use weft_ca::{
 };
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{Name, Namespace, NodeName, ServiceAccount};
+use weft_metrics::Component;
 use weft_tls::Clock;
 
 /// The certificate authority of a Weft mesh.
@@ -269,12 +270,12 @@ async fn serve_directory(serve: Serve) -> anyhow::Result<()> {
 
 async fn serve_cluster(serve: Serve) -> anyhow::Result<()> {
     let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
-    weft_ca::metrics::describe();
+    weft_metrics::describe(Component::Ca);
     let client = weft_kube::client().await?;
     let replica = Replica::start(&client, serve.cluster(), Clock::system());
     let health = weft_control::bind(serve.cluster.health).await;
     let health = health.with_context(|| format!("--health {}", serve.cluster.health))?;
-    let health = tokio::spawn(weft_kube::health::serve_on(health, replica.missing(), prometheus));
+    let health = tokio::spawn(weft_kube::health::serve_on(health, replica.missing(), (Component::Ca, prometheus)));
     let serving = async {
         // Once it serves, the server hears the signal and ends its calls first.
         let authority = tokio::select! {

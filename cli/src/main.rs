@@ -1,11 +1,17 @@
 //! The `weft` command: one binary for a person's shell and for a node without Kubernetes.
 
+mod ask;
+mod bugreport;
 mod cluster;
 mod connectivity;
 mod explain;
 mod migrate;
+mod objects;
+mod reason;
 mod standalone;
+mod traffic;
 mod validate;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,10 +57,26 @@ enum Command {
     Validate(validate::Args),
     /// Say what would become of a call, and which object decides.
     Explain(explain::Args),
+    /// Say why a request failed: its path, route, rule, the endpoints it was sent to, the object at fault and the remedy.
+    Why(why::Args),
+    /// Show rates, success, latency and encryption of workloads, Services, rules or callers.
+    Stat(traffic::StatArgs),
+    /// Show the same again and again, the busiest first.
+    Top(traffic::TopArgs),
+    /// Show who calls whom, and whether that is encrypted.
+    Edges(traffic::EdgesArgs),
+    /// Show what applies to a pod or a Service: identity, mode, limits, policies, endpoints, rules.
+    Describe(objects::DescribeArgs),
+    /// Show who may call a pod: its policies in order, and what they say of a call.
+    Authz(objects::AuthzArgs),
+    /// Say what a reason code means, where to look and what to do.
+    Reason(reason::Args),
     /// Move from Ingresses to Gateways: translate, and compare the two front doors.
     Migrate(migrate::Args),
     /// Test whether workloads reach each other: a small HTTP server and client.
     Connectivity(connectivity::Args),
+    /// Collect statuses, configurations, metrics and logs of all parts in one file, without secrets.
+    Bugreport(bugreport::Args),
     /// Make a one-time token with which one more node can join.
     Token(TokenArgs),
     /// Print a completion script.
@@ -82,6 +104,24 @@ enum Output {
     Text,
     /// For programs.
     Json,
+    /// For programs, and manifests' readers.
+    Yaml,
+}
+
+impl Output {
+    /// A value as it is asked for, with its line's end.
+    fn show<T: serde::Serialize + std::fmt::Display>(self, value: &T) -> anyhow::Result<String> {
+        self.show_as(value, ToString::to_string)
+    }
+
+    /// The same for what has no words of its own.
+    fn show_as<T: serde::Serialize>(self, value: &T, words: impl FnOnce(&T) -> String) -> anyhow::Result<String> {
+        Ok(match self {
+            Self::Text => words(value),
+            Self::Json => serde_json::to_string_pretty(value)? + "\n",
+            Self::Yaml => serde_norway::to_string(value)?,
+        })
+    }
 }
 
 /// A table without lines, indented.
@@ -139,8 +179,16 @@ fn run(command: Command, target: &cluster::Target) -> anyhow::Result<ExitCode> {
         Command::Version(args) => cluster::version(target, &args),
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(args, target),
+        Command::Why(args) => Ok(why::run(&args, target)),
+        Command::Stat(args) => traffic::stat(&args, target),
+        Command::Top(args) => traffic::top(&args, target),
+        Command::Edges(args) => traffic::edges(&args, target),
+        Command::Describe(args) => objects::describe(&args, target).map(|()| ExitCode::SUCCESS),
+        Command::Authz(args) => objects::authz(&args, target),
+        Command::Reason(args) => reason::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Migrate(args) => Ok(migrate::run(&args, target)),
         Command::Connectivity(args) => connectivity::run(args),
+        Command::Bugreport(args) => bugreport::run(&args, target),
         Command::Token(args) => {
             let tokens = weft_controller::standalone::Tokens::open(&args.state)?;
             println!("{}", tokens.make_join_token(args.life)?);
@@ -151,4 +199,10 @@ fn run(command: Command, target: &cluster::Target) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Whether the manual shows an example as it is.
+#[cfg(test)]
+fn is_in_manual(example: &str) -> bool {
+    include_str!("../../docs/cli.md").contains(example.trim_end())
 }

@@ -34,10 +34,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let place = if args.cluster { Place::Cluster } else { Place::Machine { addresses: Vec::new() } };
     let findings = check(&files, place);
-    let text = match args.output {
-        Output::Text => shown(&findings, files.len()),
-        Output::Json => serde_json::to_string_pretty(&findings)? + "\n",
-    };
+    let text = args.output.show_as(&findings, |findings| shown(findings, files.len()))?;
     match io::stdout().lock().write_all(text.as_bytes()) {
         // A reader that has seen enough, such as `head`, is no error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

@@ -192,3 +192,72 @@ fn migrate_diff_ends_with_what_it_found() {
         assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
     }
 }
+
+/// Answers every request at an address with one page.
+fn proxy_with(page: &'static str) -> std::net::SocketAddr {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+                head.push(byte[0]);
+            }
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn why_and_reason_end_with_what_they_know() {
+    let page = r#"[{"request_id":"r1","reporter":"source","status":503,"reason":"no_endpoint","made_by":"proxy","object":"Service shop/cart:80","kept":"failed"}]"#;
+    let (knows, knows_nothing) = (proxy_with(page).to_string(), proxy_with("[]").to_string());
+    let output = weft(&["why", "r1", "--admin", &knows_nothing, "--admin", &knows]);
+    let said = text(&output.stdout);
+    assert!(output.status.success() && said.contains("Service shop/cart:80"), "{said}{}", text(&output.stderr));
+    assert!(said.contains("\nremedy\n") && said.contains("selector"), "{said}");
+    let said: serde_json::Value =
+        serde_json::from_slice(&weft(&["why", "r1", "--admin", &knows, "-o", "json"]).stdout).unwrap();
+    assert_eq!((&said["reason"], &said["way"][0]["reporter"]), (&"no_endpoint".into(), &"source".into()));
+    assert_eq!(weft(&["why", "r2", "--admin", &knows_nothing]).status.code(), Some(1));
+    // Nobody listens at the second: it may have known.
+    let output = weft(&["why", "r2", "--admin", &knows_nothing, "--admin", "127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("127.0.0.1:9: "), "{}", text(&output.stderr));
+    assert!(text(&weft(&["reason", "no_endpoint", "-o", "yaml"]).stdout).contains("\nmadeBy: proxy\n"));
+    assert!(text(&weft(&["reason"]).stdout).lines().count() > 40);
+    assert_eq!(weft(&["reason", "nothing"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_bug_report_has_no_secret_that_a_proxy_shows() {
+    use std::io::Read as _;
+    let page = "weft_up 1\n-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n\
+        sent eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJl with password=hunter2\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.tar.gz");
+    let output = weft(&["bugreport", "--admin", &proxy_with(page).to_string(), "--out", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap()));
+    let mut read = 0;
+    for entry in tar.entries().unwrap() {
+        let mut content = String::new();
+        entry.unwrap().read_to_string(&mut content).unwrap();
+        for secret in ["PRIVATE KEY", "MIGHAgEAMBMG", "eyJ", "hunter2"] {
+            assert!(!content.contains(secret), "{content}");
+        }
+        read += usize::from(content.contains("weft_up 1"));
+    }
+    assert_eq!(read, 5, "each page of the proxy");
+    let output = weft(&["bugreport", "--admin", "127.0.0.1:9", "--out", file.to_str().unwrap()]);
+    assert!(
+        !output.status.success() && text(&output.stderr).contains("nothing could be read"),
+        "{}",
+        text(&output.stderr)
+    );
+}

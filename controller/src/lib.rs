@@ -1,5 +1,6 @@
 //! Watches Kubernetes or a directory, computes configuration and status, serves delta xDS.
 
+pub mod audit;
 pub mod dns;
 pub mod kubernetes;
 mod publish;

@@ -28,10 +28,12 @@ mod pipeline;
 pub mod plain;
 pub mod process;
 mod proxy_protocol;
+pub mod records;
 pub mod relay;
 mod route;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 mod util;
 pub mod worker;
 

@@ -1,9 +1,11 @@
 //! What the connection pipelines tell telemetry, once for each thing that happens.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_core::authorize::CallFacts;
 use weft_core::identity::SpiffeId;
 use weft_core::ids::{PolicyKey, ServicePortKey};
 use weft_core::reason::Reason;
@@ -102,6 +104,8 @@ pub enum HandshakeRole {
     Client,
     /// A local pod was dialled.
     Server,
+    /// A client came to a Gateway.
+    Gateway,
 }
 
 impl HandshakeRole {
@@ -110,7 +114,30 @@ impl HandshakeRole {
         match self {
             Self::Client => "client",
             Self::Server => "server",
+            Self::Gateway => "gateway",
         }
+    }
+}
+
+/// A TLS handshake that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// Which end we are.
+    pub role: HandshakeRole,
+    /// `Ok`, or why it failed.
+    pub result: Reason,
+    /// With the wait for its turn.
+    pub took: Duration,
+    /// What was agreed on, such as `TLSv1.3`; empty if nothing was.
+    pub version: &'static str,
+    /// The cipher suite, by its IANA name; empty if none was agreed on, or it can't be told.
+    pub cipher: &'static str,
+}
+
+impl Handshake {
+    /// One that failed.
+    pub const fn failed(role: HandshakeRole, reason: Reason, took: Duration) -> Self {
+        Self { role, result: reason, took, version: "", cipher: "" }
     }
 }
 
@@ -169,11 +196,14 @@ pub trait Observer {
     /// An inbound connection could not be made from its client's address, because the families differ.
     fn source_not_kept(&self, connection: &Connection);
 
-    /// A TLS handshake of a tunnel ended: `Ok`, or why it failed.
-    fn handshake(&self, _workload: &Workload, _role: HandshakeRole, _result: Reason) {}
+    /// A TLS handshake of a tunnel, or with a client of a Gateway, has ended.
+    fn handshake(&self, _workload: &Workload, _handshake: Handshake) {}
 
     /// A policy of a local pod had something to say.
     fn decided(&self, _workload: &Workload, _word: PolicyWord<'_>) {}
+
+    /// A policy refused a call, or said of one what it would have done; for the audit log.
+    fn audited(&self, _workload: &Workload, _address: &dyn Display, _call: &CallFacts<'_>, _word: PolicyWord<'_>) {}
 
     /// An endpoint failed too often to be picked for a while.
     fn ejected(&self, _service: &ServicePortKey) {}

@@ -1,5 +1,6 @@
 //! A Gateway among the manifests: clients from outside of the mesh, by HTTPS.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,10 +41,9 @@ spec:
 /// What curl got: `VERSION STATUS LOCATION`, and the body.
 type Got = (String, String);
 
-/// HTTP leads to HTTPS, which reaches a pod of the other node through a tunnel, where policy holds.
-pub fn show(mesh: &Mesh, board: &mut Board) -> Result<()> {
+/// A client at that address of the wire: HTTP leads to HTTPS, which reaches a pod of the other node through a tunnel, where policy holds.
+pub fn show(mesh: &Mesh, client: IpAddr, board: &mut Board) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let client = mesh.wire_address()?;
     board.step("a Gateway on the first node", || {
         let secret = certificate(folder.path())?;
         std::fs::write(mesh.manifests().join("91-certificate.yaml"), secret)?;

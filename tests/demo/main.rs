@@ -1,10 +1,12 @@
-//! `make demo`: the shop on two nodes without Kubernetes, traffic through it, and what a mesh has to show under change.
+//! `make demo`: the shop on two nodes without Kubernetes, traffic through it, and what a mesh has to show under change;
+//! with `OBSERVE=1` as a real Prometheus sees it, too.
 //!
 //! Everything lives in namespaces of its own, which end with this process: nothing of the host is touched.
 
 #![allow(clippy::indexing_slicing, reason = "looking into JSON")]
 
 mod gateway;
+mod observe;
 mod show;
 mod stages;
 
@@ -13,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use weft_testkit::harness;
-use weft_tests::{Mesh, shop};
+use weft_tests::{Mesh, Observatory, shop};
 
 use crate::show::Board;
 
@@ -37,23 +39,28 @@ fn demo() -> Result<bool> {
     let since = Instant::now();
     println!("Two nodes, twelve pods in namespaces of their own, manifests of examples/shop, no Kubernetes.\n");
     let mut board = Board::default();
-    let mesh = board.step("starting two nodes and the pods", || shop(&[]))?;
+    let mesh = board.step("starting two nodes and the pods", || shop(observe::options()))?;
+    let wire = mesh.wire_address()?;
+    let prometheus = observe::start(&mesh, wire, &mut board)?;
     stages::traffic(&mesh, &mut board)?;
     stages::edits(&mesh, &mut board)?;
     stages::replacement(&mesh, &mut board)?;
     stages::flood(&mesh, &mut board)?;
-    gateway::show(&mesh, &mut board)?;
+    gateway::show(&mesh, wire, &mut board)?;
     stages::explanations(&mesh, &mut board)?;
+    if let Some(prometheus) = &prometheus {
+        observe::show(prometheus, &mut board)?;
+    }
     board.print();
     println!("\n{:.0} s in all.", since.elapsed().as_secs_f64());
     if std::env::var("KEEP").is_ok_and(|keep| keep == "1") {
-        keep(&mesh)?;
+        keep(&mesh, prometheus.as_ref())?;
     }
     Ok(board.all_well())
 }
 
 /// Leaves the mesh up for as long as a shell in its namespaces runs.
-fn keep(mesh: &Mesh) -> Result<()> {
+fn keep(mesh: &Mesh, prometheus: Option<&Observatory>) -> Result<()> {
     let run = &mesh.node("node-a").run;
     println!(
         "\nThe mesh stays up until this shell ends. Try:\n  weft status\n  weft explain shop/web catalog.shop --method DELETE\n  \
@@ -61,6 +68,13 @@ fn keep(mesh: &Mesh) -> Result<()> {
         mesh.service("shop/catalog", 80)?,
         mesh.manifests().display()
     );
+    if let Some(prometheus) = prometheus {
+        let wire = mesh.world.wire().name();
+        println!(
+            "  ip netns exec {wire} curl -s 'http://{}/api/v1/query?query=weft:edge_requests:rate5m'\n",
+            prometheus.address()
+        );
+    }
     let path = mesh.programs.directory().display().to_string() + ":" + &std::env::var("PATH").unwrap_or_default();
     let config = mesh.node("node-a").state.join("config");
     let mut shell = Command::new(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));

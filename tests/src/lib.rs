@@ -10,6 +10,7 @@ pub mod edge;
 mod flood;
 mod machine;
 mod mesh;
+mod observatory;
 mod pods;
 mod setup;
 
@@ -23,6 +24,7 @@ pub use dns::resolve;
 pub use flood::{Flood, flood};
 pub use machine::Machine;
 pub use mesh::{Mesh, MeshNode, NODES, Programs};
+pub use observatory::{Observatory, STATUS_LISTEN, Target};
 pub use pods::{PodManifest, RunningPod, pod_manifests};
 pub use setup::{Invitation, Setup};
 

@@ -30,7 +30,7 @@ const NEVER: [(&str, &[&str]); 9] = [
 /// Dependencies with one direct user in the workspace.
 const ONLY: [(&str, &str); 2] = [("rustls", "weft-tls"), ("tokio-rustls", "weft-tls")];
 /// For tests, and for nothing that is shipped.
-const DEV_ONLY: [&str; 2] = ["weft-testkit", "weft-kube-fake"];
+const DEV_ONLY: [&str; 3] = ["weft-testkit", "weft-kube-fake", "weft-observability"];
 
 /// Packages by name, with the names of what they depend on.
 struct Graph {

@@ -102,8 +102,8 @@ fn snapshot(name: &str, rendered: &str) {
 #[test]
 #[ignore = "needs helm"]
 fn everything_renders_as_it_did() {
-    // CRDs are held by a test of their own.
-    let default = render(&["--set=crds.enabled=false"]);
+    // CRDs and dashboards are held by tests of their own.
+    let default = render(&["--set=crds.enabled=false,dashboards.enabled=false"]);
     snapshot("default", &default);
     let all = render(&[]);
     for scope in ["cluster", "namespace"] {
@@ -124,6 +124,37 @@ fn everything_renders_as_it_did() {
     );
     let monitors = render(&["--set=metrics.serviceMonitor.enabled=true", "--show-only=templates/monitors.yaml"]);
     snapshot("monitors", &monitors);
+}
+
+/// What Grafana and Prometheus get is what the files say, though both have braces that a template would take for its own.
+#[test]
+#[ignore = "needs helm"]
+fn dashboards_and_rules_are_those_of_the_files() {
+    let file = |path: &str| std::fs::read_to_string(root().join("charts/weft/files").join(path)).unwrap();
+    let own =
+        ["--set=dashboards.namespace=grafana,dashboards.annotations.grafana_folder=Weft,dashboards.labels.mine=yes"];
+    let objects = objects(&render(&[&own[..], &["--show-only=templates/dashboards.yaml"]].concat()));
+    for object in &objects {
+        assert_eq!(text(object, "/metadata/labels/grafana_dashboard"), "1");
+        assert_eq!(text(object, "/metadata/labels/mine"), "yes");
+        assert_eq!(text(object, "/metadata/annotations/grafana_folder"), "Weft");
+        assert_eq!(text(object, "/metadata/namespace"), "grafana");
+        let data = object["data"].as_object().unwrap();
+        let (name, json) = data.iter().next().unwrap();
+        assert_eq!((data.len(), json.as_str().unwrap()), (1, file(&format!("dashboards/{name}")).trim()));
+    }
+    assert_eq!(objects.len(), std::fs::read_dir(root().join("charts/weft/files/dashboards")).unwrap().count());
+
+    let rules = |more: &[&str]| {
+        let usual = ["--set=metrics.prometheusRule.enabled=true", "--show-only=templates/rules.yaml"];
+        let mut all = self::objects(&render(&[&usual[..], more].concat()));
+        all.pop().unwrap()["spec"].take()
+    };
+    let expected: Value = serde_norway::from_str(&file("rules.yaml")).unwrap();
+    assert_eq!(rules(&[]), expected);
+    let elsewhere = rules(&["--set=metrics.prometheusRule.runbooks=https://wiki.example.com/weft/"]).to_string();
+    assert!(elsewhere.contains("\"https://wiki.example.com/weft/WeftNodeProxyDown.md\""));
+    assert!(!elsewhere.contains("/docs/runbooks/"), "an alert leads to the old place");
 }
 
 /// Whole documents that aren't in the first text, and lines of changed ones that aren't.
@@ -263,7 +294,7 @@ fn the_chart_of_crds_has_the_same_ones() {
     for crd in &apart {
         assert_eq!(text(crd, "/metadata/annotations/helm.sh~1resource-policy"), "keep");
     }
-    assert_eq!(names(&apart).len(), 3);
+    assert_eq!(names(&apart).len(), 4);
 }
 
 /// What each container may add to the capabilities that it drops, by the object that makes it.

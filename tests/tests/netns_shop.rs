@@ -5,18 +5,59 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use http::{Method, StatusCode, Version};
 use weft_testkit::clients::{Connection, Grpc, Load, Reply, banner, get, request};
 use weft_testkit::{Capture, netns_tests};
-use weft_tests::{eventually, shop};
+use weft_tests::{Mesh, eventually, shop};
 
 netns_tests! {
     the_shop_follows_its_routes,
     policies_hold_and_nothing_crosses_in_the_clear,
     names_statuses_and_explanations,
+    the_id_of_a_call_that_failed_leads_to_what_decided,
     mistakes_in_manifests_disturb_nothing,
     the_primary_restarts_with_the_same_addresses,
+}
+
+/// What `weft why` says on a node, if its proxy knows the request.
+fn why(mesh: &Mesh, node: &str, id: &str) -> Result<Option<serde_json::Value>> {
+    let mut command = mesh.programs.weft();
+    command.args(["why", id, "--admin", "127.0.0.1:15000", "-o", "json"]);
+    let output = mesh.world.node(node).output(&mut command)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => Ok(Some(serde_json::from_slice(&output.stdout)?)),
+        Some(1) => Ok(None),
+        _ => bail!("weft why: {said}"),
+    }
+}
+
+fn the_id_of_a_call_that_failed_leads_to_what_decided() -> Result<()> {
+    let mesh = shop(&[])?;
+    let web = &mesh.pod("web").netns;
+    let header = |reply: &Reply, name: &str| reply.header(name).unwrap_or_default().to_owned();
+    let denied = web.block_on(send(mesh.service("shop/catalog", 80)?, Method::DELETE, "/items", &[]))?;
+    ensure!(
+        denied.status == StatusCode::FORBIDDEN && header(&denied, "x-weft-reason") == "policy_denied",
+        "{denied:?}"
+    );
+    ensure!(header(&denied, "x-weft-by").starts_with("destination shop/catalog-"), "{denied:?}");
+    let lost = web.block_on(send(mesh.service("shop/orders", 80)?, Method::GET, "/elsewhere", &[]))?;
+    ensure!(
+        header(&lost, "x-weft-reason") == "no_route" && header(&lost, "x-weft-by") == "source shop/web",
+        "{lost:?}"
+    );
+    for (reply, object) in [(&denied, "AuthorizationPolicy shop/catalog-read-only"), (&lost, "Service shop/orders:80")]
+    {
+        let id = header(reply, "x-request-id");
+        eventually("a proxy knows why", || {
+            let told = [why(&mesh, "node-a", &id)?, why(&mesh, "node-b", &id)?];
+            Ok(told.iter().flatten().any(|story| story["object"] == object && story["remedy"] != ""))
+        })?;
+    }
+    ensure!(why(&mesh, "node-a", "nobodys")?.is_none());
+    Ok(())
 }
 
 async fn send(to: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)]) -> Result<Reply> {

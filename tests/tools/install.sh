@@ -57,6 +57,27 @@ library() { # library NAME==VERSION: a Python package in a virtual environment o
     echo "$spec" >"$home/.spec"
 }
 
+# promtool and Prometheus of the version that examples/observability has, without their web pages and without ways to
+# discover targets other than Kubernetes' and files. About 3 minutes on 2 cores from nothing. Without Go, the tests that want them
+# are left out.
+prometheus() {
+    local version=0.313.5 home=$cache/tools/prometheus
+    [ "$(cat "$home/.version" 2>/dev/null)" = "$version" ] && return
+    command -v go >/dev/null || { echo "no Go: tests with Prometheus are left out" >&2; return; }
+    echo "building promtool and Prometheus $version"
+    mkdir -p "$home" "$cache/tools/bin"
+    (
+        cd "$home"
+        export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -tags=remove_all_sd,enable_kubernetes_sd"
+        local commands=github.com/prometheus/prometheus/cmd
+        printf 'module build/prometheus\n\ngo 1.26\n' >go.mod
+        go get -tool "$commands/promtool@v$version" "$commands/prometheus@v$version"
+        go build -trimpath -o "$cache/tools/bin/" -ldflags "-s -w -X github.com/prometheus/common/version.Version=3.${version#0.3}" \
+            "$commands/promtool" "$commands/prometheus"
+    )
+    echo "$version" >"$home/.version"
+}
+
 for group in "$@"; do
     case $group in
     build)
@@ -72,12 +93,19 @@ for group in "$@"; do
         need nft ip unshare tcpdump python3 ping curl openssl
         need_cni_plugins
         # A client of HTTP/3 that isn't ours; the test that wants it is left out without.
-        if [ "$group" = test ]; then library aioquic==1.7.2; fi
+        if [ "$group" = test ]; then
+            library aioquic==1.7.2
+            # Grafana's types of dashboards, for the newest release that they are published for. What comes before the
+            # exclamation mark is an epoch: releases of one day for several Grafanas.
+            library 'grafana-foundation-sdk==1769699379!11.6.0'
+            prometheus
+        fi
         ;;
     cluster)
         need containerd runc conntrack openssl nft ip nsenter setsid gcc python3
         need_cni_plugins
         command -v go >/dev/null || { echo "missing: Go 1.26, which the cluster's parts are built with" >&2; exit 1; }
+        prometheus
         ;;
     images) need python3 strip ldd nft ;;
     # Images for one architecture, built on another one or not.

@@ -32,6 +32,19 @@ impl Metrics {
         self.0.iter().filter(move |sample| sample.name == name)
     }
 
+    /// What the counters have counted since an earlier page of the same process. One that is smaller than then has begun anew,
+    /// and one that wasn't there has begun at 0. Gauges make no sense in it.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before: BTreeMap<_, _> =
+            earlier.0.iter().map(|sample| ((&sample.name, &sample.labels), sample.value)).collect();
+        let counted = self.0.iter().map(|sample| {
+            let then = before.get(&(&sample.name, &sample.labels)).copied().unwrap_or_default();
+            let value = if sample.value >= then { sample.value - then } else { sample.value };
+            Sample { value, ..sample.clone() }
+        });
+        Self(counted.collect())
+    }
+
     /// A metric without labels.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.of(name).next().map(|sample| sample.value)
@@ -99,5 +112,13 @@ mod tests {
         assert_eq!((b.label("x"), b.label("y"), b.label("z"), b.value), ("1,}", "say \"hi\"\n", "", 2.5));
         assert_eq!(metrics.value("d"), Some(f64::INFINITY));
         assert_eq!((metrics.of("c").count(), metrics.of("e").count()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_counted_since_then() {
+        let then = Metrics::parse("a{x=\"1\"} 5\na{x=\"2\"} 5\n");
+        let now = Metrics::parse("a{x=\"1\"} 7\na{x=\"2\"} 1\na{x=\"3\"} 4\n");
+        let counted: Vec<_> = now.since(&then).of("a").map(|sample| sample.value).collect();
+        assert_eq!(counted, [2.0, 1.0, 4.0], "one has begun anew, one is new");
     }
 }

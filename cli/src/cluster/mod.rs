@@ -8,7 +8,8 @@ mod enroll;
 mod facts;
 mod finding;
 mod helm;
-mod metrics;
+mod logs;
+pub mod metrics;
 mod pods;
 mod proxy;
 mod read;
@@ -29,7 +30,8 @@ pub use self::check::Args as CheckArgs;
 pub use self::enroll::Args as EnrollArgs;
 pub use self::facts::Unread;
 pub use self::helm::{InstallArgs, UninstallArgs};
-pub use self::proxy::Args as ProxyArgs;
+pub use self::logs::logs;
+pub use self::proxy::{Args as ProxyArgs, all as proxies, page_of};
 pub use self::read::Session;
 pub use self::version::Args as VersionArgs;
 use crate::Output;
@@ -78,10 +80,11 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 
 /// Prints for a program, or for a person. A reader that has seen enough, such as `head`, is no error.
 fn print<T: serde::Serialize + std::fmt::Display>(output: Output, value: &T) -> anyhow::Result<()> {
-    let text = match output {
-        Output::Json => serde_json::to_string_pretty(value)? + "\n",
-        Output::Text => value.to_string(),
-    };
+    write(&output.show(value)?)
+}
+
+/// Prints a text that is whole.
+pub fn write(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -130,6 +133,29 @@ pub fn proxy(target: &Target, args: &ProxyArgs) -> anyhow::Result<ExitCode> {
 /// The configuration by which the proxy of a pod's node decides.
 pub fn configuration(target: &Target, pod: &str) -> anyhow::Result<weft_core::snapshot::Snapshot> {
     block_on(async { proxy::snapshot(&target.session().await?, pod).await })
+}
+
+/// What `weft status` and `weft check` say, and what the mesh's pods show, as files with their texts.
+///
+/// # Errors
+/// The API server can't be asked.
+pub async fn overview(session: &Session) -> anyhow::Result<Vec<(String, String)>> {
+    let facts = Box::pin(session.installed()).await?;
+    let required = helm::oldest_kubernetes()?;
+    let (status, report) = (status::Overview::of(&facts, required), checks::installed(&facts, required));
+    let mut files = vec![
+        ("status.txt".to_owned(), status.to_string()),
+        ("status.json".to_owned(), serde_json::to_string_pretty(&status)?),
+        ("check.txt".to_owned(), report.to_string()),
+    ];
+    let own =
+        facts.pods.iter().flatten().filter(|pod| pod.metadata.namespace.as_deref() == Some(session.mesh.as_str()));
+    for pod in own {
+        // What is asked for in its environment and files isn't what it is asked about.
+        let name = facts::name_of(&pod.metadata);
+        files.push((format!("pods/{name}.json"), serde_json::to_string_pretty(&pod.status)?));
+    }
+    Ok(files)
 }
 
 /// `weft version`

@@ -12,8 +12,9 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 use serde_json::Value;
+use weft_controller::kubernetes::gateways::MANAGED_BY;
 use weft_core::snapshot::Snapshot;
-use weft_kube::kube::api::Api;
+use weft_kube::kube::api::{Api, ListParams};
 use weft_node_proxy::store::from_bytes;
 
 use super::facts::{component_of, is_ready, name_of, namespace_of, node_of};
@@ -154,8 +155,57 @@ fn proxy_of<'a>(own: &'a [Pod], node: &str) -> Result<&'a str, String> {
     }
 }
 
+/// All proxies that run: what each is called for people, its namespace and its pod. First those of the nodes, then those of
+/// Gateways, which are not listed where one may not list pods of all namespaces.
+///
+/// # Errors
+/// When the mesh's pods can't be listed.
+pub async fn all(session: &Session) -> anyhow::Result<Vec<(String, String, String)>> {
+    let own = session.own_pods().await?;
+    let of_nodes = own.iter().filter(|pod| component_of(pod) == Some("weft-node-proxy"));
+    let mut found: Vec<_> = of_nodes.filter(|pod| runs(pod)).map(|pod| named(pod, "node", node_of(pod))).collect();
+    let gateways: Api<Pod> = Api::all(session.client.clone());
+    let (name, value) = MANAGED_BY;
+    let params = ListParams::default().labels(&format!("{name}={value}"));
+    if let Ok(pods) = super::read::within("pods of Gateways", gateways.list(&params)).await {
+        let serving = pods.items.iter().filter(|pod| runs(pod));
+        found.extend(serving.map(|pod| {
+            let name = format!("{}/{}", namespace_of(&pod.metadata), name_of(&pod.metadata));
+            named(pod, "gateway", &name)
+        }));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn runs(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+}
+
+fn named(pod: &Pod, what: &str, name: &str) -> (String, String, String) {
+    let meta = &pod.metadata;
+    (format!("{what} {name}"), namespace_of(meta).to_owned(), name_of(meta).to_owned())
+}
+
+/// A page of the admin server of a pod's proxy.
+///
+/// # Errors
+/// When it can't be reached, or doesn't answer with the page.
+pub async fn page_of(session: &Session, namespace: &str, pod: &str, page: &str) -> anyhow::Result<Bytes> {
+    forward_to(session, (namespace, pod), http::Method::GET, page).await
+}
+
 async fn forward(session: &Session, pod: &str, method: http::Method, page: &str) -> anyhow::Result<Bytes> {
-    let api: Api<Pod> = Api::namespaced(session.client.clone(), &session.mesh);
+    forward_to(session, (&session.mesh, pod), method, page).await
+}
+
+async fn forward_to(
+    session: &Session,
+    (namespace, pod): (&str, &str),
+    method: http::Method,
+    page: &str,
+) -> anyhow::Result<Bytes> {
+    let api: Api<Pod> = Api::namespaced(session.client.clone(), namespace);
     let mut forwarder = api
         .portforward(pod, &[ADMIN])
         .await

@@ -43,7 +43,7 @@ const GATEWAY_KINDS: [&str; 10] = [
 ];
 /// Those that it tries out.
 const EXPERIMENTAL_KINDS: [&str; 1] = ["xbackendtrafficpolicies"];
-const WEFT_KINDS: [&str; 2] = ["meshpolicies", "authorizationpolicies"];
+const WEFT_KINDS: [&str; 3] = ["meshpolicies", "authorizationpolicies", "telemetrypolicies"];
 
 /// A cluster and the mesh in it.
 #[derive(Clone)]

@@ -2,8 +2,8 @@
 
 mod decide;
 #[cfg(test)]
-mod tests;
-mod words;
+pub mod tests;
+pub mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -76,9 +76,6 @@ pub fn run(args: Args, target: &Target) -> anyhow::Result<ExitCode> {
         headers,
     };
     let explanation = explain(&snapshot, &call)?;
-    match args.output {
-        Output::Text => print!("{explanation}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
-    }
+    print!("{}", args.output.show(&explanation)?);
     Ok(if explanation.reaches() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

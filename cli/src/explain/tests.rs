@@ -14,7 +14,7 @@ use super::decide::Explanation;
 use super::{Call, explain};
 
 /// The shop as a cluster would know it: pods with addresses, Services with ClusterIPs and endpoints.
-fn shop() -> Snapshot {
+pub fn shop() -> Snapshot {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/shop");
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();

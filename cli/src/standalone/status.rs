@@ -181,10 +181,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         .block_on(ask(&socket))
         .with_context(|| format!("no answer at {}: is `weft standalone` running with this --run?", socket.display()))?;
     let status: Status = serde_json::from_slice(&body)?;
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Text => print!("{status}"),
-    }
+    print!("{}", args.output.show(&status)?);
     Ok(if status.trouble().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use weft_api::weft::agent::v1::{self as wire, plugin_request::Verb};
@@ -66,6 +66,13 @@ impl Agent {
         let verb = request.ok().and_then(|request| request.verb);
         let verb = verb.ok_or_else(|| Failed::new(Code::Decode, "the agent doesn't know this call of the plugin"))?;
         let netns = fds.into_iter().next().map(Netns::from_fd);
+        let (began, named) = (Instant::now(), name(&verb));
+        let answer = self.carry_out(verb, netns).await;
+        count(named, &answer, began);
+        answer
+    }
+
+    async fn carry_out(&self, verb: Verb, netns: Option<io::Result<Netns>>) -> Result<wire::Done, wire::Failure> {
         let netns = || {
             let netns = netns.transpose().map_err(|e| Failed::new(Code::InvalidEnvironment, e))?;
             netns.ok_or_else(|| Failed::new(Code::InvalidEnvironment, "no network namespace came with the call"))
@@ -243,6 +250,27 @@ impl Agent {
         self.show();
         done(false, format!("{removed} pods removed"))
     }
+}
+
+/// As metrics name it.
+const fn name(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Add(_) => "add",
+        Verb::Check(_) => "check",
+        Verb::Del(_) => "del",
+        Verb::Status(_) => "status",
+        Verb::Gc(_) => "gc",
+    }
+}
+
+fn count(verb: &'static str, answer: &Result<wire::Done, wire::Failure>, began: Instant) {
+    let result = match answer {
+        Ok(done) if done.enrolled => "enrolled",
+        Ok(_) => "passed",
+        Err(_) => "failed",
+    };
+    metrics::counter!("weft_agent_cni_calls_total", "verb" => verb, "result" => result).increment(1);
+    metrics::histogram!("weft_agent_cni_call_seconds", "verb" => verb).record(began.elapsed().as_secs_f64());
 }
 
 fn done(enrolled: bool, note: String) -> wire::Done {

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weft_kube::kube::Client;
 use weft_kube::{Events, health};
+use weft_metrics::Component;
 use weft_sys::Netns;
 
 use crate::agent::Agent;
@@ -130,7 +131,7 @@ struct Node {
 
 fn serve_health(parts: &mut JoinSet<anyhow::Result<()>>, address: SocketAddr, ready: Ready, metrics: PrometheusHandle) {
     let missing = move || ready.missing();
-    parts.spawn(async move { Ok(health::serve(address, missing, metrics).await?) });
+    parts.spawn(async move { Ok(health::serve(address, missing, (Component::Agent, metrics)).await?) });
 }
 
 /// Installs the plugin and keeps it installed, until the mesh is to leave this node; then leaves, and stays away.

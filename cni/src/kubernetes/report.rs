@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
+use weft_metrics::{Component, SECONDS};
 
 use super::installer::Done;
 use super::ready::Ready;
@@ -25,7 +26,8 @@ const UNSEEN: &str = "the agent finds no process of it; its log says more";
 /// # Errors
 /// When they were started before.
 pub fn recorder() -> anyhow::Result<PrometheusHandle> {
-    builder(FORGOTTEN).install_recorder().context("metrics")
+    let builder = builder(FORGOTTEN).set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS);
+    builder.and_then(PrometheusBuilder::install_recorder).context("metrics")
 }
 
 fn builder(forgotten: Duration) -> PrometheusBuilder {
@@ -42,24 +44,7 @@ pub struct Report {
 impl Report {
     /// Says what each metric is.
     pub fn new() -> Self {
-        use metrics::{describe_counter, describe_gauge};
-        describe_gauge!(
-            "weft_agent_pods",
-            "Pods of this node by protection: protected, outside, closed (no traffic), unprotected (in the clear although enrolled; alert on it)"
-        );
-        describe_gauge!(
-            "weft_agent_pod",
-            "1 for each pod of this node, with how it stands (protected, outside, closed, unprotected) and why; 0 once that has changed"
-        );
-        describe_gauge!("weft_agent_proxies", "Node proxies that are connected to the agent");
-        describe_gauge!("weft_agent_ready", "1 when the node can take pods of the mesh");
-        describe_counter!(
-            "weft_agent_installs_total",
-            "How often the CNI plugin was installed, repaired after somebody changed it, or couldn't be"
-        );
-        describe_counter!("weft_agent_adopted_pods_total", "Running pods that were taken over without the plugin");
-        describe_counter!("weft_agent_probes_total", "Probes through the data plane by result");
-        describe_counter!("weft_agent_api_errors_total", "Failed calls of the API server, but for watches, by call");
+        weft_metrics::describe(Component::Agent);
         for result in ["installed", "repaired", "failed"] {
             metrics::counter!("weft_agent_installs_total", "result" => result).increment(0);
         }

@@ -168,6 +168,7 @@ pub fn entries(object: &Object) -> Option<Value> {
         Object::UdpRoute(it) => routes(it.status.as_ref()),
         Object::XBackend(it) => routes(it.status.as_ref()),
         Object::MeshPolicy(it) => policies(it.status.as_ref()),
+        Object::TelemetryPolicy(it) => policies(it.status.as_ref()),
         Object::AuthorizationPolicy(it) => policies(it.status.as_ref()),
         Object::BackendTrafficPolicy(it) => policies(it.status.as_ref()),
         Object::Gateway(_) | Object::ListenerSet(_) | Object::BackendTlsPolicy(_) => {

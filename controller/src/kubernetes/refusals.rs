@@ -196,6 +196,7 @@ pub fn object_of(type_url: &TypeUrl, name: &str) -> Option<ObjectRef> {
             let name = key.name.as_str().strip_prefix("MeshPolicy:").unwrap_or(key.name.as_str()).into();
             (Kind::MeshPolicy, key.namespace, name)
         }
+        ResourceKey::Telemetry(key) => (Kind::TelemetryPolicy, key.namespace, key.name),
         ResourceKey::Workload(uid) => {
             let (namespace, name) = uid.as_str().strip_prefix("Kubernetes//Pod/")?.split_once('/')?;
             (Kind::Pod, namespace.into(), name.into())

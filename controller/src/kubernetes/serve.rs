@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use weft_control::{IdentityClient, bind, control_incoming, token_file};
 use weft_kube::kube::Client;
 use weft_kube::{Events, Leadership, LeaseSettings, Reviewer, health};
+use weft_metrics::{Component, SECONDS};
 use weft_tls::{
     CertManager, CertStore, Clock, ControlClient, ControlServer, ExpectedServer, IdentityLease, ManagerSettings,
     ServerTrust, TlsSettings, TrustBundle, TrustStore,
@@ -39,8 +40,6 @@ const TELL: Duration = Duration::from_secs(30);
 /// spread over the replicas anew. It has no grace: after one, tonic would cut the streams that are there.
 const AGE: Duration = Duration::from_secs(3600);
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// Buckets of histograms, in seconds.
-const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Runs the controller until the process is told to end.
 ///
@@ -49,9 +48,10 @@ const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stopped = stopped()?;
     let metrics = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .and_then(PrometheusBuilder::install_recorder)
         .context("metrics")?;
+    weft_metrics::describe(Component::Controller);
     let client = weft_kube::client().await?;
     let controller = Controller::start(&client, &settings);
     let (listening, is_listening) = watch::channel(false);
@@ -160,7 +160,7 @@ async fn serve_health(
         }
         lines
     };
-    health::serve_on(bind(settings.health).await?, missing, metrics).await
+    health::serve_on(bind(settings.health).await?, missing, (Component::Controller, metrics)).await
 }
 
 /// Waits until every kind was heard of.

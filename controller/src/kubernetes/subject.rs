@@ -31,7 +31,7 @@ pub enum Origin {
 
 impl Subject {
     /// All that are watched.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Object(Kind::Namespace),
         Self::Object(Kind::Node),
         Self::Object(Kind::Service),
@@ -57,6 +57,7 @@ impl Subject {
         Self::Object(Kind::MeshPolicy),
         Self::Object(Kind::AuthorizationPolicy),
         Self::Object(Kind::GatewayParameters),
+        Self::Object(Kind::TelemetryPolicy),
         Self::Mesh,
         Self::ServiceCidr,
         Self::ForeignPolicy(ForeignPolicy::Admin),
@@ -112,7 +113,9 @@ impl Subject {
             Self::Object(Kind::TlsRoute) => &["v1", "v1alpha3", "v1alpha2"],
             Self::Object(Kind::BackendTlsPolicy) => &["v1", "v1alpha3"],
             Self::Object(Kind::GrpcRoute | Kind::TcpRoute | Kind::UdpRoute) => &["v1", "v1alpha2"],
-            Self::Object(Kind::MeshPolicy | Kind::AuthorizationPolicy | Kind::GatewayParameters)
+            Self::Object(
+                Kind::MeshPolicy | Kind::AuthorizationPolicy | Kind::GatewayParameters | Kind::TelemetryPolicy,
+            )
             | Self::Object(Kind::ServiceImport | Kind::XBackend | Kind::BackendTrafficPolicy)
             | Self::Mesh => &["v1alpha1"],
             Self::Object(_) | Self::ServiceCidr => &["v1"],
@@ -151,7 +154,7 @@ mod tests {
         let plurals: Vec<_> = Subject::ALL.iter().map(|s| s.plural()).collect();
         let expected = "namespaces nodes services endpointslices pods serviceaccounts networkpolicies secrets configmaps gatewayclasses gateways \
             listenersets httproutes grpcroutes tlsroutes tcproutes udproutes referencegrants serviceimports xbackends backendtlspolicies xbackendtrafficpolicies meshpolicies \
-            authorizationpolicies gatewayparameters xmeshes servicecidrs adminnetworkpolicies \
+            authorizationpolicies gatewayparameters telemetrypolicies xmeshes servicecidrs adminnetworkpolicies \
             baselineadminnetworkpolicies clusternetworkpolicies ciliumnetworkpolicies ciliumclusterwidenetworkpolicies \
             networkpolicies globalnetworkpolicies networkpolicies clusternetworkpolicies";
         assert_eq!(plurals.join(" "), expected);
@@ -160,7 +163,7 @@ mod tests {
     #[test]
     fn what_can_be_missing() {
         let custom = |s: &&Subject| s.origin() == Origin::Custom;
-        assert_eq!(Subject::ALL.iter().filter(custom).count(), 17 + ForeignPolicy::ALL.len());
+        assert_eq!(Subject::ALL.iter().filter(custom).count(), 18 + ForeignPolicy::ALL.len());
         assert_eq!(Subject::Object(Kind::Pod).resource("v1").api_version, "v1");
         assert_eq!(Subject::Mesh.resource("v1alpha1").api_version, "gateway.networking.x-k8s.io/v1alpha1");
     }

@@ -56,6 +56,7 @@ pub async fn run(
             fact = facts.recv() => {
                 let Some(fact) = fact else { return };
                 collect(&mut world, fact, &mut facts).await;
+                metrics::gauge!("weft_controller_queue_length", "queue" => "facts").set(as_f64(facts.len()));
                 let missing = world.missing();
                 if missing.is_empty() {
                     let effects = commit(&mut world, &outlets);

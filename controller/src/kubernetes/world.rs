@@ -20,6 +20,7 @@ use super::refusals::{self, Refused, Report};
 use super::seen::{Content, Seen};
 use super::statuses::{Target, Wanted};
 use super::subject::Subject;
+use crate::audit;
 
 mod notes;
 mod replicas;
@@ -76,6 +77,8 @@ pub struct World {
     force_wire: bool,
     /// Each subject that was heard of; with the version that is served, if it is there at all.
     heard: HashMap<Subject, Option<ApiResource>>,
+    /// What is taken in was there before this replica: no change.
+    quiet: bool,
     meshes: BTreeMap<String, Seen>,
     cidrs: BTreeMap<String, Value>,
     foreign: ForeignPolicies,
@@ -105,6 +108,7 @@ impl World {
             index: Index::new(config),
             given,
             heard: HashMap::new(),
+            quiet: false,
             meshes: BTreeMap::new(),
             cidrs: BTreeMap::new(),
             foreign: ForeignPolicies::default(),
@@ -173,7 +177,7 @@ impl World {
     }
 
     fn list(&mut self, subject: Subject, resource: Option<ApiResource>, all: Vec<Seen>) {
-        self.heard.insert(subject, resource);
+        self.quiet = self.heard.insert(subject, resource).is_none();
         match subject {
             Subject::Object(kind) => {
                 let there: BTreeSet<_> = all.iter().map(|seen| seen.reference(kind)).collect();
@@ -189,10 +193,12 @@ impl World {
             Subject::ForeignPolicy(kind) => {
                 self.foreign.list(kind, &all);
                 self.foreign_changed = true;
+                self.quiet = false;
                 return;
             }
         }
         all.into_iter().for_each(|seen| self.apply(subject, seen));
+        self.quiet = false;
     }
 
     fn apply(&mut self, subject: Subject, seen: Seen) {
@@ -219,6 +225,9 @@ impl World {
         let odd = match seen.content {
             Content::Object(checked) => {
                 self.ranges_changed |= kind == Kind::Node;
+                if !self.quiet {
+                    audit::note(self.index.get(&reference), Some(&checked.object));
+                }
                 self.index.apply(checked.object);
                 (!checked.unknown.is_empty()).then(|| {
                     let message = format!("not known to this version and not done: {}", listed(&checked.unknown));
@@ -252,6 +261,7 @@ impl World {
 
     fn delete(&mut self, reference: &ObjectRef) {
         self.ranges_changed |= reference.kind == Kind::Node;
+        audit::note(self.index.get(reference), None);
         self.index.delete(reference);
         self.touch_classes(reference.kind);
         self.odd.remove(reference);

@@ -22,6 +22,7 @@ use weft_k8s::translate::enrolment::{enrolment, says};
 use weft_k8s::translate::workload::{ZONE_LABEL, pod_uid};
 
 use super::command::{Attachment, Verdict};
+use crate::audit;
 
 /// A pod's name.
 type PodName = (Namespace, Name);
@@ -79,7 +80,10 @@ impl World {
                 self.services_changed = true;
                 self.manifests.insert(reference, object);
             }
-            _ => self.index.apply(object),
+            _ => {
+                audit::note(self.index.get(&reference), Some(&object));
+                self.index.apply(object);
+            }
         }
     }
 
@@ -93,7 +97,10 @@ impl World {
                 self.services_changed = true;
                 self.index.delete(reference);
             }
-            _ => self.index.delete(reference),
+            _ => {
+                audit::note(self.index.get(reference), None);
+                self.index.delete(reference);
+            }
         }
     }
 

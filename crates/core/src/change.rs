@@ -15,6 +15,7 @@ use crate::ids::{
 use crate::policy::{AuthorizationPolicy, MeshPolicy};
 use crate::route::RouteRule;
 use crate::service::{EndpointSlice, Service, SliceKey};
+use crate::telemetry::TelemetryPolicy;
 use crate::workload::Workload;
 
 /// One resource.
@@ -32,6 +33,8 @@ pub enum Resource {
     Authorization(Arc<AuthorizationPolicy>),
     /// Modes and budgets.
     MeshPolicy(Arc<MeshPolicy>),
+    /// What is told of requests.
+    Telemetry(Arc<TelemetryPolicy>),
     /// A listener of a Gateway.
     Listener(Arc<Listener>),
     /// A certificate that a Gateway presents.
@@ -61,6 +64,8 @@ pub enum ResourceKey {
     Authorization(PolicyKey),
     /// Of a `MeshPolicy`.
     MeshPolicy(PolicyKey),
+    /// Of a `TelemetryPolicy`.
+    Telemetry(PolicyKey),
     /// Of a listener of a Gateway.
     Listener(ListenerKey),
     /// Of a certificate.
@@ -89,6 +94,7 @@ impl ResourceKey {
             | Self::Rule(_)
             | Self::Authorization(_)
             | Self::MeshPolicy(_)
+            | Self::Telemetry(_)
             | Self::BackendTls(_)
             | Self::Mesh => None,
         }
@@ -105,6 +111,7 @@ impl Resource {
             Self::Rule(it) => ResourceKey::Rule(it.key().clone()),
             Self::Authorization(it) => ResourceKey::Authorization(it.key.clone()),
             Self::MeshPolicy(it) => ResourceKey::MeshPolicy(it.key.clone()),
+            Self::Telemetry(it) => ResourceKey::Telemetry(it.key.clone()),
             Self::Listener(it) => ResourceKey::Listener(it.key.clone()),
             Self::Certificate(it) => ResourceKey::Certificate(it.key.clone()),
             Self::GatewayRule(it) => ResourceKey::GatewayRule(it.key()),

@@ -20,6 +20,14 @@ macro_rules! reasons {
                     $(Self::$name => $code,)+
                 }
             }
+
+            /// The reason of a code; `None` for a text that is none.
+            pub fn of_code(code: &str) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -51,6 +59,8 @@ reasons! {
     ConnectTimeout = "connect_timeout",
     /// The endpoint's certificate is not the destination workload's, or could not be verified.
     PeerIdentity = "peer_identity",
+    /// The endpoint's certificate, or one above it, has expired.
+    CertificateExpired = "certificate_expired",
     /// The TLS handshake failed for another reason.
     TlsHandshake = "tls_handshake",
     /// This node has no valid certificate for the workload.
@@ -120,6 +130,45 @@ reasons! {
     Panic = "panic",
 }
 
+/// Whose doing an answer is: what one asks first when a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MadeBy {
+    /// The application answered so, or with something that is no answer.
+    Application,
+    /// A proxy decided so: by a route, a policy, a limit, or for want of something that it needs.
+    Proxy,
+    /// There was no connection, or it broke.
+    Network,
+}
+
+impl MadeBy {
+    /// As logs name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Proxy => "proxy",
+            Self::Network => "network",
+        }
+    }
+}
+
+impl Reason {
+    /// Whose doing an answer with this reason is. A client that went away leaves it the application's, whose answer was on
+    /// its way; where a time limit ran out it is the proxy's, which enforces the limit.
+    pub const fn made_by(self) -> MadeBy {
+        match self {
+            Self::Ok | Self::DownstreamReset | Self::UpstreamProtocol => MadeBy::Application,
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::TlsHandshake
+            | Self::TunnelRefused
+            | Self::TunnelReset
+            | Self::UpstreamReset => MadeBy::Network,
+            _ => MadeBy::Proxy,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -136,5 +185,11 @@ mod tests {
         let codes: HashSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
         assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+
+    #[test]
+    fn a_code_leads_back_to_its_reason() {
+        assert!(Reason::ALL.iter().all(|reason| Reason::of_code(reason.as_str()) == Some(*reason)));
+        assert_eq!(Reason::of_code("no_such_thing"), None);
     }
 }

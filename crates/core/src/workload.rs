@@ -37,6 +37,10 @@ pub struct Workload {
     /// over in memory.
     #[serde(default)]
     pub network_policy: bool,
+    /// Telemetry policies that select this workload. Apart from `policies`, without which nothing may pass: what is told of
+    /// a call never decides about it.
+    #[serde(default)]
+    pub telemetry: Vec<PolicyKey>,
 }
 
 /// A call over the network that a pod declares for its node's kubelet: a probe, or a hook of its lifecycle.

@@ -19,6 +19,8 @@ pub enum DialFailure {
     Tls,
     /// The peer proved an identity, but not the expected one.
     Identity,
+    /// The peer's certificate, or one above it, has expired.
+    Expired,
     /// There is no certificate to dial with.
     NoCertificate,
     /// File descriptors, ports or memory ran out here.
@@ -38,6 +40,7 @@ impl DialFailure {
             Self::TimedOut => "dial_timeout",
             Self::Tls => "dial_tls",
             Self::Identity => "dial_identity",
+            Self::Expired => "dial_expired",
             Self::NoCertificate => "no_certificate",
             Self::Exhausted => "dial_exhausted",
             Self::Http2 => "dial_http2",
@@ -94,8 +97,13 @@ pub enum OpenError {
     #[error("no tunnel: {0}")]
     Dial(#[from] DialError),
     /// The peer answered with a status other than 200: 401 and 403 by policy, 503 when it could not connect, 400 for a bad request.
-    #[error("the peer refused the stream with status {0}")]
-    Refused(StatusCode),
+    #[error("the peer refused the stream with status {status}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// What it gave as its reason ([`crate::REASON`]), 64 bytes at most: its word, and no more than that.
+        reason: Option<String>,
+    },
     /// The peer did not answer in time.
     #[error("the peer did not answer the CONNECT in time")]
     TimedOut,
@@ -118,7 +126,7 @@ impl OpenError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Dial(dial) => dial.failure.reason(),
-            Self::Refused(status) => match status.as_u16() {
+            Self::Refused { status, .. } => match status.as_u16() {
                 400 => "refused_bad_request",
                 401 | 403 => "refused_by_policy",
                 503 => "refused_connect_failed",
@@ -135,7 +143,7 @@ impl OpenError {
     /// True if the destination's application certainly saw nothing of this stream, so that another endpoint may be tried.
     pub fn never_sent(&self) -> bool {
         match self {
-            Self::Dial(_) | Self::Refused(_) | Self::GoAway | Self::Draining => true,
+            Self::Dial(_) | Self::Refused { .. } | Self::GoAway | Self::Draining => true,
             Self::Reset(reason) => *reason == h2::Reason::REFUSED_STREAM,
             Self::TimedOut | Self::Broken => false,
         }

@@ -38,6 +38,10 @@ pub use server::{Handler, Responder, ServeEnd, ServeReport, serve_connection};
 pub use stream::TunnelStream;
 pub use tunnel::{Tunnel, TunnelState};
 
+/// The header of an answer to CONNECT that says why it is a refusal, as a code of the peer's. No part of HBONE: a peer of
+/// another kind sends none.
+pub const REASON: &str = "x-weft-reason";
+
 /// Asserts at compile time that a type stays within a number of bytes, so that per-connection memory can't grow unnoticed.
 macro_rules! assert_size {
     ($type:ty, $max:expr) => {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::{self, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -370,8 +370,22 @@ impl Responder {
     /// # Errors
     /// The stream or its tunnel is gone.
     pub fn refuse(self, status: StatusCode) -> io::Result<()> {
+        self.refuse_with(status_only(status))
+    }
+
+    /// The same, with more on why for a peer of our kind ([`crate::REASON`]); others pass it over.
+    ///
+    /// # Errors
+    /// The stream or its tunnel is gone.
+    pub fn refuse_because(self, status: StatusCode, reason: &'static str) -> io::Result<()> {
+        let mut response = status_only(status);
+        response.headers_mut().insert(crate::REASON, HeaderValue::from_static(reason));
+        self.refuse_with(response)
+    }
+
+    fn refuse_with(self, response: Response<()>) -> io::Result<()> {
         let (mut respond, _recv) = self.take()?;
-        respond.send_response(status_only(status), true).map_err(StreamError::from)?;
+        respond.send_response(response, true).map_err(StreamError::from)?;
         Ok(())
     }
 

@@ -19,6 +19,9 @@ use crate::limits::{BULK_FRAME, TunnelLimits};
 use crate::request::OpenRequest;
 use crate::stream::TunnelStream;
 
+/// The longest reason of a peer that is passed on, in bytes.
+const LONGEST_REASON: usize = 64;
+
 /// How far a tunnel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TunnelState {
@@ -105,7 +108,7 @@ impl Tunnel {
     /// See [`OpenError`].
     pub async fn open(self: &Rc<Self>, request: &OpenRequest) -> Result<TunnelStream, OpenError> {
         let guard = StreamGuard::new(self);
-        let request = request.to_http().ok_or(OpenError::Refused(StatusCode::BAD_REQUEST))?;
+        let request = request.to_http().ok_or(OpenError::Refused { status: StatusCode::BAD_REQUEST, reason: None })?;
         let (response, send) = {
             let mut slot = self.send.borrow_mut();
             let sender = slot.as_mut().ok_or(OpenError::GoAway)?;
@@ -116,7 +119,9 @@ impl Tunnel {
             Err(_) => return Err(OpenError::TimedOut),
         };
         if response.status() != StatusCode::OK {
-            return Err(OpenError::Refused(response.status()));
+            let said = response.headers().get(crate::REASON).and_then(|reason| reason.to_str().ok());
+            let reason = said.filter(|said| said.len() <= LONGEST_REASON).map(ToOwned::to_owned);
+            return Err(OpenError::Refused { status: response.status(), reason });
         }
         Ok(TunnelStream::new(send, response.into_body(), Some(guard)))
     }

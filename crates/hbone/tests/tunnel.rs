@@ -242,7 +242,7 @@ fn headers_beyond_the_limit_are_refused_and_the_tunnel_survives() {
         request.headers_mut().insert("x-big", "y".repeat(20 << 10).parse().unwrap());
         let error = world.pool.open(&1, &request).await.unwrap_err();
         // The codec answers 431 for a header list over its limit (RFC 6585 section 5).
-        assert!(matches!(&error, OpenError::Refused(s) if s.as_u16() == 431), "{error}");
+        assert!(matches!(&error, OpenError::Refused { status, .. } if status.as_u16() == 431), "{error}");
         assert_eq!(ServerLimits::default().tunnel.max_header_list_bytes, 16 << 10);
         drop(world.open(ECHO).await);
         assert_eq!(world.dials(), 1);

@@ -83,6 +83,7 @@ fn kubectl_get_says_what_matters() {
         // Parameters are judged at whoever refers to them.
         let (status, wanted) = match names.kind.as_str() {
             "GatewayParameters" => (false, ["Replicas", "Service"]),
+            "TelemetryPolicy" => (true, ["Accepted", "Log"]),
             _ => (true, ["Accepted", "Mode"]),
         };
         assert_eq!(has_status, status, "{}", names.kind);

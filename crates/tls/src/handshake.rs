@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::{CipherSuite, CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
+use crate::TlsStream;
 use crate::clock::{Clock, from_seconds};
 use crate::error::{HandshakeError, PeerRefused};
 use crate::leaf::Leaf;
@@ -63,6 +64,12 @@ pub(crate) fn verified_peer(
     })
 }
 
+/// What the two ends of a stream have agreed on: the version, as `TLSv1.3`, and the cipher suite, by its IANA name.
+pub fn negotiated<IO>(stream: &TlsStream<IO>) -> (&'static str, &'static str) {
+    let (_, state) = stream.get_ref();
+    (version(state.protocol_version()), cipher(state.negotiated_cipher_suite().map(|suite| suite.suite())))
+}
+
 fn version(version: Option<ProtocolVersion>) -> &'static str {
     match version {
         Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -76,6 +83,15 @@ fn cipher(suite: Option<CipherSuite>) -> &'static str {
         Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
         Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
         Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
+        // TLS 1.2, which only Gateways and backends outside of the mesh speak.
+        Some(CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256) => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        Some(CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384) => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        Some(CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256) => {
+            "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
+        }
+        Some(CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256) => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        Some(CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384) => "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        Some(CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256) => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
         _ => "unknown",
     }
 }

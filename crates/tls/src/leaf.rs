@@ -1,11 +1,14 @@
 //! What a leaf certificate says, read strictly: exactly one URI SAN, a workload identity of ours (X.509-SVID, sections
 //! 2 and 4). DNS names, addresses and the subject are not looked at.
 
+use std::time::SystemTime;
+
 use weft_core::identity::SpiffeId;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
+use crate::clock::from_seconds;
 use crate::error::PeerRefused;
 
 /// The facts of a leaf. Nothing here is verified: see [`crate::verify`].
@@ -55,6 +58,12 @@ impl Leaf {
             not_after: epoch(cert.validity().not_after),
         })
     }
+}
+
+/// The last moment a certificate is valid, of whatever kind.
+pub(crate) fn not_after(der: &[u8]) -> Option<SystemTime> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(from_seconds(epoch(certificate.validity().not_after)))
 }
 
 fn single_identity(names: &[GeneralName<'_>]) -> Result<SpiffeId, PeerRefused> {

@@ -50,6 +50,7 @@ pub use clock::Clock;
 pub use control::{ControlClient, ControlServer, ExpectedServer, InvalidRootHash, RootHash, ServerTrust};
 pub use error::{HandshakeError, NoCertificate, PeerRefused};
 pub use gateway::{GatewayTls, Inside, InvalidKeyPair, InvalidTls, KeyPair, check_key_pair};
+pub use handshake::negotiated;
 pub use inspect::{Inspected, InspectingClient};
 pub use manager::{CertManager, FetchError, FetchFuture, IdentityLease, ManagerSettings, SvidRequest, SvidSource};
 pub use mesh::{ClientTls, ServerTls};

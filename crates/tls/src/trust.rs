@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -98,6 +99,11 @@ impl TrustBundle {
     /// The roots of a trust domain, none if it is unknown.
     pub fn roots(&self, domain: &TrustDomain) -> &[CertificateDer<'static>] {
         self.domains.get(domain).map(|r| r.ders.as_slice()).unwrap_or_default()
+    }
+
+    /// When the last of a trust domain's roots ends: the last moment at which anything of it can be trusted.
+    pub fn not_after(&self, domain: &TrustDomain) -> Option<SystemTime> {
+        self.roots(domain).iter().filter_map(|root| crate::leaf::not_after(root)).max()
     }
 
     /// The roots of a trust domain as PEM text, one after the other.

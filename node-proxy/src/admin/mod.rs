@@ -21,17 +21,23 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use weft_metrics::{Component, openmetrics};
 
+use crate::records::Records;
 use crate::store::{Store, to_bytes};
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, Wanted};
 
 /// Connections to the status address at once; more wait. Whoever reaches the proxy's address reaches it.
 const STATUS_CONNECTIONS: usize = 32;
 /// How long one of them may last.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Requests that are shown at once.
+const MOST_REQUESTS: usize = 1000;
 
 /// Sets a log filter, or says what is wrong with it.
 pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -40,8 +46,12 @@ pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 pub struct Admin {
     /// Metrics of the workers.
     pub registry: Arc<Registry>,
+    /// The requests of late.
+    pub records: Records,
     /// Metrics of the process, in the text format.
     pub process_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Whether metrics go by Istio's names too.
+    pub istio_metrics: bool,
     /// The configuration.
     pub store: Arc<Store>,
     /// What is missing for traffic; empty when ready.
@@ -106,16 +116,17 @@ impl Admin {
     }
 
     fn answer(&self, pages: Pages, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if (request.method(), request.uri().path()) == (&Method::GET, "/metrics") {
+            let accepts = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            return self.metrics(accepts.into_iter().any(openmetrics::is_wanted));
+        }
         self.route(pages, request.method(), (request.uri().path(), request.uri().query()))
     }
 
     fn route(&self, pages: Pages, method: &Method, (path, query): (&str, Option<&str>)) -> Response<Full<Bytes>> {
         match (method, path) {
             (_, path) if !pages.has(path) => reply(StatusCode::NOT_FOUND, "text/plain", pages.index()),
-            (&Method::GET, "/metrics") => {
-                let text = self.registry.render() + &(self.process_metrics)();
-                reply(StatusCode::OK, "text/plain; version=0.0.4", text)
-            }
+            (&Method::GET, "/metrics") => self.metrics(false),
             (&Method::GET, "/healthz") => reply(StatusCode::OK, "text/plain", "ok\n"),
             (&Method::GET, "/readyz") => self.ready(),
             (&Method::GET, "/config_dump") => json(&dump::snapshot(&self.store.load())),
@@ -123,6 +134,7 @@ impl Admin {
                 Ok(bytes) => reply(StatusCode::OK, "application/octet-stream", bytes),
                 Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
             },
+            (&Method::GET, "/requests") => self.requests(query.unwrap_or_default()),
             (&Method::GET, "/connections") => json(&(self.connections)()),
             (&Method::POST, "/logging") => self.logging(query.and_then(|query| query.strip_prefix("level="))),
             (&Method::POST, "/quitquitquit") => {
@@ -133,12 +145,34 @@ impl Admin {
         }
     }
 
+    /// All metrics, in the text format or as OpenMetrics.
+    fn metrics(&self, as_openmetrics: bool) -> Response<Full<Bytes>> {
+        let mut text = self.registry.page(Wanted { exemplars: as_openmetrics });
+        if self.istio_metrics {
+            text += &self.registry.render_istio(&self.store.load().mesh().cluster_domain);
+        }
+        text += &(self.process_metrics)();
+        text += &weft_metrics::process::render(Component::Proxy, env!("CARGO_PKG_VERSION"));
+        match as_openmetrics {
+            true => reply(StatusCode::OK, openmetrics::CONTENT_TYPE, openmetrics::from_text(&text)),
+            false => reply(StatusCode::OK, openmetrics::TEXT, text),
+        }
+    }
+
     fn ready(&self) -> Response<Full<Bytes>> {
         let missing = (self.missing)();
         if missing.is_empty() {
             return reply(StatusCode::OK, "text/plain", "ready\n");
         }
         reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("waiting for: {}\n", missing.join(", ")))
+    }
+
+    /// The requests with an id (`id=`), or the last ones: `last=` as many.
+    fn requests(&self, query: &str) -> Response<Full<Bytes>> {
+        let of = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let id = of("id").map(|id| percent_decode_str(id).decode_utf8_lossy());
+        let most = of("last").and_then(|last| last.parse().ok()).unwrap_or(MOST_REQUESTS);
+        json(&serde_json::json!(self.records.find(id.as_deref(), most.min(MOST_REQUESTS))))
     }
 
     fn logging(&self, filter: Option<&str>) -> Response<Full<Bytes>> {
@@ -167,7 +201,9 @@ impl Pages {
     fn has(self, path: &str) -> bool {
         match path {
             "/metrics" | "/healthz" | "/readyz" => true,
-            "/config" | "/config_dump" | "/connections" | "/logging" | "/quitquitquit" => self == Self::All,
+            "/config" | "/config_dump" | "/connections" | "/requests" | "/logging" | "/quitquitquit" => {
+                self == Self::All
+            }
             _ => false,
         }
     }
@@ -175,7 +211,7 @@ impl Pages {
     const fn index(self) -> &'static str {
         match self {
             Self::All => {
-                "GET /metrics /healthz /readyz /config /config_dump /connections\nPOST /logging?level=... /quitquitquit\n"
+                "GET /metrics /healthz /readyz /config /config_dump /connections /requests?id=...\nPOST /logging?level=... /quitquitquit\n"
             }
             Self::Status => "GET /metrics /healthz /readyz\n",
         }

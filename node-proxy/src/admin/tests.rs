@@ -7,6 +7,8 @@ fn admin() -> (Arc<Admin>, Arc<Mutex<Vec<&'static str>>>) {
     let missing = Arc::new(Mutex::new(vec!["config"]));
     let admin = Admin {
         registry: Arc::default(),
+        records: Records::default(),
+        istio_metrics: false,
         process_metrics: Box::new(|| "weft_process 1\n".into()),
         store: Arc::default(),
         missing: Box::new({
@@ -49,6 +51,26 @@ async fn each_page_answers() {
 }
 
 #[tokio::test]
+async fn requests_are_found_by_their_id() {
+    let (admin, _) = admin();
+    let ring = admin.records.ring();
+    for id in ["a&b%", "c"] {
+        let record =
+            crate::records::Record { request_id: id.into(), reason: "no_endpoint".into(), ..Default::default() };
+        ring.push(Box::new(record), crate::records::Kept::Failed);
+    }
+    let ids = async |target| {
+        let (status, text) = ask(&admin, Method::GET, target).await;
+        let found: Vec<crate::records::Record> = serde_json::from_str(&text).unwrap();
+        (status, found.into_iter().map(|record| record.request_id).collect::<Vec<_>>())
+    };
+    assert_eq!(ids("/requests?id=a%26b%25").await, (200, vec!["a&b%".to_owned()]));
+    assert_eq!(ids("/requests").await.1.len(), 2);
+    assert_eq!(ids("/requests?last=1").await.1.len(), 1);
+    assert!(ids("/requests?id=d").await.1.is_empty());
+}
+
+#[tokio::test]
 async fn only_a_post_makes_the_process_leave() {
     let (admin, _) = admin();
     assert_eq!(ask(&admin, Method::GET, "/quitquitquit").await.0, 405);
@@ -73,7 +95,7 @@ async fn the_status_address_shows_three_pages_and_changes_nothing() {
     missing.lock().clear();
     assert_eq!(status(Method::GET, "/readyz").await.0, 200);
     assert!(status(Method::GET, "/metrics").await.1.contains("weft_process 1"));
-    for path in ["/config_dump", "/connections", "/logging?level=debug", "/quitquitquit", "/"] {
+    for path in ["/config_dump", "/connections", "/requests", "/logging?level=debug", "/quitquitquit", "/"] {
         for method in [Method::GET, Method::POST] {
             assert_eq!(status(method.clone(), path).await.0, 404, "{method} {path}");
         }
@@ -105,4 +127,37 @@ async fn the_status_address_is_anywhere_and_answers_beside_clients_that_say_noth
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     stop.cancel();
     serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_asks_for_openmetrics_gets_it() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (admin, _) = admin();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let serving = tokio::spawn(admin.accept(listener, stop.clone()));
+    let get = async |accept: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let text = get("text/plain").await;
+    assert!(text.contains("content-type: text/plain; version=0.0.4") && !text.contains("# EOF"), "{text}");
+    assert!(text.contains("\n# TYPE process_cpu_seconds_total counter\n"), "{text}");
+    let metrics = get("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.4").await;
+    assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"), "{metrics}");
+    assert!(metrics.contains("\n# TYPE process_cpu_seconds counter\n") && metrics.ends_with("\n# EOF\n"), "{metrics}");
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn istios_names_are_there_for_who_wants_them() {
+    let (admin, _) = admin();
+    assert!(!ask(&admin, Method::GET, "/metrics").await.1.contains("istio_"));
+    let admin = Admin { istio_metrics: true, ..Arc::into_inner(admin).unwrap() };
+    assert!(ask(&admin, Method::GET, "/metrics").await.1.contains("# TYPE istio_requests_total counter\n"));
 }

@@ -243,6 +243,7 @@ mod tests {
         let engine = Telemetered {
             registry: Arc::default(),
             log,
+            records: Default::default(),
             shared: Arc::default(),
             zone: NodeZone::default(),
             settings: HttpSettings::default(),

@@ -72,6 +72,24 @@ pub(super) fn decide_request(snapshot: &Snapshot, workload: &Workload, call: Cal
     evaluated(&snapshot.policies_for(workload), workload, call, Some(http))
 }
 
+/// Why a request is denied, for people; empty if it is not, by now.
+pub(super) fn why_denied(snapshot: &Snapshot, workload: &Workload, call: Call<'_>, http: HttpFacts<'_>) -> String {
+    if !snapshot.has_policies_of(workload) {
+        return "not all AuthorizationPolicies of the pod are known".to_owned();
+    }
+    let facts = CallFacts {
+        identity: call.peer.identity.spiffe(),
+        peer_ip: call.peer.address.ip(),
+        dst_port: call.port,
+        http: Some(http),
+    };
+    match evaluate(&snapshot.policies_for(workload), &facts).decision {
+        Decision::Deny(DenyCause::Policy(policy)) => format!("AuthorizationPolicy {policy}"),
+        Decision::Deny(DenyCause::NoAllowMatched) => "no AuthorizationPolicy of action ALLOW matched".to_owned(),
+        Decision::Allow { .. } => String::new(),
+    }
+}
+
 fn evaluated(
     policies: &[Arc<AuthorizationPolicy>],
     workload: &Workload,
@@ -85,6 +103,9 @@ fn evaluated(
         report(observer, (workload, &peer.address), &facts, &verdict.audits);
         if !policies.is_empty() {
             observer.decided(workload, said);
+        }
+        if said.said != ALLOW {
+            observer.audited(workload, &peer.address, &facts, said);
         }
     }
     if said.said == ALLOW {
@@ -103,14 +124,14 @@ pub(super) fn report(
     audits: &[Audited<'_>],
 ) {
     for audited in audits {
-        tracing::info!(workload = %workload.uid, policy = %audited.policy, outcome = ?audited.outcome,
-            peer = ?facts.identity, %address, port = %facts.dst_port, "policy audit");
         let said = match audited.outcome {
             Outcome::Matched => "matched",
             Outcome::WouldAllow => "would_allow",
             Outcome::WouldDeny => "would_deny",
         };
-        observer.decided(workload, PolicyWord { policy: Some(audited.policy), said, enforced: false });
+        let word = PolicyWord { policy: Some(audited.policy), said, enforced: false };
+        observer.decided(workload, word);
+        observer.audited(workload, address, facts, word);
     }
 }
 

@@ -73,6 +73,9 @@ pub(crate) fn judge(snapshot: &Snapshot, at: &AtListener<'_>) -> Judged {
     if let Some(observer) = at.told {
         report(observer, (at.gateway, &at.client), &facts, &verdict.audits);
         observer.decided(at.gateway, said);
+        if said.said != ALLOW {
+            observer.audited(at.gateway, &at.client, &facts, said);
+        }
     }
     if said.said == ALLOW { Judged::Allowed } else { Judged::Denied(said.policy.cloned()) }
 }

@@ -95,6 +95,14 @@ impl HttpPermit {
         }
     }
 
+    /// Why a request was denied, for people: the policy that says so, or that none allows it.
+    pub fn why_denied(&self, store: &Store, request: HttpFacts<'_>) -> String {
+        let snapshot = store.load();
+        let Some(workload) = self.inbound.workload.pod.configured(&snapshot) else { return String::new() };
+        let call = Call { peer: &self.inbound.peer, port: self.port, declared: false, told: None };
+        decide::why_denied(&snapshot, workload, call, request)
+    }
+
     /// Whether a request is decided by its body too.
     pub fn looks_at_body(&self, store: &Store, parts: &http::request::Parts) -> bool {
         let snapshot = store.load();

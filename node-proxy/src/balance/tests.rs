@@ -228,6 +228,7 @@ fn workload(node: &str, zone: Option<&str>) -> Workload {
         policies: Vec::new(),
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     }
 }
 

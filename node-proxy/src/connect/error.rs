@@ -40,6 +40,12 @@ pub enum ConnectError {
         /// Who was expected.
         expected: SpiffeId,
     },
+    /// The peer's certificate, or one above it, has expired.
+    #[error("the certificate of {to} has expired; can its node reach the CA, and are the clocks right?")]
+    PeerExpired {
+        /// The address that was dialled.
+        to: SocketAddr,
+    },
     /// The handshake failed for another reason.
     #[error("TLS handshake with {to} failed: {detail}")]
     Handshake {
@@ -71,12 +77,14 @@ pub enum ConnectError {
         client: WorkloadUid,
     },
     /// The destination's node refused the stream.
-    #[error("the proxy of {to} refused the connection with status {status}")]
+    #[error("the proxy of {to} refused the connection with status {status}{}", said(*reason))]
     Refused {
         /// The application's address.
         to: SocketAddr,
         /// The HTTP status of its answer to CONNECT.
         status: u16,
+        /// What it gave as its reason, if it is a proxy of ours.
+        reason: Option<Reason>,
     },
     /// The destination's policy denied the call.
     #[error("the policy of {to} denies the call")]
@@ -90,6 +98,9 @@ pub enum ConnectError {
         /// The application's address.
         to: SocketAddr,
     },
+    /// This proxy ends, and opens no more tunnels.
+    #[error("this proxy is draining")]
+    Draining,
     /// The destination would be one of the proxy's own listeners.
     #[error("{to} is a listener of the proxy itself")]
     Loop {
@@ -116,6 +127,11 @@ pub enum ConnectError {
     NodeExhausted,
 }
 
+/// What a peer gave as its reason, in brackets.
+fn said(reason: Option<Reason>) -> String {
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
+}
+
 impl ConnectError {
     /// The code for logs and metrics.
     pub const fn reason(&self) -> Reason {
@@ -123,12 +139,15 @@ impl ConnectError {
             Self::Tcp { .. } => Reason::ConnectFailed,
             Self::Timeout { .. } => Reason::ConnectTimeout,
             Self::PeerIdentity { .. } => Reason::PeerIdentity,
+            Self::PeerExpired { .. } => Reason::CertificateExpired,
             Self::Handshake { .. } => Reason::TlsHandshake,
             Self::InvalidBackendTls { .. } => Reason::InvalidBackend,
             Self::NoCertificate { .. } | Self::Outsider { .. } => Reason::NoCertificate,
-            Self::Refused { .. } => Reason::TunnelRefused,
+            Self::Refused { reason: Some(reason), .. } => *reason,
+            Self::Refused { reason: None, .. } => Reason::TunnelRefused,
             Self::Denied { .. } => Reason::PolicyDenied,
             Self::TunnelReset { .. } => Reason::TunnelReset,
+            Self::Draining => Reason::Draining,
             Self::Loop { .. } => Reason::Loop,
             Self::UnknownWorkload { .. } => Reason::UnknownDestination,
             Self::WorkloadGone { .. } => Reason::WorkloadGone,
@@ -143,6 +162,7 @@ impl ConnectError {
             Self::Tcp { .. }
             | Self::Timeout { .. }
             | Self::PeerIdentity { .. }
+            | Self::PeerExpired { .. }
             | Self::Handshake { .. }
             | Self::Refused { .. }
             | Self::TunnelReset { .. }
@@ -152,6 +172,7 @@ impl ConnectError {
             | Self::InvalidBackendTls { .. }
             | Self::Outsider { .. }
             | Self::Denied { .. }
+            | Self::Draining
             | Self::Loop { .. }
             | Self::Limit(_)
             | Self::NodeExhausted => Retry::Pointless,

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use weft_core::identity::SpiffeId;
 use weft_core::inpod::HBONE_PORT;
 use weft_core::reason::Reason;
 use weft_hbone::{Connector, DialError, DialFailure, OpenError, OpenRequest, Pool, TunnelStream};
-use weft_tls::{CertStore, ExpectedPeer, HandshakeError, PeerInfo, TlsStream};
+use weft_tls::{CertStore, ExpectedPeer, HandshakeError, PeerInfo, PeerRefused, TlsStream};
 
 use super::ConnectError;
 use crate::identify::LocalWorkload;
-use crate::observe::{HandshakeRole, Observer};
+use crate::observe::{Handshake, HandshakeRole, Observer};
 use crate::worker::{Node, Pods, Turns};
 use weft_core::ids::SandboxId;
 
@@ -122,9 +123,9 @@ impl PodConnector {
         }
     }
 
-    fn shaken(&self, client: &LocalWorkload, result: Reason) {
+    fn shaken(&self, client: &LocalWorkload, handshake: Handshake) {
         let workload = client.workload(&self.node.store.load());
-        self.observer.handshake(&workload, HandshakeRole::Client, result);
+        self.observer.handshake(&workload, handshake);
     }
 }
 
@@ -138,28 +139,35 @@ impl Connector<TunnelKey> for PodConnector {
         let pod = &client.pod;
         let ready = pod.lease.ready(CERTIFICATE_WAIT).await;
         ready.map_err(|error| {
-            self.shaken(&client, Reason::NoCertificate);
+            self.shaken(&client, failed(Reason::NoCertificate, Duration::ZERO));
             DialError::new(DialFailure::NoCertificate, error)
         })?;
         let outgoing = pod.net.outgoing(None, key.server)?;
         let tcp = outgoing.socket.connect(outgoing.to).await?;
         let expected = ExpectedPeer::one(key.expected.clone());
         let client_tls = pod.lease.client();
+        let began = Instant::now();
         let shaken = Box::pin(self.turns.take(client_tls.connect(tcp, key.server.ip(), &expected))).await;
         let (tls, peer) = shaken.map_err(|error| {
-            self.shaken(&client, handshake_reason(&error));
+            self.shaken(&client, failed(handshake_reason(&error), began.elapsed()));
             DialError::new(dial_failure(&error), format_args!("{} -> {}: {error}", pod.identity, key.server))
         })?;
-        self.shaken(&client, Reason::Ok);
+        let (took, version, cipher) = (began.elapsed(), peer.version(), peer.cipher());
+        self.shaken(&client, Handshake { role: HandshakeRole::Client, result: Reason::Ok, took, version, cipher });
         self.remember(key, peer);
         Ok(tls)
     }
+}
+
+fn failed(reason: Reason, took: Duration) -> Handshake {
+    Handshake::failed(HandshakeRole::Client, reason, took)
 }
 
 /// The code for metrics.
 pub(crate) fn handshake_reason(error: &HandshakeError) -> Reason {
     match error {
         HandshakeError::NoCertificate(_) => Reason::NoCertificate,
+        HandshakeError::Peer(PeerRefused::Expired { .. }) => Reason::CertificateExpired,
         HandshakeError::Peer(_) => Reason::PeerIdentity,
         HandshakeError::Timeout(_) => Reason::ConnectTimeout,
         _ => Reason::TlsHandshake,
@@ -169,6 +177,7 @@ pub(crate) fn handshake_reason(error: &HandshakeError) -> Reason {
 fn dial_failure(error: &HandshakeError) -> DialFailure {
     match error {
         HandshakeError::NoCertificate(_) => DialFailure::NoCertificate,
+        HandshakeError::Peer(PeerRefused::Expired { .. }) => DialFailure::Expired,
         HandshakeError::Peer(_) => DialFailure::Identity,
         HandshakeError::Timeout(_) => DialFailure::TimedOut,
         HandshakeError::Io(_) => DialFailure::Io,
@@ -183,6 +192,7 @@ fn connect_error(error: OpenError, to: SocketAddr, key: &TunnelKey, client: &Spi
             match dial.failure() {
                 DialFailure::TimedOut => ConnectError::Timeout { to: key.server },
                 DialFailure::Identity => ConnectError::PeerIdentity { to: key.server, expected: key.expected.clone() },
+                DialFailure::Expired => ConnectError::PeerExpired { to: key.server },
                 DialFailure::NoCertificate => ConnectError::NoCertificate { identity: client.clone() },
                 DialFailure::Exhausted => ConnectError::NodeExhausted,
                 DialFailure::Refused => {
@@ -197,11 +207,45 @@ fn connect_error(error: OpenError, to: SocketAddr, key: &TunnelKey, client: &Spi
                 }
             }
         }
-        OpenError::Refused(status) if matches!(status.as_u16(), 401 | 403) => ConnectError::Denied { to },
-        OpenError::Refused(status) => ConnectError::Refused { to, status: status.as_u16() },
-        OpenError::TimedOut => ConnectError::Timeout { to },
-        OpenError::GoAway | OpenError::Reset(_) | OpenError::Broken | OpenError::Draining => {
-            ConnectError::TunnelReset { to }
+        OpenError::Refused { status, .. } if matches!(status.as_u16(), 401 | 403) => ConnectError::Denied { to },
+        OpenError::Refused { status, reason } => {
+            let reason = reason.and_then(|code| Reason::of_code(&code)).filter(|reason| *reason != Reason::Ok);
+            ConnectError::Refused { to, status: status.as_u16(), reason }
         }
+        OpenError::TimedOut => ConnectError::Timeout { to },
+        OpenError::Draining => ConnectError::Draining,
+        OpenError::GoAway | OpenError::Reset(_) | OpenError::Broken => ConnectError::TunnelReset { to },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[test]
+    fn a_certificate_that_has_expired_is_told_from_one_of_somebody_else() {
+        let expired = HandshakeError::Peer(PeerRefused::Expired { not_after: 1, now: 2 });
+        assert_eq!(handshake_reason(&expired), Reason::CertificateExpired);
+        assert_eq!(dial_failure(&expired), DialFailure::Expired);
+        assert_eq!(handshake_reason(&HandshakeError::Peer(PeerRefused::UnknownRoot)), Reason::PeerIdentity);
+    }
+
+    #[test]
+    fn what_a_peer_gives_as_its_reason_is_taken_if_it_is_one() {
+        let to: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        let identity = SpiffeId::new(weft_core::identity::TrustDomain::default(), "shop", "cart");
+        let key = TunnelKey { client: "s".into(), server: to, expected: identity.clone() };
+        let reason = |status: u16, code: Option<&str>| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = OpenError::Refused { status, reason: code.map(ToOwned::to_owned) };
+            connect_error(error, to, &key, &identity).reason()
+        };
+        assert_eq!(reason(503, Some("connect_failed")), Reason::ConnectFailed);
+        assert_eq!(reason(429, Some("limit_connections")), Reason::LimitConnections);
+        for nothing in [None, Some("ok"), Some("x"), Some("")] {
+            assert_eq!(reason(503, nothing), Reason::TunnelRefused, "{nothing:?}");
+        }
+        assert_eq!(reason(401, Some("connect_failed")), Reason::PolicyDenied);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use weft_core::gateway::{Bind, ListenerProtocol, PortLayer};
 use weft_core::reason::Reason;
 use weft_core::snapshot::{GatewayListener, RouteSet};
@@ -19,7 +19,7 @@ use super::opening::{self, NotServed};
 use super::terminate::Terminators;
 use crate::authorize::gateway::Admitted;
 use crate::identify::LocalWorkload;
-use crate::observe::{Connection, Direction};
+use crate::observe::{Connection, Direction, Handshake, HandshakeRole};
 use crate::pipeline::{AtGateway, ClientStream, relay_at_gateway};
 use crate::relay::encrypted::Encrypted;
 use crate::relay::front::GatewayConnection;
@@ -151,7 +151,11 @@ async fn tls(worker: &Rc<Worker>, terminators: &Terminators, mut io: Replayed, c
         Err(_told) => return refuse(worker, &connection, &stream, Reason::NoCertificate),
     };
     let Hello { bytes: first, server_name } = hello;
-    match shake(worker, &connection, &tls, Replayed::new(first, stream)).await {
+    let began = Instant::now();
+    let shaken = shake(worker, &connection, &tls, Replayed::new(first, stream)).await;
+    let negotiated = shaken.as_ref().map(weft_tls::negotiated).map_err(|reason| *reason);
+    tell(worker, &connection.source, negotiated, began.elapsed());
+    match shaken {
         Ok(io) if is_http => {
             let listener = Some(Arc::clone(&found.listener));
             worker.http.gateway(Box::new(io), GatewayConnection { listener, ..connection }).await;
@@ -162,6 +166,21 @@ async fn tls(worker: &Rc<Worker>, terminators: &Terminators, mut io: Replayed, c
         }
         Err(reason) => note(worker, &connection, reason),
     }
+}
+
+/// Tells telemetry how a client's handshake ended: with a version and a cipher suite, or not.
+pub(super) fn tell(
+    worker: &Worker,
+    source: &LocalWorkload,
+    negotiated: Result<(&'static str, &'static str), Reason>,
+    took: Duration,
+) {
+    let role = HandshakeRole::Gateway;
+    let handshake = match negotiated {
+        Ok((version, cipher)) => Handshake { role, result: Reason::Ok, took, version, cipher },
+        Err(reason) => Handshake::failed(role, reason, took),
+    };
+    worker.observer.handshake(&source.workload(&worker.node.store.load()), handshake);
 }
 
 /// In turn with the Gateway's other handshakes: they are what costs, and what a flood of them must share.

@@ -169,6 +169,7 @@ fn workload_of(node: &Node, gateway: &GatewayKey, identity: SpiffeId) -> Workloa
         policies: Vec::new(),
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     }
 }
 

@@ -33,12 +33,13 @@ use crate::balance::NodeZone;
 use crate::budget::{Defaults, NodeBudget};
 use crate::relay::http::{HttpSettings, Telemetered};
 use crate::store::Store;
-use crate::telemetry::{AccessLog, LogFormat, LogPolicy};
+use crate::telemetry::{AccessLog, LogFormat, LogPolicy, Registry};
 use crate::worker::{Command, Engine, Limits, Node, Workers};
 
 /// Workers that follow a store, as those of a proxy do.
 struct Front {
     store: Arc<Store>,
+    registry: Arc<Registry>,
     workers: Option<Workers>,
 }
 
@@ -63,10 +64,11 @@ impl Front {
             limits,
         });
         let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
+        let (zone, records, registry) = (NodeZone::default(), Default::default(), Arc::<Registry>::default());
         let engine =
-            Telemetered { registry: Arc::default(), log, shared: Arc::default(), zone: NodeZone::default(), settings };
+            Telemetered { registry: Arc::clone(&registry), log, records, shared: Arc::default(), zone, settings };
         let engine: Arc<dyn Engine> = Arc::new(engine);
-        Self { store, workers: Some(Workers::start(&node, &engine, 2).unwrap()) }
+        Self { store, registry, workers: Some(Workers::start(&node, &engine, 2).unwrap()) }
     }
 }
 
@@ -262,6 +264,7 @@ fn what_is_in_the_mesh_is_not_reached_in_the_clear() {
         policies: Vec::new(),
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     };
     let mut changes = vec![listener("a", port, None, ListenerProtocol::Http), http_route(&["a"], "a.com", "meshed")];
     changes.extend(backend("meshed", server.addr()));
@@ -270,13 +273,23 @@ fn what_is_in_the_mesh_is_not_reached_in_the_clear() {
         until(port, true).await;
         let mut client = Connection::open(at(port), Version::HTTP_11).await.unwrap();
         assert_eq!(ask(&mut client, "a.com").await.status, 200, "outside it is reached");
+        let refused = |times: u32| {
+            let text = front.registry.render();
+            let of_reason = |line: &&str| {
+                line.contains("reason=\"no_certificate\"") && line.starts_with("weft_http_requests_total{")
+            };
+            let count = text.lines().filter(of_reason).filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+            assert_eq!(count.sum::<u32>(), times, "{text}");
+        };
         // On another node, and on this one.
-        for node in ["elsewhere", "n1"] {
+        for (node, times) in [("elsewhere", 1), ("n1", 2)] {
             let workload = Workload { node: node.into(), ..meshed.clone() };
             front.store.apply(&[Change::Upsert(Resource::Workload(Arc::new(workload)))]);
             let mut client = Connection::open(at(port), Version::HTTP_11).await.unwrap();
             let reply = ask(&mut client, "a.com").await;
-            assert_eq!((reply.status.as_u16(), &reply.body[..]), (503, &b"no_certificate"[..]), "{node}");
+            assert_eq!(reply.status.as_u16(), 503, "{node}");
+            assert!(reply.body.starts_with(b"request "), "clients aren't told why: {reply:?}");
+            refused(times);
         }
     });
 }

@@ -81,6 +81,7 @@ pub(super) fn parse_pod(pod: wire::Pod, fds: Vec<OwnedFd>) -> Result<(Announceme
         policies: Vec::new(),
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     };
     let announced = Announcement {
         sandbox: pod.sandbox.into(),

@@ -133,6 +133,11 @@ impl LocalWorkload {
         &self.pod.identity
     }
 
+    /// Whether it stands for a Gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.pod.uid.as_str().starts_with(weft_core::telemetry::GATEWAY_UID)
+    }
+
     /// The workload as the configuration has it, else as the node agent announced it.
     pub fn workload(&self, snapshot: &Snapshot) -> Arc<Workload> {
         self.pod.workload(snapshot)

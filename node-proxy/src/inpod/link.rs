@@ -30,6 +30,7 @@ pub fn workload_of(info: &PodInfo, trust_domain: &TrustDomain, node: &NodeName) 
         policies: Vec::new(),
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     }
 }
 

@@ -10,13 +10,13 @@ use tokio::time::{Duration, Instant};
 use weft_core::reason::Reason;
 use weft_hbone::relay::Socket;
 use weft_hbone::{ConnectRequest, Handler, Responder, serve_connection};
-use weft_tls::{HandshakeError, PeerInfo, TlsStream};
+use weft_tls::{HandshakeError, PeerInfo, PeerRefused, TlsStream};
 
 use super::inbound::Opened;
 use super::reset;
 use crate::authorize::Inbound;
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
-use crate::observe::{Connection, HandshakeRole};
+use crate::observe::{Connection, Handshake, HandshakeRole};
 use crate::relay::tcp::{Terms, relay};
 use crate::worker::{CountPanic, Turns, Worker};
 
@@ -26,9 +26,14 @@ const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 /// Serves a tunnel that was accepted inside a pod.
 pub(super) async fn serve(worker: &Rc<Worker>, workload: &Rc<LocalWorkload>, stream: TcpStream, peer: SocketAddr) {
     let local = stream.local_addr().map_or(peer, weft_sys::sock::canonical);
+    let began = Instant::now();
     let shaken = handshake(&worker.turns, workload, stream).await;
-    let result = shaken.as_ref().map_or_else(|reason| *reason, |_| Reason::Ok);
-    worker.observer.handshake(&workload.workload(&worker.node.store.load()), HandshakeRole::Server, result);
+    let (role, took) = (HandshakeRole::Server, began.elapsed());
+    let told = match &shaken {
+        Ok((_, peer)) => Handshake { role, result: Reason::Ok, took, version: peer.version(), cipher: peer.cipher() },
+        Err(reason) => Handshake::failed(role, *reason, took),
+    };
+    worker.observer.handshake(&workload.workload(&worker.node.store.load()), told);
     match shaken {
         Ok((tls, info)) => {
             let handler = Streams {
@@ -77,6 +82,7 @@ async fn handshake(
         tracing::debug!(workload = %pod.uid, "tunnel refused: {error}");
         match error {
             HandshakeError::NoCertificate(_) => Reason::NoCertificate,
+            HandshakeError::Peer(PeerRefused::Expired { .. }) => Reason::CertificateExpired,
             HandshakeError::Peer(_) => Reason::PeerIdentity,
             _ => Reason::TlsHandshake,
         }
@@ -137,14 +143,18 @@ async fn carry(worker: &Rc<Worker>, inbound: Inbound, responder: Responder) {
             }
         }
         // Only plaintext comes from the node's own address.
-        Ok((Opened::Probe(_), _slot)) => drop(responder.refuse(status(Reason::NotAProbe))),
+        Ok((Opened::Probe(_), _slot)) => drop(refuse(responder, Reason::NotAProbe)),
         Err(reason) => {
             tracing::debug!(workload = %record.workload.uid, client = %record.client, destination = %record.destination,
                 reason = reason.as_str(), "stream refused");
             worker.observer.refused(&record, reason);
-            let _ = responder.refuse(status(reason));
+            let _ = refuse(responder, reason);
         }
     }
+}
+
+fn refuse(responder: Responder, reason: Reason) -> std::io::Result<()> {
+    responder.refuse_because(status(reason), reason.as_str())
 }
 
 /// The answer to a CONNECT that is refused.

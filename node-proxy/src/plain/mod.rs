@@ -29,6 +29,7 @@ pub(crate) use source::pod_of;
 use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{ConnectError, Dial, Target, UpstreamStream, resolve};
 use crate::identify::LocalWorkload;
+use crate::records::Records;
 use crate::relay::front::{HttpRelay, OutboundConnection};
 use crate::relay::http::{Engine, EngineParts, HttpFront, HttpSettings};
 use crate::store::Store;
@@ -104,6 +105,7 @@ async fn worker((store, registry, log, stop): WorkerParts, fronts: Vec<Front>) {
         observer: Rc::new(WorkerTelemetry::new(Rc::clone(&recorder), log.clone())),
         recorder,
         log,
+        ring: Records::default().ring(),
         http3: Default::default(),
         settings: HttpSettings::default(),
     });

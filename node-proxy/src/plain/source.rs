@@ -31,6 +31,7 @@ pub(crate) fn fixed_pod() -> Arc<Pod> {
         policies: Vec::new(),
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     };
     pod_of(workload, Arc::new(HostNet))
 }

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_metrics::Component;
 use weft_xds::client::ClientStatus;
 
 use super::{
@@ -40,6 +41,7 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
     settings.proxy.workers = settings.proxy.workers();
     let mut signals = Signals::new()?;
     let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    weft_metrics::describe(Component::Proxy);
     let store = Arc::<Store>::default();
     let progress = Progress::new(settings.proxy.workers);
     let roots = trust::open(&settings.control)?;
@@ -51,7 +53,8 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
     })?;
     tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));
     let connect = settings.proxy.limits().connect;
-    let (registry, engine) = engine(&settings.telemetry, settings.control.zone.clone(), connect)?;
+    let place = (&settings.proxy.node, settings.control.zone.clone());
+    let (registry, records, engine) = engine(&settings.telemetry, place, connect, &store)?;
     let sources = Sources {
         authority: Arc::new(control.identities),
         trust: control.trust,
@@ -70,6 +73,8 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
     let quit = CancellationToken::new();
     let admin = Admin {
         registry,
+        records,
+        istio_metrics: settings.telemetry.istio_metrics,
         process_metrics: Box::new(move || {
             prometheus.run_upkeep();
             prometheus.render() + &metrics.render()

@@ -25,6 +25,7 @@ use tonic::transport::Channel;
 use weft_control::{IdentityClient, TokenSource, channel, token_file};
 use weft_core::ids::{NodeName, Zone};
 use weft_core::snapshot::Snapshot;
+use weft_metrics::Component;
 use weft_tls::{Clock, ControlClient, ServerTrust, TrustStore};
 use weft_xds::client::{ClientStatus, Handle};
 
@@ -38,9 +39,11 @@ use crate::balance::NodeZone;
 use crate::control::ConfigClient;
 use crate::external;
 use crate::inpod::LinkState;
+use crate::records::Records;
 use crate::relay::http::{HttpSettings, Telemetered};
 use crate::store::{ConfigSink, ConfigSource, SavedFile, Store};
 use crate::telemetry::{AccessLog, ProcessMetrics, Registry};
+use crate::trace::{self, ExportSettings};
 use crate::worker::WorkerHandle;
 
 /// Threads for everything that is not a connection.
@@ -77,6 +80,7 @@ fn on_control_threads<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyho
 async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<Ending> {
     let mut signals = Signals::new()?;
     let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    weft_metrics::describe(Component::Proxy);
     let saved = saved(settings.proxy.saved_config.as_deref());
     let starts_with_saved = saved.is_some();
     let store = Arc::new(Store::new(saved.unwrap_or_default()));
@@ -92,11 +96,14 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     })?;
     tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));
     let connect = settings.proxy.limits().connect;
-    let (registry, engine) = engine(&settings.telemetry, settings.control.zone.clone(), connect)?;
+    let place = (node, settings.control.zone.clone());
+    let (registry, records, engine) = engine(&settings.telemetry, place, connect, &store)?;
     let quit = CancellationToken::new();
     let live = Arc::<OnceLock<Live>>::default();
     let admin = Admin {
         registry,
+        records,
+        istio_metrics: settings.telemetry.istio_metrics,
         process_metrics: process_metrics(prometheus, Arc::clone(&live)),
         store: Arc::clone(&store),
         missing: missing(control.config.clone(), starts_with_saved, Arc::clone(&live)),
@@ -211,10 +218,22 @@ impl Control {
 
 fn engine(
     telemetry: &TelemetrySettings,
-    zone: Option<Zone>,
+    (node, zone): (&NodeName, Option<Zone>),
     connect_timeout: Duration,
-) -> anyhow::Result<(Arc<Registry>, Arc<Telemetered>)> {
-    let registry = Arc::<Registry>::default();
+    store: &Arc<Store>,
+) -> anyhow::Result<(Arc<Registry>, Records, Arc<Telemetered>)> {
+    let registry = Arc::new(Registry::with_budget(telemetry.metrics_series));
+    let log = access_log(telemetry, node, store)?;
+    let zone = NodeZone::new(zone);
+    let settings = HttpSettings { connect_timeout, ..HttpSettings::default() };
+    let records = Records::new(telemetry.keep());
+    let (all, kept) = (Arc::clone(&registry), records.clone());
+    let engine = Telemetered { registry: all, log, records: kept, shared: Arc::default(), zone, settings };
+    Ok((registry, records, Arc::new(engine)))
+}
+
+/// The access log and the way of spans, each with a thread of its own.
+fn access_log(telemetry: &TelemetrySettings, node: &NodeName, store: &Arc<Store>) -> anyhow::Result<AccessLog> {
     let (log, queue) = AccessLog::new(telemetry.access_log, telemetry.access_log_format);
     std::thread::Builder::new().name("access-log".into()).spawn(move || {
         // Whoever reads it may go away; traffic goes on without a log.
@@ -222,10 +241,10 @@ fn engine(
             tracing::error!("the access log can't be written any more: {error}");
         }
     })?;
-    let zone = NodeZone::new(zone);
-    let settings = HttpSettings { connect_timeout, ..HttpSettings::default() };
-    let engine = Telemetered { registry: Arc::clone(&registry), log, shared: Arc::default(), zone, settings };
-    Ok((registry, Arc::new(engine)))
+    let settings = ExportSettings { endpoint: telemetry.otlp_endpoint.clone(), node: node.clone() };
+    let has_collector = settings.endpoint.is_some();
+    let spans = trace::start(settings, Arc::clone(store))?;
+    Ok(log.following(Arc::clone(store)).sending(spans, has_collector, telemetry.trace_sampling))
 }
 
 fn saved(file: Option<&Path>) -> Option<Snapshot> {

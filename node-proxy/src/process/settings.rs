@@ -2,13 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use weft_core::identity::TrustDomain;
 use weft_core::ids::{Namespace, ServiceAccount, Zone};
+use weft_core::telemetry::Share;
 use weft_tls::ExpectedServer;
 
 use crate::app::{GatewayProxySettings, InvalidSettings, Settings};
-use crate::telemetry::{LogFormat, LogPolicy};
+use crate::records::Keep;
+use crate::telemetry::{DEFAULT_SERIES, LogFormat, LogPolicy};
+
+/// Fewer series than this tell nothing of anybody.
+const FEWEST_SERIES: usize = 100;
 
 /// Settings of the `node-proxy` process.
 #[derive(Clone, Debug, clap::Args)]
@@ -86,6 +92,25 @@ pub struct TelemetrySettings {
     /// How lines of the access log look: json or text
     #[arg(long, env = "WEFT_ACCESS_LOG_FORMAT", default_value = "json", value_parser = log_format)]
     pub access_log_format: LogFormat,
+    /// A collector of OTLP over gRPC, such as http://collector.monitoring:4317, for the spans of whatever no TelemetryPolicy
+    /// sends elsewhere; none: nothing is traced but what a policy says
+    #[arg(long, env = "WEFT_OTLP_ENDPOINT", value_parser = otlp_endpoint)]
+    pub otlp_endpoint: Option<String>,
+    /// How many requests begin a trace where no policy says so: 0.01, or 1 for all
+    #[arg(long, env = "WEFT_TRACE_SAMPLING", default_value = "0.01", value_parser = trace_share)]
+    pub trace_sampling: Share,
+    /// Keeps requests whose answer takes longer to begin for `weft why`, beside those that failed; 0s: none
+    #[arg(long, env = "WEFT_KEEP_SLOWER_THAN", default_value = "1s", value_parser = duration)]
+    pub keep_slower_than: Duration,
+    /// Keeps this share of all other requests for `weft why`, too: 0.01, or 1 for all
+    #[arg(long, env = "WEFT_KEEP_SHARE", default_value_t = 0.0, value_parser = share)]
+    pub keep_share: f64,
+    /// Series of traffic that the metrics have at most, from 100; what is new then is counted as overflow
+    #[arg(long, env = "WEFT_METRICS_SERIES", default_value_t = DEFAULT_SERIES)]
+    pub metrics_series: usize,
+    /// Tells metrics by Istio's names too, for tools that ask for those
+    #[arg(long, env = "WEFT_ISTIO_METRICS")]
+    pub istio_metrics: bool,
     /// Filter of the process's own log, such as info or weft_node_proxy=debug,info
     #[arg(long, env = "WEFT_LOG", default_value = "info")]
     pub log: String,
@@ -104,6 +129,14 @@ impl Account {
     pub(super) fn expected(&self) -> ExpectedServer {
         let Self { namespace, service_account } = self.clone();
         ExpectedServer::Account { namespace, service_account }
+    }
+}
+
+impl TelemetrySettings {
+    /// Which requests are kept.
+    pub fn keep(&self) -> Keep {
+        let slower_than = Some(self.keep_slower_than).filter(|limit| !limit.is_zero());
+        Keep { slower_than, share: self.keep_share, ..Keep::default() }
     }
 }
 
@@ -136,6 +169,9 @@ fn mistakes_around(control: &ControlSettings, telemetry: &TelemetrySettings) -> 
     if !telemetry.admin.ip().is_loopback() {
         mistakes.push(format!("--admin must be a loopback address, not {}", telemetry.admin.ip()));
     }
+    if telemetry.metrics_series < FEWEST_SERIES {
+        mistakes.push(format!("--metrics-series must be at least {FEWEST_SERIES}, not {}", telemetry.metrics_series));
+    }
     for (name, address) in [("--control", Some(&control.control)), ("--ca", control.ca.as_ref())] {
         let port = address.map(|a| a.rsplit_once(':').is_some_and(|(host, p)| !host.is_empty() && is_port(p)));
         if port == Some(false) {
@@ -160,6 +196,25 @@ fn account(text: &str) -> Result<Account, String> {
 
 fn zone(text: &str) -> Result<Zone, String> {
     if text.is_empty() { Err("must not be empty; leave it out instead".to_owned()) } else { Ok(Zone::new(text)) }
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share between 0 and 1".to_owned())
+}
+
+fn trace_share(text: &str) -> Result<Share, String> {
+    share(text).and_then(|share| Share::of(share).ok_or_else(|| "expected a share between 0 and 1".to_owned()))
+}
+
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.port().is_some());
+    uri.map(|_| text.to_owned())
+        .ok_or_else(|| "expected http://HOST:PORT, such as http://collector.monitoring:4317".into())
 }
 
 fn log_policy(text: &str) -> Result<LogPolicy, String> {
@@ -200,9 +255,11 @@ mod tests {
 
     #[test]
     fn mistakes_of_all_parts_are_reported_at_once() {
-        let settings = parse(&["--control=nowhere", "--ca=:1", "--admin=0.0.0.0:1", "--connect-timeout=0s"]).unwrap();
+        let settings =
+            parse(&["--control=nowhere", "--ca=:1", "--admin=0.0.0.0:1", "--connect-timeout=0s", "--metrics-series=9"]);
+        let settings = settings.unwrap();
         let text = settings.validate().unwrap_err().to_string();
-        for part in ["--control", "--ca", "--admin", "--connect-timeout"] {
+        for part in ["--control", "--ca", "--admin", "--connect-timeout", "--metrics-series"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         parse(&["--control=primary:15012"]).unwrap().validate().unwrap();
@@ -215,6 +272,19 @@ mod tests {
         assert_eq!(policy("all"), Ok(LogPolicy::All));
         assert!(policy("1.5").is_err());
         assert!(policy("some").is_err());
+        assert!(parse(&["--control=a:1", "--keep-share=2"]).is_err());
+        assert!(parse(&["--control=a:1", "--trace-sampling=2"]).is_err());
+        for odd in ["collector:4317", "https://a:4317", "http://a"] {
+            assert!(parse(&["--control=a:1", "--otlp-endpoint", odd]).is_err(), "{odd}");
+        }
+        let traced = parse(&["--control=a:1", "--otlp-endpoint=http://a.b:4317"]).unwrap().telemetry;
+        assert_eq!(
+            (traced.otlp_endpoint.as_deref(), traced.trace_sampling),
+            (Some("http://a.b:4317"), Share::of(0.01).unwrap())
+        );
+        let keep = |more: &[&str]| parse(&[&["--control=a:1"], more].concat()).unwrap().telemetry.keep();
+        assert_eq!(keep(&[]), Keep::default());
+        assert_eq!(keep(&["--keep-slower-than=0s", "--keep-share=0.5"]).slower_than, None);
         assert!(parse(&["--control=a:1", "--access-log-format=xml"]).is_err());
         assert!(parse(&["--control=a:1", "--ca-account=weft-ca"]).is_err());
     }

@@ -3,20 +3,8 @@
 //! Workers hand entries to a writer thread through a bounded channel; when it is full the entry is dropped and counted:
 //! a slow disk never slows traffic.
 //!
-//! The fields of a JSON line, all of them always there (an unknown one is empty or 0), in this order:
-//!
-//! | field | meaning |
-//! |---|---|
-//! | `time` | when the request ended, RFC 3339, UTC |
-//! | `reporter` | `source` or `destination`: which end's proxy wrote the line |
-//! | `source`, `source_identity`, `source_address` | namespace/workload, SPIFFE ID, socket address of the client; at a Gateway the workload is the Gateway, and the address that of the client as its parameters have it |
-//! | `destination`, `destination_identity`, `endpoint` | the same of the endpoint that was picked |
-//! | `service`, `route`, `rule` | what was dialled, and the rule that matched |
-//! | `protocol`, `method`, `authority`, `path`, `status`, `grpc_status` | the request and its answer |
-//! | `reason` | a code of the closed set; `ok` when the application answered |
-//! | `detail` | more on the reason; where a Gateway's policies deny, which |
-//! | `request_bytes`, `response_bytes`, `duration_ms`, `upstream_ms` | bodies; whole time; time to the answer's head |
-//! | `tries`, `connection_security`, `request_id` | tries, protection upstream, the request's `x-request-id` |
+//! Which requests get a line, how it looks and what is in it is a TelemetryPolicy's, else the process's settings. The fields
+//! are those of [`weft_core::telemetry::LOG_FIELDS`]; docs/access-log.md says what each means.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -26,16 +14,23 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use weft_core::reason::Reason;
+use weft_core::telemetry::{self as terms, Defaults, LogFields, LogMode, Share};
+use weft_core::workload::Workload;
+
+use super::audit::AuditEntry;
+use crate::store::Store;
+use crate::trace::Spans;
+pub use weft_core::telemetry::LogFormat;
 
 /// Entries that may wait for the writer.
 const QUEUE: usize = 4096;
 
-/// Which requests get a line.
+/// Which requests get a line where no policy says so, as a person gives it at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum LogPolicy {
     /// None.
     Off,
-    /// Those that failed: a reason of ours, or a status of 500 and up.
+    /// Those that failed.
     #[default]
     Errors,
     /// Errors, and this share of the others.
@@ -45,26 +40,21 @@ pub enum LogPolicy {
 }
 
 impl LogPolicy {
-    /// Whether a request gets a line; `random` is uniform.
-    pub fn wants(self, status: u16, reason: Reason, random: u64) -> bool {
-        let failed = status >= 500 || !matches!(reason, Reason::Ok | Reason::Redirect | Reason::CorsPreflight);
-        match self {
-            Self::Off => false,
-            Self::Errors => failed,
-            Self::Sampled(share) => failed || (random as f64) < share * u64::MAX as f64,
-            Self::All => true,
-        }
+    /// As a policy would say it.
+    fn terms(self, format: LogFormat) -> terms::AccessLog {
+        let (mode, sampling) = match self {
+            Self::Off => (LogMode::Disabled, Share::ALL),
+            Self::Errors => (LogMode::Errors, Share::ALL),
+            Self::Sampled(share) => (LogMode::All, Share::of(share).unwrap_or(Share::ALL)),
+            Self::All => (LogMode::All, Share::ALL),
+        };
+        terms::AccessLog { mode, sampling, format, ..terms::AccessLog::default() }
     }
 }
 
-/// How a line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object.
-    #[default]
-    Json,
-    /// `field=value` separated by spaces, values quoted where needed.
-    Text,
+/// Whether a request or connection failed, for the log: a status of 500 and up, or a reason that is a proxy's or the network's.
+pub fn is_failure(status: u16, reason: Reason) -> bool {
+    status >= 500 || !matches!(reason, Reason::Ok | Reason::Redirect | Reason::CorsPreflight)
 }
 
 /// One line; see the module for the fields.
@@ -72,6 +62,7 @@ pub enum LogFormat {
 #[expect(missing_docs, reason = "the module's table documents the fields")]
 pub struct Entry {
     pub time: String,
+    pub direction: &'static str,
     pub reporter: &'static str,
     pub source: String,
     pub source_identity: String,
@@ -89,6 +80,7 @@ pub struct Entry {
     pub status: u16,
     pub grpc_status: String,
     pub reason: &'static str,
+    pub made_by: &'static str,
     pub detail: String,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -96,7 +88,24 @@ pub struct Entry {
     pub upstream_ms: f64,
     pub tries: u32,
     pub connection_security: &'static str,
+    pub client_tls: bool,
     pub request_id: String,
+    pub trace_id: String,
+}
+
+/// An entry on its way to the writer.
+#[derive(Debug)]
+struct Line {
+    content: Content,
+    format: LogFormat,
+    fields: LogFields,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Content {
+    Access(Box<Entry>),
+    Audit(Box<AuditEntry>),
 }
 
 /// A duration as the log shows it: milliseconds with three decimals.
@@ -107,36 +116,76 @@ pub fn milliseconds(duration: Duration) -> f64 {
 /// The workers' end of the log.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    policy: LogPolicy,
-    queue: SyncSender<Box<Entry>>,
+    defaults: Defaults,
+    queue: SyncSender<Line>,
     dropped: Arc<AtomicU64>,
+    store: Option<Arc<Store>>,
+    spans: Spans,
 }
 
 /// The writer's end.
 #[derive(Debug)]
 pub struct LogQueue {
-    entries: Receiver<Box<Entry>>,
-    format: LogFormat,
+    lines: Receiver<Line>,
 }
 
 impl AccessLog {
-    /// A log and the queue that [`LogQueue::write_to`] empties.
+    /// A log and the queue that [`LogQueue::write_to`] empties. `policy` and `format` hold where no TelemetryPolicy says
+    /// anything else.
     pub fn new(policy: LogPolicy, format: LogFormat) -> (Self, LogQueue) {
-        let (queue, entries) = sync_channel(QUEUE);
-        (Self { policy, queue, dropped: Arc::default() }, LogQueue { entries, format })
+        let (queue, lines) = sync_channel(QUEUE);
+        let defaults = Defaults { access_log: policy.terms(format), ..Defaults::default() };
+        (Self { defaults, queue, dropped: Arc::default(), store: None, spans: Spans::default() }, LogQueue { lines })
     }
 
-    /// Which requests get a line.
-    pub fn policy(&self) -> LogPolicy {
-        self.policy
+    /// Follows the policies of a configuration, also for connections that are relayed as bytes.
+    #[must_use]
+    pub fn following(self, store: Arc<Store>) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// Sends spans too. `has_collector`: some go to a collector without a policy saying so, of this share of requests.
+    #[must_use]
+    pub fn sending(self, spans: Spans, has_collector: bool, sampling: Share) -> Self {
+        Self { spans, defaults: Defaults { has_collector, sampling, ..self.defaults }, ..self }
+    }
+
+    /// Where spans go.
+    pub(crate) fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
+    /// What holds where no policy says anything else.
+    pub fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
+    /// What is logged of a workload's connections.
+    pub(super) fn terms_for(&self, workload: &Workload) -> terms::AccessLog {
+        let Some(snapshot) = self.store.as_ref().map(|store| store.load()) else { return self.defaults.access_log };
+        match snapshot.has_telemetry_policies() {
+            true => snapshot.telemetry_for(workload, &self.defaults).access_log,
+            false => self.defaults.access_log,
+        }
     }
 
     /// Queues a line, or drops and counts it.
-    pub fn write(&self, mut entry: Box<Entry>) {
-        let now = time::OffsetDateTime::from(SystemTime::now());
-        entry.time = now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-        if self.queue.try_send(entry).is_err() {
+    pub fn write(&self, terms: &terms::AccessLog, mut entry: Box<Entry>) {
+        entry.time = now();
+        self.queue(Line { content: Content::Access(entry), format: terms.format, fields: terms.fields });
+    }
+
+    /// The same of a decision of a policy. All its fields are always there.
+    pub(super) fn audit(&self, terms: &terms::AccessLog, mut entry: AuditEntry) {
+        entry.time = now();
+        let content = Content::Audit(Box::new(entry));
+        self.queue(Line { content, format: terms.format, fields: LogFields::ALL });
+    }
+
+    fn queue(&self, line: Line) {
+        if self.queue.try_send(line).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("weft_access_log_dropped_lines_total").increment(1);
         }
     }
 
@@ -152,10 +201,10 @@ impl LogQueue {
     /// # Errors
     /// The writer's.
     pub fn write_to(self, mut out: impl Write) -> std::io::Result<()> {
-        while let Ok(first) = self.entries.recv() {
+        while let Ok(first) = self.lines.recv() {
             // A burst is written at once.
-            for entry in std::iter::once(first).chain(self.entries.try_iter()) {
-                out.write_all(self.line(&entry).as_bytes())?;
+            for line in std::iter::once(first).chain(self.lines.try_iter()) {
+                out.write_all(line.text().as_bytes())?;
             }
             out.flush()?;
         }
@@ -165,22 +214,51 @@ impl LogQueue {
     /// The entries that wait.
     #[cfg(test)]
     pub(crate) fn take_now(&self) -> Vec<Entry> {
-        self.entries.try_iter().map(|entry| *entry).collect()
+        let of = |line: Line| match line.content {
+            Content::Access(entry) => Some(*entry),
+            Content::Audit(_) => None,
+        };
+        self.lines.try_iter().filter_map(of).collect()
     }
 
-    fn line(&self, entry: &Entry) -> String {
-        let mut line = match self.format {
-            LogFormat::Json => serde_json::to_string(entry).unwrap_or_default(),
-            LogFormat::Text => text(entry),
+    /// The lines that wait.
+    #[cfg(test)]
+    pub(crate) fn lines_now(&self) -> Vec<String> {
+        self.lines.try_iter().map(|line| line.text()).collect()
+    }
+}
+
+/// RFC 3339, UTC.
+fn now() -> String {
+    let now = time::OffsetDateTime::from(SystemTime::now());
+    now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}
+
+impl Line {
+    fn text(&self) -> String {
+        let mut line = match (self.format, self.fields == LogFields::ALL) {
+            (LogFormat::Json, true) => serde_json::to_string(&self.content).unwrap_or_default(),
+            (LogFormat::Json, false) => serde_json::Value::Object(self.chosen()).to_string(),
+            (LogFormat::Text, _) => words(&self.chosen()),
         };
         line.push('\n');
         line
     }
+
+    /// The fields that are asked for, in the order of the line.
+    fn chosen(&self) -> serde_json::Map<String, serde_json::Value> {
+        let Ok(serde_json::Value::Object(mut all)) = serde_json::to_value(&self.content) else {
+            return Default::default();
+        };
+        if self.fields != LogFields::ALL {
+            all.retain(|name, _| self.fields.has(name));
+        }
+        all
+    }
 }
 
 /// The fields of the JSON form, as `name=value`.
-fn text(entry: &Entry) -> String {
-    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(entry) else { return String::new() };
+fn words(fields: &serde_json::Map<String, serde_json::Value>) -> String {
     let quoted = |value: &serde_json::Value| match value {
         // The value of a peer may hold anything: quoting keeps it on its line and in its field.
         serde_json::Value::String(text) if !text.is_empty() && text.bytes().all(is_bare) => text.clone(),
@@ -194,36 +272,4 @@ fn is_bare(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_of_a_peer_cannot_leave_its_field() {
-        let (_log, queue) = AccessLog::new(LogPolicy::All, LogFormat::Text);
-        let entry = Entry { path: "/a reason=ok\nb\"".into(), reason: "no_route", ..Entry::default() };
-        let line = queue.line(&entry);
-        assert_eq!(line.matches('\n').count(), 1);
-        assert!(line.contains(r#"path="/a reason=ok\nb\"""#), "{line}");
-    }
-
-    #[test]
-    fn errors_only_by_default_and_a_full_queue_drops() {
-        let policy = LogPolicy::default();
-        assert!(policy.wants(503, Reason::Ok, 0));
-        assert!(policy.wants(404, Reason::NoRoute, 0));
-        assert!(!policy.wants(404, Reason::Ok, 0));
-        assert!(LogPolicy::Sampled(0.5).wants(200, Reason::Ok, u64::MAX / 4));
-        assert!(!LogPolicy::Sampled(0.5).wants(200, Reason::Ok, u64::MAX / 4 * 3));
-        let (log, queue) = AccessLog::new(LogPolicy::All, LogFormat::Json);
-        for _ in 0..QUEUE + 3 {
-            log.write(Box::default());
-        }
-        assert_eq!(log.dropped(), 3);
-        drop(log);
-        let mut out = Vec::new();
-        queue.write_to(&mut out).unwrap();
-        assert_eq!(out.iter().filter(|b| **b == b'\n').count(), QUEUE);
-        let first: serde_json::Value = serde_json::from_slice(out.split(|b| *b == b'\n').next().unwrap()).unwrap();
-        assert!(first["time"].as_str().unwrap().ends_with('Z'));
-    }
-}
+mod tests;

@@ -23,7 +23,6 @@ impl Alive {
     /// What a configuration names, and the pods of this node whether it does or not.
     pub fn of<'a>(snapshot: &Snapshot, local: impl IntoIterator<Item = &'a Workload>) -> Self {
         let mut alive = Self::default();
-        alive.workloads.insert(WorkloadLabel::unknown());
         alive.workloads.extend(snapshot.workloads().map(|workload| WorkloadLabel::of(workload)));
         alive.workloads.extend(local.into_iter().map(WorkloadLabel::of));
         for service in snapshot.services() {

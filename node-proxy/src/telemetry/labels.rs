@@ -5,9 +5,18 @@ use std::sync::Arc;
 
 use weft_core::ids::{RuleKey, ServicePortKey};
 use weft_core::workload::Workload;
+use weft_metrics::Family;
 
-use super::alive::Alive;
-use super::families::Family;
+use super::alive::{Alive, DESTINATION_SERVICE, POLICY};
+use super::security::Security;
+use super::series::{DurationSeries, SizeSeries};
+
+/// Stands for everything that there was no room for.
+const OVERFLOW: &str = "overflow";
+/// Stands for ends that other series name.
+const VARIOUS: &str = "various";
+/// Stands for ends that nobody knows.
+const UNKNOWN: &str = "unknown";
 
 /// A workload as metrics name it: what owns it, so that pods come and go without new series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,62 +35,35 @@ impl WorkloadLabel {
 
     /// Of one that is not known.
     pub fn unknown() -> Self {
-        Self { namespace: "unknown".into(), workload: "unknown".into() }
-    }
-}
-
-/// How a connection to the other end is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Security {
-    /// Mutual TLS.
-    Mtls,
-    /// Both ends on this node, in memory.
-    Local,
-    /// Not at all: the other end is not in the mesh.
-    Plaintext,
-    /// Not at all: from an address of the node itself, where the kubelet's probes come from.
-    Node,
-    /// Not the mesh's business: relayed unchanged.
-    Passthrough,
-    /// There was no connection.
-    None,
-}
-
-impl Security {
-    /// The transport that the connection pipelines name for it.
-    pub const fn transport(self) -> &'static str {
-        match self {
-            Self::Mtls => "hbone",
-            Self::Local => "local",
-            Self::Plaintext => "plaintext",
-            Self::Node => "node",
-            Self::Passthrough => "passthrough",
-            Self::None => "none",
-        }
+        Self::nobody(UNKNOWN)
     }
 
-    /// The protection that a transport gives.
-    pub fn of_transport(transport: &str) -> Self {
-        match transport {
-            "hbone" => Self::Mtls,
-            "local" => Self::Local,
-            "plain" | "plaintext" => Self::Plaintext,
-            "node" => Self::Node,
-            "passthrough" => Self::Passthrough,
-            _ => Self::None,
-        }
+    /// In the place of one that other series name.
+    pub fn various() -> Self {
+        Self::nobody(VARIOUS)
     }
 
-    /// As logs and metrics name it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Mtls => "mutual_tls",
-            Self::Local => "local",
-            Self::Plaintext => "plaintext",
-            Self::Node => "node",
-            Self::Passthrough => "passthrough",
-            Self::None => "none",
-        }
+    /// In the place of one that there is no room for.
+    pub fn overflow() -> Self {
+        Self::nobody(OVERFLOW)
+    }
+
+    fn nobody(name: &str) -> Self {
+        let name = Arc::<str>::from(name);
+        Self { namespace: Arc::clone(&name), workload: name }
+    }
+
+    pub(super) fn is_overflow(&self) -> bool {
+        &*self.workload == OVERFLOW && self.namespace == self.workload
+    }
+
+    pub(super) fn is_various(&self) -> bool {
+        &*self.workload == VARIOUS && self.namespace == self.workload
+    }
+
+    /// Whether it stands for no workload, and so never goes.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.namespace == self.workload && matches!(&*self.workload, UNKNOWN | VARIOUS | OVERFLOW)
     }
 }
 
@@ -135,95 +117,238 @@ impl EventLabels {
     pub fn plain(family: &'static Family) -> Self {
         Self { family, workload: None, more: Vec::new() }
     }
+
+    /// Whether it names nothing: there are as many of those as families.
+    pub(super) fn is_plain(&self) -> bool {
+        self.workload.is_none() && self.more.is_empty()
+    }
+}
+
+/// Labels of how long requests took: of the destination alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DurationLabels {
+    /// `source` or `destination`: which end's proxy counted.
+    pub reporter: &'static str,
+    /// Who answered.
+    pub destination: WorkloadLabel,
+    /// The Service port that was dialled.
+    pub service: Option<ServicePortKey>,
+    /// The rule that matched.
+    pub rule: Option<RuleKey>,
+}
+
+/// Labels of how large bodies were: of this proxy's workload alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SizeLabels {
+    /// `source` or `destination`: whether it called or was called.
+    pub reporter: &'static str,
+    /// The workload.
+    pub local: WorkloadLabel,
+}
+
+/// Which end of a TLS handshake was ours, as metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoleLabel(pub &'static str);
+
+impl RequestLabels {
+    pub(super) fn of_duration(&self) -> DurationLabels {
+        let Self { reporter, destination, service, rule, .. } = self.clone();
+        DurationLabels { reporter, destination, service, rule }
+    }
+
+    pub(super) fn of_sizes(&self) -> SizeLabels {
+        let local = if self.reporter == "source" { &self.source } else { &self.destination };
+        SizeLabels { reporter: self.reporter, local: local.clone() }
+    }
 }
 
 /// What a family of series needs of its labels.
-pub(super) trait Labels {
+pub(super) trait Labels: Clone {
+    /// How many series of a page they make.
+    const SERIES: usize;
+
     /// Writes `name="value",...` without braces.
     fn write(&self, out: &mut String);
     /// Whether everything named is still there.
     fn is_alive(&self, alive: &Alive) -> bool;
+    /// Those in their place when there is no room: without anything that configuration names.
+    fn overflow(&self) -> Self;
 }
 
 impl Labels for RequestLabels {
+    // One outcome, and the time.
+    const SERIES: usize = 2;
+
     fn write(&self, out: &mut String) {
         write_ends(out, self.reporter, &self.source, &self.destination);
-        write_service(out, self.service.as_ref());
-        let (route, index) = match &self.rule {
-            Some(rule) => (rule.route.to_string(), rule.index.to_string()),
-            None => Default::default(),
-        };
-        for (name, value) in [
-            ("route", route.as_str()),
-            ("rule", index.as_str()),
-            ("connection_security", self.security.as_str()),
-            ("protocol", self.protocol),
-        ] {
-            pair(out, name, value);
-        }
+        write_service(out, self.service.as_ref(), &self.destination);
+        write_rule(out, self.rule.as_ref(), &self.destination);
+        pair(out, "connection_security", self.security.as_str());
+        pair(out, "protocol", self.protocol);
     }
 
     fn is_alive(&self, alive: &Alive) -> bool {
-        are_alive(alive, [&self.source, &self.destination], self.service.as_ref())
-            && self.rule.as_ref().is_none_or(|rule| alive.rules.contains(rule))
+        are_alive(alive, &[&self.source, &self.destination], self.service.as_ref(), self.rule.as_ref())
+    }
+
+    fn overflow(&self) -> Self {
+        let (source, destination) = (WorkloadLabel::overflow(), WorkloadLabel::overflow());
+        let Self { reporter, security, protocol, .. } = *self;
+        Self { reporter, source, destination, service: None, rule: None, security, protocol }
+    }
+}
+
+impl Labels for DurationLabels {
+    const SERIES: usize = DurationSeries::SERIES;
+
+    fn write(&self, out: &mut String) {
+        pair(out, "reporter", self.reporter);
+        write_workload(out, ["destination_namespace", "destination_workload"], &self.destination);
+        write_service(out, self.service.as_ref(), &self.destination);
+        write_rule(out, self.rule.as_ref(), &self.destination);
+    }
+
+    fn is_alive(&self, alive: &Alive) -> bool {
+        are_alive(alive, &[&self.destination], self.service.as_ref(), self.rule.as_ref())
+    }
+
+    fn overflow(&self) -> Self {
+        Self { reporter: self.reporter, destination: WorkloadLabel::overflow(), service: None, rule: None }
+    }
+}
+
+impl Labels for SizeLabels {
+    const SERIES: usize = SizeSeries::SERIES;
+
+    fn write(&self, out: &mut String) {
+        pair(out, "reporter", self.reporter);
+        write_workload(out, ["namespace", "workload"], &self.local);
+    }
+
+    fn is_alive(&self, alive: &Alive) -> bool {
+        are_alive(alive, &[&self.local], None, None)
+    }
+
+    fn overflow(&self) -> Self {
+        Self { reporter: self.reporter, local: WorkloadLabel::overflow() }
     }
 }
 
 impl Labels for ConnectionLabels {
+    const SERIES: usize = 4;
+
     fn write(&self, out: &mut String) {
         write_ends(out, self.reporter, &self.source, &self.destination);
-        write_service(out, self.service.as_ref());
+        write_service(out, self.service.as_ref(), &self.destination);
         pair(out, "connection_security", self.security.as_str());
     }
 
     fn is_alive(&self, alive: &Alive) -> bool {
-        are_alive(alive, [&self.source, &self.destination], self.service.as_ref())
+        are_alive(alive, &[&self.source, &self.destination], self.service.as_ref(), None)
+    }
+
+    fn overflow(&self) -> Self {
+        let (source, destination) = (WorkloadLabel::overflow(), WorkloadLabel::overflow());
+        let Self { reporter, security, .. } = *self;
+        Self { reporter, source, destination, service: None, security }
     }
 }
 
 impl Labels for EventLabels {
+    const SERIES: usize = 1;
+
     fn write(&self, out: &mut String) {
         if let Some(workload) = &self.workload {
-            pair(out, "namespace", &workload.namespace);
-            pair(out, "workload", &workload.workload);
+            write_workload(out, ["namespace", "workload"], workload);
         }
         for (name, value) in &self.more {
-            pair(out, name, value);
+            match *name {
+                DESTINATION_SERVICE => write_service_text(out, value),
+                name => pair(out, name, value),
+            }
         }
     }
 
     fn is_alive(&self, alive: &Alive) -> bool {
-        self.workload.as_ref().is_none_or(|workload| alive.workloads.contains(workload))
-            && self.more.iter().all(|(name, value)| alive.names(name, value))
+        self.workload.as_ref().is_none_or(|workload| workload.is_nobody() || alive.workloads.contains(workload))
+            && self.more.iter().all(|(name, value)| &**value == OVERFLOW || alive.names(name, value))
+    }
+
+    fn overflow(&self) -> Self {
+        let more = self.more.iter().map(|(name, value)| match *name {
+            DESTINATION_SERVICE | POLICY => (*name, OVERFLOW.into()),
+            _ => (*name, Arc::clone(value)),
+        });
+        let workload = self.workload.as_ref().map(|_| WorkloadLabel::overflow());
+        Self { family: self.family, workload, more: more.collect() }
     }
 }
 
-fn are_alive(alive: &Alive, ends: [&WorkloadLabel; 2], service: Option<&ServicePortKey>) -> bool {
-    ends.into_iter().all(|end| alive.workloads.contains(end)) && service.is_none_or(|key| alive.services.contains(key))
+impl Labels for RoleLabel {
+    const SERIES: usize = DurationSeries::SERIES;
+
+    fn write(&self, out: &mut String) {
+        pair(out, "role", self.0);
+    }
+
+    fn is_alive(&self, _alive: &Alive) -> bool {
+        true
+    }
+
+    fn overflow(&self) -> Self {
+        *self
+    }
+}
+
+fn are_alive(alive: &Alive, ends: &[&WorkloadLabel], service: Option<&ServicePortKey>, rule: Option<&RuleKey>) -> bool {
+    ends.iter().all(|end| end.is_nobody() || alive.workloads.contains(*end))
+        && service.is_none_or(|key| alive.services.contains(key))
+        && rule.is_none_or(|rule| alive.rules.contains(rule))
 }
 
 fn write_ends(out: &mut String, reporter: &str, source: &WorkloadLabel, destination: &WorkloadLabel) {
-    for (name, value) in [
-        ("reporter", reporter),
-        ("source_namespace", &source.namespace),
-        ("source_workload", &source.workload),
-        ("destination_namespace", &destination.namespace),
-        ("destination_workload", &destination.workload),
-    ] {
-        pair(out, name, value);
+    pair(out, "reporter", reporter);
+    write_workload(out, ["source_namespace", "source_workload"], source);
+    write_workload(out, ["destination_namespace", "destination_workload"], destination);
+}
+
+fn write_workload(out: &mut String, [namespace, workload]: [&str; 2], label: &WorkloadLabel) {
+    pair(out, namespace, &label.namespace);
+    pair(out, workload, &label.workload);
+}
+
+/// The Service and the rule are said to be overflow where the destination is.
+fn write_service(out: &mut String, service: Option<&ServicePortKey>, destination: &WorkloadLabel) {
+    match service {
+        Some(key) => {
+            service_labels(out, key.service.namespace.as_str(), key.service.name.as_str(), &key.port.to_string())
+        }
+        None if destination.is_overflow() => service_labels(out, OVERFLOW, OVERFLOW, OVERFLOW),
+        None => service_labels(out, "", "", ""),
     }
 }
 
-fn write_service(out: &mut String, service: Option<&ServicePortKey>) {
-    let (namespace, name, port) = match service {
-        Some(key) => (key.service.namespace.as_str(), key.service.name.as_str(), key.port.to_string()),
-        None => ("", "", String::new()),
+/// Of a Service port as text: `namespace/name:port`.
+fn write_service_text(out: &mut String, text: &str) {
+    let split = text.split_once('/').and_then(|(namespace, rest)| Some((namespace, rest.rsplit_once(':')?)));
+    let (namespace, (name, port)) = split.unwrap_or((text, (text, text)));
+    service_labels(out, namespace, name, port);
+}
+
+fn service_labels(out: &mut String, namespace: &str, name: &str, port: &str) {
+    pair(out, "destination_service_namespace", namespace);
+    pair(out, DESTINATION_SERVICE, name);
+    pair(out, "destination_port", port);
+}
+
+fn write_rule(out: &mut String, rule: Option<&RuleKey>, destination: &WorkloadLabel) {
+    let (route, index) = match rule {
+        Some(rule) => (rule.route.to_string(), rule.index.to_string()),
+        None if destination.is_overflow() => (OVERFLOW.to_owned(), OVERFLOW.to_owned()),
+        None => Default::default(),
     };
-    for (label, value) in
-        [("destination_service_namespace", namespace), ("destination_service", name), ("destination_port", &port)]
-    {
-        pair(out, label, value);
-    }
+    pair(out, "route", &route);
+    pair(out, "rule", &index);
 }
 
 /// `name="value"`, escaped as the exposition format says, after a comma if it is not the first.

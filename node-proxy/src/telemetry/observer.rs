@@ -1,19 +1,25 @@
 //! What the connection pipelines report, as series.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Duration;
 
+use weft_core::authorize::CallFacts;
 use weft_core::ids::ServicePortKey;
 use weft_core::reason::Reason;
+use weft_core::telemetry::LogMode;
 use weft_core::workload::Workload;
+use weft_metrics::Family;
 
-use super::access_log::{AccessLog, Entry, LogPolicy, milliseconds};
+use super::access_log::{AccessLog, Entry, is_failure, milliseconds};
 use super::alive::{DESTINATION_SERVICE, POLICY, policy_name};
-use super::families::{self, Family};
-use super::labels::{ConnectionLabels, EventLabels, Security, WorkloadLabel};
+use super::audit::AuditEntry;
+use super::families;
+use super::labels::{ConnectionLabels, EventLabels, RoleLabel, WorkloadLabel};
+use super::security::Security;
 use super::shard::Recorder;
 use crate::inpod::ListenerRole;
-use crate::observe::{AcceptFailure, Connection, Direction, Ended, HandshakeRole, Holdings, Observer, PolicyWord};
+use crate::observe::{AcceptFailure, Connection, Direction, Ended, Handshake, Holdings, Observer, PolicyWord};
 
 /// The telemetry of one worker.
 #[derive(Debug)]
@@ -35,27 +41,37 @@ impl WorkerTelemetry {
 
     fn log(&self, connection: &Connection, ended: &Ended, lasted: Duration, detail: &str) {
         // The requests of an HTTP connection have lines of their own.
-        if connection.http || !self.wants(ended.reason) {
+        if connection.http {
             return;
         }
-        let detail = detail.to_owned();
-        self.log.write(Box::new(Entry { detail, ..entry(connection, ended, lasted) }));
-    }
-
-    fn wants(&self, reason: Reason) -> bool {
-        self.log.policy() != LogPolicy::Off && self.log.policy().wants(0, reason, fastrand::u64(..))
+        let terms = self.log.terms_for(&connection.workload);
+        if terms.wants(is_failure(0, ended.reason), fastrand::u64(..)) {
+            let detail = detail.to_owned();
+            self.log.write(&terms, Box::new(Entry { detail, ..entry(connection, ended, lasted) }));
+        }
     }
 }
 
+/// Pairs of workloads are most of what there is to count: each is named once. Requests name both ends of what the
+/// caller's proxy parses, and that proxy those of all connections within the mesh.
 fn labels(connection: &Connection) -> ConnectionLabels {
     let local = WorkloadLabel::of(&connection.workload);
-    let remote = connection.remote.as_deref().map_or_else(WorkloadLabel::unknown, WorkloadLabel::of);
+    let security = Security::of_transport(connection.transport);
+    let is_named_elsewhere = match connection.direction {
+        Direction::Outbound => connection.http,
+        Direction::Inbound => connection.remote.is_some() && matches!(security, Security::Mtls | Security::Local),
+    };
+    let remote = match connection.remote.as_deref() {
+        _ if is_named_elsewhere => WorkloadLabel::various(),
+        Some(remote) => WorkloadLabel::of(remote),
+        None => WorkloadLabel::unknown(),
+    };
     let (reporter, source, destination) = match connection.direction {
         Direction::Outbound => ("source", local, remote),
         Direction::Inbound => ("destination", remote, local),
     };
-    let security = Security::of_transport(connection.transport);
-    ConnectionLabels { reporter, source, destination, service: connection.service.clone(), security }
+    let service = connection.service.clone().filter(|_| !is_named_elsewhere);
+    ConnectionLabels { reporter, source, destination, service, security }
 }
 
 fn entry(connection: &Connection, ended: &Ended, lasted: Duration) -> Entry {
@@ -67,7 +83,9 @@ fn entry(connection: &Connection, ended: &Ended, lasted: Duration) -> Entry {
         Direction::Outbound => ("source", local, remote),
         Direction::Inbound => ("destination", remote, local),
     };
+    let at_gateway = weft_core::telemetry::gateway_of(&connection.workload.uid).is_some();
     Entry {
+        direction: if at_gateway { "gateway" } else { connection.direction.as_str() },
         reporter,
         source: source.0,
         source_identity: source.1,
@@ -78,6 +96,7 @@ fn entry(connection: &Connection, ended: &Ended, lasted: Duration) -> Entry {
         service: connection.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         protocol: "tcp",
         reason: ended.reason.as_str(),
+        made_by: ended.reason.made_by().as_str(),
         request_bytes: ended.received,
         response_bytes: ended.sent,
         duration_ms: milliseconds(lasted),
@@ -131,15 +150,26 @@ impl Observer for WorkerTelemetry {
         self.event(&families::SOURCE_NOT_KEPT, &connection.workload, &[]);
     }
 
-    fn handshake(&self, workload: &Workload, role: HandshakeRole, result: Reason) {
-        let more = [("role", role.as_str()), ("result", result.as_str())];
+    fn handshake(&self, workload: &Workload, handshake: Handshake) {
+        let Handshake { role, result, took, version, cipher } = handshake;
+        let more = [("role", role.as_str()), ("result", result.as_str()), ("tls_version", version), ("cipher", cipher)];
         self.event(&families::HANDSHAKES, workload, &more);
+        if result == Reason::Ok {
+            self.recorder.handshake(RoleLabel(role.as_str()), took);
+        }
     }
 
     fn decided(&self, workload: &Workload, word: PolicyWord<'_>) {
         let policy = word.policy.map(policy_name).unwrap_or_default();
         let mode = if word.enforced { "enforce" } else { "audit" };
         self.event(&families::DECISIONS, workload, &[(POLICY, &policy), ("decision", word.said), ("mode", mode)]);
+    }
+
+    fn audited(&self, workload: &Workload, address: &dyn Display, call: &CallFacts<'_>, word: PolicyWord<'_>) {
+        let terms = self.log.terms_for(workload);
+        if terms.mode != LogMode::Disabled {
+            self.log.audit(&terms, AuditEntry::new(workload, address, call, word));
+        }
     }
 
     fn ejected(&self, service: &ServicePortKey) {

@@ -1,112 +1,18 @@
-//! Counters and histograms that one worker writes and the scrape reads.
-//!
-//! One writer each: adding is a load and a store, never a locked instruction, and no two workers share a cache line.
+//! Series of one worker: it writes them, and the scrape reads them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use weft_core::reason::Reason;
 
-/// A number with one writer.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+use super::exemplar::TraceId;
+use super::numbers::{Counter, DURATIONS, Histogram, OF_DURATIONS, OF_SIZES, SIZES};
 
-impl Counter {
-    /// Adds; only ever called by the worker that owns it.
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// Replaces it, for a gauge; only ever called by the worker that owns it.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The count.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Upper bounds of durations, in nanoseconds, with the text of their `le` label in seconds.
-pub(super) const DURATIONS: [(u64, &str); 16] = [
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_500_000, "0.0025"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (25_000_000, "0.025"),
-    (50_000_000, "0.05"),
-    (100_000_000, "0.1"),
-    (250_000_000, "0.25"),
-    (500_000_000, "0.5"),
-    (1_000_000_000, "1"),
-    (2_500_000_000, "2.5"),
-    (5_000_000_000, "5"),
-    (10_000_000_000, "10"),
-    (30_000_000_000, "30"),
-    (60_000_000_000, "60"),
-];
-
-/// Upper bounds of sizes, in bytes.
-pub(super) const SIZES: [(u64, &str); 8] = [
-    (256, "256"),
-    (1 << 10, "1024"),
-    (4 << 10, "4096"),
-    (16 << 10, "16384"),
-    (64 << 10, "65536"),
-    (1 << 20, "1048576"),
-    (16 << 20, "16777216"),
-    (256 << 20, "268435456"),
-];
-
-/// A histogram of `N` bounds.
-#[derive(Debug)]
-pub struct Histogram<const N: usize> {
-    bounds: &'static [(u64, &'static str); N],
-    buckets: [Counter; N],
-    count: Counter,
-    sum: Counter,
-}
-
-impl<const N: usize> Histogram<N> {
-    pub(super) fn new(bounds: &'static [(u64, &'static str); N]) -> Self {
-        Self {
-            bounds,
-            buckets: std::array::from_fn(|_| Counter::default()),
-            count: Counter::default(),
-            sum: Counter::default(),
-        }
-    }
-
-    fn observe(&self, value: u64) {
-        let place = self.bounds.partition_point(|(bound, _)| *bound < value);
-        if let Some(bucket) = self.buckets.get(place) {
-            bucket.add(1);
-        }
-        self.count.add(1);
-        self.sum.add(value);
-    }
-
-    /// Adds up into a sum of several workers.
-    pub(super) fn add_to(&self, total: &mut HistogramTotal) {
-        total.buckets.resize(N, 0);
-        for (to, from) in total.buckets.iter_mut().zip(&self.buckets) {
-            *to += from.get();
-        }
-        total.count += self.count.get();
-        total.sum += self.sum.get();
-    }
-}
-
-/// A histogram summed over the workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HistogramTotal {
-    pub(super) buckets: Vec<u64>,
-    pub(super) count: u64,
-    pub(super) sum: u64,
-}
+/// The highest status that gRPC has, and the one for all that it hasn't: `UNKNOWN`.
+const LAST_GRPC_STATUS: u8 = 16;
+const GRPC_UNKNOWN: u8 = 2;
 
 /// How a request ended, as metrics tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,26 +32,15 @@ pub struct RequestSeries {
     plain: [Counter; 6],
     /// The others. Locked by the worker and the scrape only, so never contended by workers.
     others: Mutex<Vec<(RequestOutcome, u64)>>,
-    pub(super) duration: Histogram<16>,
-    pub(super) request_bytes: Histogram<8>,
-    pub(super) response_bytes: Histogram<8>,
+    /// Nanoseconds that they took together.
+    pub(super) time: Counter,
     pub(super) retries: Counter,
+    /// Shared with the requests of others to the same destination. The same worker's.
+    duration: Arc<DurationSeries>,
+    /// Shared with all requests of the workload.
+    sizes: Arc<SizeSeries>,
     /// Its workload is gone, and so is the series: a worker that still has it must look again.
     retired: AtomicBool,
-}
-
-impl Default for RequestSeries {
-    fn default() -> Self {
-        Self {
-            plain: Default::default(),
-            others: Mutex::default(),
-            duration: Histogram::new(&DURATIONS),
-            request_bytes: Histogram::new(&SIZES),
-            response_bytes: Histogram::new(&SIZES),
-            retries: Counter::default(),
-            retired: AtomicBool::new(false),
-        }
-    }
 }
 
 /// Sizes and time of one request.
@@ -159,24 +54,43 @@ pub struct RequestMeasure {
     pub response_bytes: u64,
     /// Tries after the first.
     pub retries: u32,
+    /// Its trace, if that is sampled.
+    pub trace: Option<TraceId>,
 }
 
 impl RequestSeries {
+    pub(super) fn new(duration: Arc<DurationSeries>, sizes: Arc<SizeSeries>) -> Self {
+        Self {
+            plain: Default::default(),
+            others: Mutex::default(),
+            time: Counter::default(),
+            retries: Counter::default(),
+            duration,
+            sizes,
+            retired: AtomicBool::new(false),
+        }
+    }
+
     /// Counts one request.
     pub fn record(&self, outcome: RequestOutcome, measure: &RequestMeasure) {
         match self.plain.get(usize::from(outcome.class)) {
             Some(counter) if outcome.reason == Reason::Ok && outcome.grpc_status.is_none() => counter.add(1),
             _ => self.record_other(outcome),
         }
-        self.duration.observe(u64::try_from(measure.took.as_nanos()).unwrap_or(u64::MAX));
-        self.request_bytes.observe(measure.request_bytes);
-        self.response_bytes.observe(measure.response_bytes);
+        let nanos = u64::try_from(measure.took.as_nanos()).unwrap_or(u64::MAX);
+        self.time.add(nanos);
+        self.duration.took.observe(nanos, measure.trace);
+        self.sizes.request.observe(measure.request_bytes, None);
+        self.sizes.response.observe(measure.response_bytes, None);
         if measure.retries > 0 {
             self.retries.add(u64::from(measure.retries));
         }
     }
 
     fn record_other(&self, outcome: RequestOutcome) {
+        // What an application makes up is no label.
+        let known = |status| if status > LAST_GRPC_STATUS { GRPC_UNKNOWN } else { status };
+        let outcome = RequestOutcome { grpc_status: outcome.grpc_status.map(known), ..outcome };
         let mut others = self.others.lock();
         match others.iter_mut().find(|(known, _)| *known == outcome) {
             Some((_, count)) => *count += 1,
@@ -199,6 +113,41 @@ impl RequestSeries {
     }
 }
 
+/// How long things took.
+#[derive(Debug)]
+pub struct DurationSeries {
+    pub(super) took: Histogram<OF_DURATIONS>,
+    retired: AtomicBool,
+}
+
+impl DurationSeries {
+    pub(super) const SERIES: usize = Histogram::<OF_DURATIONS>::SERIES;
+}
+
+impl Default for DurationSeries {
+    fn default() -> Self {
+        Self { took: Histogram::new(&DURATIONS), retired: AtomicBool::new(false) }
+    }
+}
+
+/// How large bodies were.
+#[derive(Debug)]
+pub struct SizeSeries {
+    pub(super) request: Histogram<OF_SIZES>,
+    pub(super) response: Histogram<OF_SIZES>,
+    retired: AtomicBool,
+}
+
+impl SizeSeries {
+    pub(super) const SERIES: usize = 2 * Histogram::<OF_SIZES>::SERIES;
+}
+
+impl Default for SizeSeries {
+    fn default() -> Self {
+        Self { request: Histogram::new(&SIZES), response: Histogram::new(&SIZES), retired: AtomicBool::new(false) }
+    }
+}
+
 /// Connections with the same labels.
 #[derive(Debug, Default)]
 pub struct ConnectionSeries {
@@ -213,29 +162,10 @@ pub struct ConnectionSeries {
     retired: AtomicBool,
 }
 
-/// A series that can be taken away.
-pub(super) trait Retire {
-    fn retire(&self);
-    fn is_retired(&self) -> bool;
-}
-
-impl Retire for RequestSeries {
-    fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
-    }
-
-    fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
-    }
-}
-
-impl Retire for ConnectionSeries {
-    fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
-    }
-
-    fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+impl ConnectionSeries {
+    /// How many are open; a moment between two counters never makes it less than none.
+    pub(super) fn open(&self) -> u64 {
+        self.opened.get().saturating_sub(self.closed.get())
     }
 }
 
@@ -247,12 +177,27 @@ pub struct EventSeries {
     retired: AtomicBool,
 }
 
-impl Retire for EventSeries {
+/// A series that can be taken away.
+pub(super) trait Retire {
+    fn retired(&self) -> &AtomicBool;
+
     fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.retired().store(true, Ordering::Relaxed);
     }
 
     fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.retired().load(Ordering::Relaxed)
     }
 }
+
+macro_rules! can_retire {
+    ($($series:ty),+) => {
+        $(impl Retire for $series {
+            fn retired(&self) -> &AtomicBool {
+                &self.retired
+            }
+        })+
+    };
+}
+
+can_retire!(RequestSeries, DurationSeries, SizeSeries, ConnectionSeries, EventSeries);

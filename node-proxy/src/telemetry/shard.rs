@@ -1,28 +1,37 @@
 //! Series of one worker, and the sum over all.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::alive::Alive;
-use super::labels::{ConnectionLabels, EventLabels, Labels, RequestLabels};
-use super::series::{ConnectionSeries, EventSeries, RequestSeries, Retire};
+use super::budget::{Admitted, Budget};
+use super::labels::{ConnectionLabels, DurationLabels, EventLabels, Labels, RequestLabels, RoleLabel, SizeLabels};
+use super::series::{ConnectionSeries, DurationSeries, EventSeries, RequestSeries, Retire, SizeSeries};
+
+/// Series of traffic that a proxy has at most, if nothing else is said.
+pub const DEFAULT_SERIES: usize = 20_000;
 
 /// All series, as the scrape sees them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     shards: Mutex<Vec<Arc<Shard>>>,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// The series of one worker. The lists are locked when a series is made, taken away or read: never for a request.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     pub(super) requests: Listed<RequestLabels, RequestSeries>,
+    pub(super) durations: Listed<DurationLabels, DurationSeries>,
+    pub(super) sizes: Listed<SizeLabels, SizeSeries>,
     pub(super) connections: Listed<ConnectionLabels, ConnectionSeries>,
     pub(super) events: Listed<EventLabels, EventSeries>,
+    pub(super) handshakes: Listed<RoleLabel, DurationSeries>,
 }
 
 #[derive(Debug)]
@@ -53,37 +62,70 @@ impl<L: Labels, S: Retire> Listed<L, S> {
             keep
         });
     }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::with_budget(DEFAULT_SERIES)
+    }
 }
 
 impl Registry {
+    /// With so many series of traffic at most.
+    pub fn with_budget(series: usize) -> Self {
+        Self { shards: Mutex::default(), budget: Arc::new(Budget::new(series)) }
+    }
+
     /// The recorder of one more worker.
     pub fn recorder(&self) -> Recorder {
         let shard = Arc::<Shard>::default();
         self.shards.lock().push(Arc::clone(&shard));
-        Recorder { shard, requests: RefCell::default(), connections: RefCell::default(), events: RefCell::default() }
+        Recorder {
+            shard,
+            budget: Arc::clone(&self.budget),
+            requests: RefCell::default(),
+            durations: RefCell::default(),
+            sizes: RefCell::default(),
+            connections: RefCell::default(),
+            events: RefCell::default(),
+            handshakes: RefCell::default(),
+        }
     }
 
     /// Takes away the series of what is gone, at the second look that finds it so: a scrape in between sees the last of them.
     pub fn retain(&self, alive: &Alive) {
+        self.retain_of(|s| &s.requests, |b| &b.requests, alive);
+        self.retain_of(|s| &s.durations, |b| &b.durations, alive);
+        self.retain_of(|s| &s.sizes, |b| &b.sizes, alive);
+        self.retain_of(|s| &s.connections, |b| &b.connections, alive);
+        self.retain_of(|s| &s.events, |b| &b.events, alive);
+    }
+
+    fn retain_of<L: Labels + Eq + Hash, S: Retire>(
+        &self,
+        listed: impl Fn(&Shard) -> &Listed<L, S>,
+        admitted: impl Fn(&Budget) -> &Admitted<L>,
+        alive: &Alive,
+    ) {
+        let mut kept = HashSet::<L>::default();
         for shard in self.shards.lock().iter() {
-            shard.requests.retain(alive);
-            shard.connections.retain(alive);
-            shard.events.retain(alive);
+            let listed = listed(shard);
+            listed.retain(alive);
+            kept.extend(listed.0.lock().iter().map(|entry| entry.labels.clone()));
         }
+        self.budget.retain(admitted, |labels| kept.contains(labels));
     }
 
-    /// How many series there are, over all workers.
-    pub fn len(&self) -> usize {
+    /// How many labels have series, over all workers.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         let shards = self.shards.lock();
-        let len = |shard: &Arc<Shard>| {
-            shard.requests.0.lock().len() + shard.connections.0.lock().len() + shard.events.0.lock().len()
-        };
-        shards.iter().map(len).sum()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        shards.iter().map(|shard| shard.requests.len() + shard.connections.len() + shard.events.len()).sum()
     }
 
     /// The series of a family, by labels, of all workers.
@@ -101,29 +143,63 @@ impl Registry {
     }
 }
 
+type Known<L, S> = RefCell<HashMap<L, Arc<S>>>;
+
 /// What a worker records with. Not shared with other workers.
 #[derive(Debug)]
 pub struct Recorder {
     shard: Arc<Shard>,
-    requests: RefCell<HashMap<RequestLabels, Arc<RequestSeries>>>,
-    connections: RefCell<HashMap<ConnectionLabels, Arc<ConnectionSeries>>>,
-    events: RefCell<HashMap<EventLabels, Arc<EventSeries>>>,
+    budget: Arc<Budget>,
+    requests: Known<RequestLabels, RequestSeries>,
+    durations: Known<DurationLabels, DurationSeries>,
+    sizes: Known<SizeLabels, SizeSeries>,
+    connections: Known<ConnectionLabels, ConnectionSeries>,
+    events: Known<EventLabels, EventSeries>,
+    handshakes: Known<RoleLabel, DurationSeries>,
 }
 
 impl Recorder {
     /// The series of these labels; keep it while [`RequestSeries::is_retired`] says no.
     pub fn requests(&self, labels: &RequestLabels) -> Arc<RequestSeries> {
-        find(&self.requests, &self.shard.requests, labels)
+        let admit = |labels: &RequestLabels| self.budget.admit(|b| &b.requests, labels);
+        find(&self.requests, &self.shard.requests, labels, admit, |labels| {
+            // What these name, the request's labels name too: they never go before it.
+            let admit = |labels: &DurationLabels| self.budget.admit(|b| &b.durations, labels);
+            let make = |_: &DurationLabels| DurationSeries::default();
+            let duration = find(&self.durations, &self.shard.durations, &labels.of_duration(), admit, make);
+            let admit = |labels: &SizeLabels| self.budget.admit(|b| &b.sizes, labels);
+            let make = |_: &SizeLabels| SizeSeries::default();
+            let sizes = find(&self.sizes, &self.shard.sizes, &labels.of_sizes(), admit, make);
+            RequestSeries::new(duration, sizes)
+        })
     }
 
     /// The series of these labels.
     pub fn connections(&self, labels: &ConnectionLabels) -> Arc<ConnectionSeries> {
-        find(&self.connections, &self.shard.connections, labels)
+        let admit = |labels: &ConnectionLabels| self.budget.admit(|b| &b.connections, labels);
+        find(&self.connections, &self.shard.connections, labels, admit, |_| ConnectionSeries::default())
     }
 
     /// Counts an event.
     pub fn event(&self, labels: &EventLabels, n: u64) {
-        find(&self.events, &self.shard.events, labels).count.add(n);
+        self.events(labels).count.add(n);
+    }
+
+    /// Sets a gauge of this worker.
+    pub fn gauge(&self, labels: &EventLabels, n: u64) {
+        self.events(labels).count.set(n);
+    }
+
+    fn events(&self, labels: &EventLabels) -> Arc<EventSeries> {
+        let admit = |labels: &EventLabels| labels.is_plain() || self.budget.admit(|b| &b.events, labels);
+        find(&self.events, &self.shard.events, labels, admit, |_| EventSeries::default())
+    }
+
+    /// Counts how long a TLS handshake took.
+    pub fn handshake(&self, role: RoleLabel, took: Duration) {
+        let make = |_: &RoleLabel| DurationSeries::default();
+        let series = find(&self.handshakes, &self.shard.handshakes, &role, |_| true, make);
+        series.took.observe(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), None);
     }
 
     /// Series that this worker knows.
@@ -131,25 +207,32 @@ impl Recorder {
     pub(super) fn len(&self) -> usize {
         self.requests.borrow().len() + self.connections.borrow().len() + self.events.borrow().len()
     }
-
-    /// Sets a gauge of this worker.
-    pub fn gauge(&self, labels: &EventLabels, n: u64) {
-        find(&self.events, &self.shard.events, labels).count.set(n);
-    }
 }
 
-fn find<L, S>(known: &RefCell<HashMap<L, Arc<S>>>, listed: &Listed<L, S>, labels: &L) -> Arc<S>
+/// The worker's series of these labels, or of overflow in their place.
+fn find<L, S>(
+    known: &Known<L, S>,
+    listed: &Listed<L, S>,
+    labels: &L,
+    admit: impl Fn(&L) -> bool,
+    make: impl FnOnce(&L) -> S,
+) -> Arc<S>
 where
-    L: Clone + Eq + Hash,
-    S: Default + Retire,
+    L: Labels + Eq + Hash,
+    S: Retire,
 {
-    if let Some(series) = known.borrow().get(labels).filter(|series| !series.is_retired()) {
-        return Arc::clone(series);
+    let of_known = |labels: &L| known.borrow().get(labels).filter(|series| !series.is_retired()).map(Arc::clone);
+    if let Some(series) = of_known(labels) {
+        return series;
     }
+    let labels = if admit(labels) { labels.clone() } else { labels.overflow() };
+    if let Some(series) = of_known(&labels) {
+        return series;
+    }
+    let series = Arc::new(make(&labels));
     let mut known = known.borrow_mut();
     known.retain(|_, series| !series.is_retired());
-    let series = Arc::<S>::default();
     known.insert(labels.clone(), Arc::clone(&series));
-    listed.0.lock().push(Entry { labels: labels.clone(), series: Arc::clone(&series), gone: false });
+    listed.0.lock().push(Entry { labels, series: Arc::clone(&series), gone: false });
     series
 }

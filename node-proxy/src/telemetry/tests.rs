@@ -4,6 +4,10 @@ use weft_core::reason::Reason;
 
 use super::*;
 
+mod budget;
+mod cardinality;
+mod istio;
+
 fn labels(source: &str) -> RequestLabels {
     let workload = |name: &str| WorkloadLabel { namespace: "shop".into(), workload: name.into() };
     RequestLabels {
@@ -43,10 +47,67 @@ fn the_scrape_adds_up_the_workers() {
     assert_eq!(requests(&["response_class=\"5xx\"", "reason=\"request_timeout\""]), Some(1.0));
     let bucket = |le| value(&text, "weft_http_request_duration_seconds_bucket", &[le]);
     assert_eq!(bucket("le=\"0.005\""), Some(2.0));
-    assert_eq!(bucket("le=\"1\""), Some(3.0));
+    assert_eq!(bucket("le=\"1.0\""), Some(3.0));
     assert_eq!(bucket("le=\"+Inf\""), Some(3.0));
     assert_eq!(value(&text, "weft_http_request_duration_seconds_sum", &[]), Some(0.704));
-    assert_eq!(value(&text, "weft_http_response_body_bytes_sum", &[]), Some(3000.0));
+    assert_eq!(value(&text, "weft_http_request_time_seconds_total", &["source_workload=\"web\""]), Some(0.704));
+    assert_eq!(value(&text, "weft_http_response_body_bytes_sum", &["workload=\"web\""]), Some(3000.0));
+}
+
+/// Callers share the histogram of their destination, and their workload's sizes go by the caller.
+#[test]
+fn histograms_do_not_tell_pairs_apart() {
+    let registry = Registry::default();
+    let worker = registry.recorder();
+    for caller in ["web", "job"] {
+        worker.requests(&labels(caller)).record(OK, &measure(3));
+    }
+    let text = registry.render();
+    assert_eq!(value(&text, "weft_http_request_duration_seconds_count", &["destination_workload=\"cart\""]), Some(2.0));
+    assert!(!text.lines().any(|l| l.starts_with("weft_http_request_duration_seconds") && l.contains("web")), "{text}");
+    for caller in ["workload=\"web\"", "workload=\"job\""] {
+        assert_eq!(value(&text, "weft_http_response_body_bytes_count", &[caller]), Some(1.0));
+    }
+}
+
+#[test]
+fn only_openmetrics_has_exemplars_and_of_several_workers_the_latest() {
+    let registry = Registry::default();
+    let traced = |ms, id| RequestMeasure { trace: TraceId::new(id), ..measure(ms) };
+    let workers = [registry.recorder(), registry.recorder()];
+    workers[0].requests(&labels("web")).record(OK, &traced(3, 0xab));
+    workers[0].requests(&labels("web")).record(OK, &measure(4));
+    workers[0].requests(&labels("web")).record(OK, &traced(60_000, 0xcd));
+    let begun = std::time::SystemTime::now();
+    while std::time::SystemTime::now().duration_since(begun).unwrap_or_default() < Duration::from_millis(2) {
+        std::hint::spin_loop();
+    }
+    workers[1].requests(&labels("web")).record(OK, &traced(4, 0xef));
+    assert!(!registry.render().contains("trace_id"));
+    let text = registry.page(Wanted { exemplars: true });
+    let bucket = |le: &str| {
+        let is_it = |l: &&str| l.starts_with("weft_http_request_duration_seconds_bucket") && l.contains(le);
+        text.lines().find(is_it).unwrap().split_once(" # ").map(|(_, exemplar)| exemplar.to_owned())
+    };
+    let newest = bucket("le=\"0.005\"").unwrap();
+    assert!(newest.starts_with("{trace_id=\"000000000000000000000000000000ef\"} 0.004 "), "{newest}");
+    let above = bucket("le=\"+Inf\"").unwrap();
+    assert!(above.starts_with("{trace_id=\"000000000000000000000000000000cd\"} 60 "), "{above}");
+    let seconds: f64 = above.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(seconds > 1e9, "{above}");
+    assert_eq!(bucket("le=\"0.001\""), None);
+}
+
+#[test]
+fn what_an_application_makes_up_is_no_label() {
+    let registry = Registry::default();
+    let worker = registry.recorder();
+    for status in [5, 17, 200, 255] {
+        worker.requests(&labels("web")).record(RequestOutcome { grpc_status: Some(status), ..OK }, &measure(1));
+    }
+    let text = registry.render();
+    assert_eq!(value(&text, "weft_http_requests_total", &["grpc_status=\"5\""]), Some(1.0));
+    assert_eq!(value(&text, "weft_http_requests_total", &["grpc_status=\"2\""]), Some(3.0));
 }
 
 #[test]

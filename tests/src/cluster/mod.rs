@@ -82,6 +82,14 @@ impl Cluster {
         self.dir.as_ref()?.file_name()?.to_str()?.strip_prefix("weft-cluster-")
     }
 
+    /// A command in the network from which pods of a test cluster can be reached, with its `KUBECONFIG`; none for a cluster
+    /// that somebody else runs.
+    pub fn beside(&self, command: &[&str]) -> Option<Command> {
+        let mut built = Command::new(self.dir.as_ref()?.join("in-cp"));
+        built.args(command);
+        Some(built)
+    }
+
     /// A command on a node: its mounts, network and host name.
     pub fn on_node(&self, node: &str, command: &[&str]) -> Command {
         let dir = self.dir.clone().unwrap_or_default();

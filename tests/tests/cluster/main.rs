@@ -9,6 +9,7 @@ mod gateway;
 mod istio;
 mod lifecycle;
 mod mtls;
+mod observability;
 mod refusals;
 mod routes;
 mod strict;

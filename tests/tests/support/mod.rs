@@ -27,7 +27,8 @@ use weft_node_proxy::authorize::HttpPermit;
 use weft_node_proxy::balance::NodeZone;
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, ListenerRole, Manager, PodSockets};
-use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, HandshakeRole, Observer};
+use weft_node_proxy::observe::{AcceptFailure, Connection, Ended, Handshake, HandshakeRole, Observer};
+use weft_node_proxy::records::Records;
 use weft_node_proxy::relay::front::{ByteStream, GatewayConnection, HttpRelay, OutboundConnection};
 use weft_node_proxy::relay::http::{HttpSettings, Telemetered};
 use weft_node_proxy::store::Store;
@@ -112,7 +113,7 @@ impl Observer for Recorder {
     fn reopened(&self, workload: &Workload, role: ListenerRole) {
         self.0.0.lock().push(Event::Reopened(workload.uid.clone(), role));
     }
-    fn handshake(&self, workload: &Workload, role: HandshakeRole, result: Reason) {
+    fn handshake(&self, workload: &Workload, Handshake { role, result, .. }: Handshake) {
         self.0.0.lock().push(Event::Handshake(workload.uid.clone(), role, result));
     }
 }
@@ -157,24 +158,35 @@ impl Engine for HttpEngine {
 
 fn http_engine(events: Events) -> HttpEngine {
     let (log, _nobody_reads_it) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
-    let (registry, settings) = (Arc::default(), HttpSettings::default());
-    HttpEngine(events, Telemetered { registry, log, shared: Arc::default(), zone: NodeZone::default(), settings })
+    let (registry, records, settings) = (Arc::default(), Records::default(), HttpSettings::default());
+    let zone = NodeZone::default();
+    HttpEngine(events, Telemetered { registry, log, records, shared: Arc::default(), zone, settings })
 }
 
 /// An authority that signs whatever it is asked for.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
+    /// Who gets one certificate that ends soon, and then none.
+    short: Vec<SpiffeId>,
+    given: parking_lot::Mutex<Vec<SpiffeId>>,
 }
+
+/// How long a short certificate is good for.
+const SHORT: Duration = Duration::from_secs(4);
 
 impl Authority {
     pub fn new() -> Result<Self> {
+        Self::with_short(Vec::new())
+    }
+
+    fn with_short(short: Vec<SpiffeId>) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate()?;
         let root = params.self_signed(&key)?.der().clone();
-        Ok(Self { issuer: Issuer::new(params, key), root })
+        Ok(Self { issuer: Issuer::new(params, key), root, short, given: Default::default() })
     }
 
     pub fn bundle(&self) -> Result<TrustBundle> {
@@ -194,6 +206,14 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(request.identity.to_string())?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        if self.short.contains(&request.identity) {
+            let mut given = self.given.lock();
+            if given.contains(&request.identity) {
+                bail!("no second certificate for {}", request.identity);
+            }
+            given.push(request.identity.clone());
+            params.not_after = (std::time::SystemTime::now() + SHORT).into();
+        }
         Ok(vec![params.signed_by(&csr.public_key, &self.issuer)?.der().clone()])
     }
 }
@@ -269,17 +289,22 @@ pub struct Mesh {
 impl Mesh {
     /// The usual two nodes and four pods, all configured; `enrolled` of them in the mesh.
     pub fn of(enrolled: &[&str]) -> Result<Self> {
-        Self::build(enrolled, false)
+        Self::build(enrolled, false, &[])
     }
 
     /// With an agent that names each node's IPv4 address towards its pods, and proxies that serve HTTP.
     pub fn with_node_addresses(enrolled: &[&str]) -> Result<Self> {
-        Self::build(enrolled, true)
+        Self::build(enrolled, true, &[])
     }
 
-    fn build(enrolled: &[&str], names_nodes: bool) -> Result<Self> {
+    /// The same, where some have a certificate that ends after some seconds, and get no other.
+    pub fn with_short_certificates(enrolled: &[&str], short: &[&str]) -> Result<Self> {
+        Self::build(enrolled, true, short)
+    }
+
+    fn build(enrolled: &[&str], names_nodes: bool, short: &[&str]) -> Result<Self> {
         let world = World::two_nodes()?;
-        let authority = Arc::new(Authority::new()?);
+        let authority = Arc::new(Authority::with_short(short.iter().map(|name| Self::identity(name)).collect())?);
         let mut proxies = BTreeMap::new();
         for name in ["n1", "n2"] {
             proxies.insert(name.to_owned(), Proxy::start(name, &authority, names_nodes)?);
@@ -338,6 +363,7 @@ impl Mesh {
             policies: Vec::new(),
             probes: Vec::new(),
             network_policy: false,
+            telemetry: Vec::new(),
         }
     }
 

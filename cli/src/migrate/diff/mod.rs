@@ -89,10 +89,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let requests = read(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let report = runtime.block_on(ask(args, requests))?;
-    let text = match args.output {
-        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
-        Output::Text => report.to_string(),
-    };
+    let text = args.output.show(&report)?;
     super::print(&text)?;
     Ok(if report.differs() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

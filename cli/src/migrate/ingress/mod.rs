@@ -120,10 +120,7 @@ pub fn run(args: &Args, target: &Target) -> anyhow::Result<ExitCode> {
     };
     let documents = translate(&inputs, &options, &mut report);
     write::write(&documents, args.out.as_deref())?;
-    let text = match args.output {
-        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
-        Output::Text => report.to_string(),
-    };
+    let text = args.output.show(&report)?;
     if args.out.is_some() {
         super::print(&text)?
     } else {

@@ -120,6 +120,7 @@ impl Gateways {
             | Resource::Rule(_)
             | Resource::Authorization(_)
             | Resource::MeshPolicy(_)
+            | Resource::Telemetry(_)
             | Resource::Mesh(_) => {}
         }
     }
@@ -138,6 +139,7 @@ impl Gateways {
             | ResourceKey::Rule(_)
             | ResourceKey::Authorization(_)
             | ResourceKey::MeshPolicy(_)
+            | ResourceKey::Telemetry(_)
             | ResourceKey::Mesh => {}
         }
     }

@@ -30,6 +30,7 @@ use crate::policy::{AuthorizationPolicy, MeshPolicy, Mode, WorkloadLimits};
 use crate::route::{Parent, RouteRule};
 use crate::service::{EndpointSlice, Service, SliceKey};
 use crate::sharded::{ShardedMap, ShardedSet};
+use crate::telemetry::TelemetryPolicy;
 use crate::workload::{Enrolment, Workload};
 
 /// The authorization policies of one workload; most have few.
@@ -49,6 +50,7 @@ pub struct Snapshot {
     frontends: ShardedSet<Arc<Frontend>>,
     authorization: Arc<PolicySet<AuthorizationPolicy>>,
     mesh_policies: Arc<PolicySet<MeshPolicy>>,
+    telemetry: Arc<PolicySet<TelemetryPolicy>>,
     gateways: Gateways,
 }
 
@@ -238,6 +240,7 @@ impl Snapshot {
         all.extend(self.rules().cloned().map(Resource::Rule));
         all.extend(self.authorization_policies().cloned().map(Resource::Authorization));
         all.extend(self.mesh_policies().cloned().map(Resource::MeshPolicy));
+        all.extend(self.telemetry_policies().cloned().map(Resource::Telemetry));
         all.extend(self.gateways.resources());
         all
     }
@@ -274,6 +277,7 @@ impl Snapshot {
             | Resource::BackendTls(_) => self.gateways.upsert(resource, &mut dirty.gateways),
             Resource::Authorization(policy) => Arc::make_mut(&mut self.authorization).insert(policy),
             Resource::MeshPolicy(policy) => Arc::make_mut(&mut self.mesh_policies).insert(policy),
+            Resource::Telemetry(policy) => Arc::make_mut(&mut self.telemetry).insert(policy),
             Resource::Mesh(mesh) => self.mesh = Arc::clone(mesh),
         }
     }
@@ -291,6 +295,7 @@ impl Snapshot {
             | ResourceKey::BackendTls(_) => self.gateways.remove(key, &mut dirty.gateways),
             ResourceKey::Authorization(key) => Arc::make_mut(&mut self.authorization).remove(key),
             ResourceKey::MeshPolicy(key) => Arc::make_mut(&mut self.mesh_policies).remove(key),
+            ResourceKey::Telemetry(key) => Arc::make_mut(&mut self.telemetry).remove(key),
             ResourceKey::Mesh => self.mesh = Arc::default(),
         }
     }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::Snapshot;
 use crate::ids::{Namespace, PolicyKey};
 use crate::policy::Scope;
+use crate::telemetry::{Defaults, Telemetry, TelemetryPolicy, effective, gateway_of};
 use crate::workload::Workload;
 
 /// A policy that says what it applies to.
@@ -24,6 +26,16 @@ impl Scoped for crate::policy::AuthorizationPolicy {
 }
 
 impl Scoped for crate::policy::MeshPolicy {
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+impl Scoped for TelemetryPolicy {
     fn key(&self) -> &PolicyKey {
         &self.key
     }
@@ -90,13 +102,49 @@ impl<P: Scoped> PolicySet<P> {
 
     /// Every policy that applies to a workload: the mesh's, its namespace's, and those it lists.
     pub(super) fn applying_to<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<P>> {
-        let selected = workload.policies.iter().filter_map(|key| self.by_key.get(key));
+        self.applying(workload, &workload.policies)
+    }
+
+    /// The same, of those that `listed` are what it lists.
+    pub(super) fn applying<'a>(
+        &'a self,
+        workload: &'a Workload,
+        listed: &'a [PolicyKey],
+    ) -> impl Iterator<Item = &'a Arc<P>> {
+        let selected = listed.iter().filter_map(|key| self.by_key.get(key));
         let selected = selected.filter(|policy| matches!(policy.scope(), Scope::Selected));
         let of_namespace = self.by_namespace.get(&workload.namespace).into_iter().flatten();
         self.mesh.iter().chain(of_namespace).chain(selected)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<P>> {
         self.by_key.values()
+    }
+}
+
+/// What is told of workloads.
+impl Snapshot {
+    /// Whether there is a telemetry policy at all.
+    pub fn has_telemetry_policies(&self) -> bool {
+        !self.telemetry.is_empty()
+    }
+
+    /// What is told of a workload, or of the Gateway that it stands for.
+    pub fn telemetry_for(&self, workload: &Workload, defaults: &Defaults) -> Telemetry {
+        let gateway = gateway_of(&workload.uid);
+        let is_for =
+            |policy: &&Arc<TelemetryPolicy>| gateway.as_ref().is_some_and(|gateway| policy.gateways.contains(gateway));
+        let of_gateway = self.telemetry.iter().filter(is_for);
+        let all = self.telemetry.applying(workload, &workload.telemetry).chain(of_gateway);
+        effective(all.map(|policy| &**policy), gateway.as_ref(), defaults)
+    }
+
+    /// All telemetry policies, by key.
+    pub fn telemetry_policies(&self) -> impl Iterator<Item = &Arc<TelemetryPolicy>> {
+        self.telemetry.iter()
     }
 }

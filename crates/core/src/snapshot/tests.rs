@@ -39,6 +39,7 @@ fn workload(name: &str, address: &str, enrolment: Enrolment) -> Arc<Workload> {
         policies: vec![],
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     })
 }
 

@@ -10,6 +10,7 @@ mod name;
 mod policy;
 mod route;
 mod service;
+mod telemetry;
 mod traffic;
 mod workload;
 
@@ -59,6 +60,7 @@ pub fn encode(resource: &Resource) -> Vec<u8> {
         Resource::Rule(it) => it.to_wire().encode_to_vec(),
         Resource::Authorization(it) => it.to_wire().encode_to_vec(),
         Resource::MeshPolicy(it) => it.to_wire().encode_to_vec(),
+        Resource::Telemetry(it) => it.to_wire().encode_to_vec(),
         Resource::Listener(it) => it.to_wire().encode_to_vec(),
         Resource::Certificate(it) => it.to_wire().encode_to_vec(),
         Resource::GatewayRule(it) => it.to_wire().encode_to_vec(),
@@ -81,6 +83,7 @@ pub fn decode(type_url: &str, name: &str, body: &[u8]) -> Result<Resource, Inval
         ResourceKey::Rule(_) => Resource::Rule(message::<_, proto::Rule>(body)?),
         ResourceKey::Authorization(_) => Resource::Authorization(message::<_, proto::AuthorizationPolicy>(body)?),
         ResourceKey::MeshPolicy(_) => Resource::MeshPolicy(message::<_, proto::MeshPolicy>(body)?),
+        ResourceKey::Telemetry(_) => Resource::Telemetry(message::<_, proto::TelemetryPolicy>(body)?),
         ResourceKey::Listener(_) => Resource::Listener(message::<_, proto::Listener>(body)?),
         ResourceKey::Certificate(_) => Resource::Certificate(message::<_, proto::Certificate>(body)?),
         ResourceKey::GatewayRule(_) => Resource::GatewayRule(message::<_, proto::GatewayRule>(body)?),

@@ -24,6 +24,7 @@ const ENDPOINT_SLICE: &str = "type.googleapis.com/weft.config.v1.EndpointSlice";
 const RULE: &str = "type.googleapis.com/weft.config.v1.Rule";
 const AUTHORIZATION: &str = "type.googleapis.com/weft.config.v1.AuthorizationPolicy";
 const MESH_POLICY: &str = "type.googleapis.com/weft.config.v1.MeshPolicy";
+const TELEMETRY: &str = "type.googleapis.com/weft.config.v1.TelemetryPolicy";
 /// The type of listeners.
 pub const LISTENER: &str = "type.googleapis.com/weft.config.v1.Listener";
 const CERTIFICATE: &str = "type.googleapis.com/weft.config.v1.Certificate";
@@ -33,10 +34,11 @@ const BACKEND_TLS: &str = "type.googleapis.com/weft.config.v1.BackendTls";
 const MESH: &str = "type.googleapis.com/weft.config.v1.MeshConfig";
 
 /// All types, in an order in which a receiver meets what a resource refers to before the resource.
-pub const TYPE_URLS: [&str; 12] = [
+pub const TYPE_URLS: [&str; 13] = [
     MESH,
     AUTHORIZATION,
     MESH_POLICY,
+    TELEMETRY,
     WORKLOAD,
     SERVICE,
     ENDPOINT_SLICE,
@@ -49,11 +51,11 @@ pub const TYPE_URLS: [&str; 12] = [
 ];
 
 /// What a node without Gateways asks for, in the same order.
-pub const NODE_TYPE_URLS: [&str; 7] = all_but(&GATEWAY_TYPE_URLS);
+pub const NODE_TYPE_URLS: [&str; 8] = all_but(&GATEWAY_TYPE_URLS);
 
 /// What the pod of a Gateway asks for, in the same order: routes of Services apply to none of its backends, because those
 /// are endpoints.
-pub const GATEWAY_CLIENT_TYPE_URLS: [&str; 11] = all_but(&[RULE]);
+pub const GATEWAY_CLIENT_TYPE_URLS: [&str; 12] = all_but(&[RULE]);
 
 /// Types that only gateways may see; all but the first are one Gateway's each ([`owner`]).
 pub const GATEWAY_TYPE_URLS: [&str; 5] = [BACKEND_TLS, LISTENER, CERTIFICATE, GATEWAY_RULE, GATEWAY_CONFIG];
@@ -101,6 +103,7 @@ pub const fn type_url(key: &ResourceKey) -> &'static str {
         ResourceKey::Rule(_) => RULE,
         ResourceKey::Authorization(_) => AUTHORIZATION,
         ResourceKey::MeshPolicy(_) => MESH_POLICY,
+        ResourceKey::Telemetry(_) => TELEMETRY,
         ResourceKey::Listener(_) => LISTENER,
         ResourceKey::Certificate(_) => CERTIFICATE,
         ResourceKey::GatewayRule(_) => GATEWAY_RULE,
@@ -145,7 +148,7 @@ pub fn name(key: &ResourceKey) -> String {
         ResourceKey::Service(key) => key.to_string(),
         ResourceKey::EndpointSlice(key) => format!("{}/{}", key.namespace, key.name),
         ResourceKey::Rule(key) => format!("{}/{}", key.route, key.index),
-        ResourceKey::Authorization(key) | ResourceKey::MeshPolicy(key) => key.to_string(),
+        ResourceKey::Authorization(key) | ResourceKey::MeshPolicy(key) | ResourceKey::Telemetry(key) => key.to_string(),
         ResourceKey::Listener(key) => key.to_string(),
         ResourceKey::Certificate(key) => key.to_string(),
         ResourceKey::GatewayRule(key) => format!("{}/{}/{}", key.gateway, key.rule.route, key.rule.index),
@@ -173,6 +176,7 @@ pub fn parse_name(type_url: &str, name: &str) -> Result<ResourceKey, InvalidName
         RULE => parse_rule(name).map(ResourceKey::Rule),
         AUTHORIZATION => object().map(|(ns, name)| ResourceKey::Authorization(crate::ids::PolicyKey::new(ns, name))),
         MESH_POLICY => object().map(|(ns, name)| ResourceKey::MeshPolicy(crate::ids::PolicyKey::new(ns, name))),
+        TELEMETRY => object().map(|(ns, name)| ResourceKey::Telemetry(crate::ids::PolicyKey::new(ns, name))),
         LISTENER => parse_listener(name).map(ResourceKey::Listener),
         CERTIFICATE => parse_certificate(name).map(ResourceKey::Certificate),
         GATEWAY_RULE => parse_gateway_rule(name).map(ResourceKey::GatewayRule),

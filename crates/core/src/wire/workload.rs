@@ -54,6 +54,7 @@ impl Wire for Workload {
             policies: wire_list(&self.policies),
             probes: wire_list(&self.probes),
             network_policy: self.network_policy,
+            telemetry: wire_list(&self.telemetry),
         }
     }
 
@@ -71,6 +72,7 @@ impl Wire for Workload {
             policies: list(it.policies, "policies")?,
             probes: list(it.probes, "probes")?,
             network_policy: it.network_policy,
+            telemetry: list(it.telemetry, "telemetry")?,
         })
     }
 }

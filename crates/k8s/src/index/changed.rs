@@ -39,6 +39,7 @@ impl Index {
                 self.grants.set(reference, new);
                 self.dirty.routes.extend(self.routes.crossing_into(&reference.namespace));
                 self.dirty.all_gateways = true;
+                self.dirty.telemetry = true;
             }
             // A status follows from what is known here, and thousands of routes may look at the Gateway.
             Kind::Gateway
@@ -84,6 +85,7 @@ impl Index {
             }
             Kind::ServiceAccount => self.account_changed(reference),
             Kind::MeshPolicy => self.dirty.mesh_policies = true,
+            Kind::TelemetryPolicy => self.dirty.telemetry = true,
             Kind::AuthorizationPolicy => {
                 self.dirty.policies.insert(reference.clone());
             }
@@ -121,6 +123,7 @@ impl Index {
                 self.in_namespace(Kind::AuthorizationPolicy, &root).map(|(r, _)| r.clone()).collect();
             self.dirty.policies.extend(policies);
             self.dirty.mesh_policies = true;
+            self.dirty.telemetry = true;
         }
         self.note_label_problem(reference, new);
     }
@@ -141,6 +144,7 @@ impl Index {
         };
         self.set_problems(reference, problems);
         self.dirty.policies.extend(self.policies.looking_at(&key));
+        self.dirty.telemetry |= self.telemetry.names(&key);
         // The mesh knows a port of one number; UDPRoutes look at the other one.
         let ports = |object: Option<&Object>| match object {
             Some(Object::Service(service)) => service.spec.as_ref().and_then(|spec| spec.ports.clone()),

@@ -53,7 +53,7 @@ fn class(key: &ResourceKey) -> u8 {
     match key {
         ResourceKey::Mesh => 0,
         ResourceKey::MeshPolicy(_) => 1,
-        ResourceKey::Authorization(_) => 2,
+        ResourceKey::Authorization(_) | ResourceKey::Telemetry(_) => 2,
         ResourceKey::Workload(_) => 3,
         ResourceKey::EndpointSlice(_) => 4,
         ResourceKey::Service(_) => 5,

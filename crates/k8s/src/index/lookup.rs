@@ -220,7 +220,13 @@ impl Grants {
 
     /// The same of what is referred to in a group.
     fn permits_in(&self, group: &str, (kind, namespace): (&str, &Namespace), to: (&str, &Namespace, &str)) -> bool {
-        let (to_kind, to_namespace, to_name) = to;
+        self.permits_from((GATEWAY_GROUP, kind, namespace), (group, to.0, to.1, to.2))
+    }
+
+    /// The same of who refers by its group too.
+    pub(super) fn permits_from(&self, from: (&str, &str, &Namespace), to: (&str, &str, &Namespace, &str)) -> bool {
+        let (from_group, kind, namespace) = from;
+        let (group, to_kind, to_namespace, to_name) = to;
         let grants = self.0.get(to_namespace).into_iter().flatten();
         grants.into_iter().any(|(_, object)| {
             let Object::ReferenceGrant(grant) = object else { return false };
@@ -228,7 +234,7 @@ impl Grants {
                 .spec
                 .from
                 .iter()
-                .any(|f| f.group == GATEWAY_GROUP && f.kind == kind && f.namespace == namespace.as_str());
+                .any(|f| f.group == from_group && f.kind == kind && f.namespace == namespace.as_str());
             let named = |name: Option<&str>| name.is_none_or(|n| n.is_empty() || n == to_name);
             from_ok && grant.spec.to.iter().any(|t| t.group == group && t.kind == to_kind && named(t.name.as_deref()))
         })

@@ -26,6 +26,7 @@ mod pods;
 mod policies;
 mod provisioned;
 mod routes;
+mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ use pods::pod_key;
 use policies::PolicyTable;
 pub use provisioned::GATEWAY_NAME_LABEL;
 use routes::RouteTable;
+use telemetry::TelemetryTable;
 
 /// Settings of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +99,7 @@ struct Dirty {
     routes: BTreeSet<RouteKey>,
     policies: BTreeSet<ObjectRef>,
     mesh_policies: bool,
+    telemetry: bool,
     all_gateways: bool,
     gateways: BTreeSet<GatewayKey>,
     /// XBackends whose status may differ.
@@ -120,6 +123,7 @@ pub struct Index {
     enforced: BTreeSet<Namespace>,
     routes: RouteTable,
     policies: PolicyTable,
+    telemetry: TelemetryTable,
     gateway_policies: GatewayPolicies,
     gateways: GatewayTable,
     backend_tls: BackendTlsTable,
@@ -145,6 +149,7 @@ impl Index {
             enforced: BTreeSet::new(),
             routes: RouteTable::default(),
             policies: PolicyTable::default(),
+            telemetry: TelemetryTable::default(),
             gateway_policies: GatewayPolicies::default(),
             gateways: GatewayTable::default(),
             backend_tls: BackendTlsTable::default(),
@@ -282,6 +287,9 @@ impl Index {
         }
         let (mut pods, mut routes) = (std::mem::take(&mut dirty.pods), std::mem::take(&mut dirty.routes));
         self.commit_policies(&mut dirty, &mut pods, &mut out);
+        if dirty.telemetry {
+            self.commit_telemetry(&mut pods);
+        }
         for key in &pods {
             self.commit_pod(key);
         }
@@ -302,13 +310,17 @@ impl Index {
                 self.emitted.set(ResourceKey::EndpointSlice(key), made.map(|m| Resource::EndpointSlice(Arc::new(m))));
             }
         }
-        if dirty.all_gateways || !dirty.gateways.is_empty() {
+        let gateways = dirty.all_gateways || !dirty.gateways.is_empty();
+        if gateways {
             let some = (!dirty.all_gateways).then_some(dirty.gateways);
             self.commit_gateways(some, &mut routes);
         }
         let routes = self.commit_routes(routes, &mut out);
         self.report_gateways(&mut out);
         self.report_gateway_policies(&mut out);
+        if dirty.telemetry || gateways {
+            self.report_telemetry(&mut out);
+        }
         let mut backend_tls = dirty.backend_tls;
         backend_tls.extend(self.backend_tls.naming(self.backends_of(&routes)));
         self.commit_backend_tls(&backend_tls, &mut out);

@@ -55,6 +55,7 @@ impl Index {
                     namespace_labels: labels(Kind::Namespace, namespace.as_str()),
                     node_labels: node.and_then(|n| labels(Kind::Node, n)),
                     policies: self.policies.selecting(namespace, pod.metadata.labels.as_ref()),
+                    telemetry: self.telemetry.selecting(namespace, pod.metadata.labels.as_ref()),
                     network_policy: self.under_network_policy(namespace, pod.metadata.labels.as_ref()),
                 };
                 workload::workload(pod, around)

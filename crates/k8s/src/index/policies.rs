@@ -11,7 +11,7 @@ use super::{Dirty, Index, Output, pod_key};
 use crate::object::{Condition, ConditionType, Kind, MeshPolicy, Object, ObjectRef, ObjectStatus, created_seconds};
 use crate::translate::authz::Translated;
 use crate::translate::labels::Labels;
-use crate::translate::{Applies, GatewayTarget, Pods, Problem, Reason, authz, mesh_policy};
+use crate::translate::{Applies, GatewayTarget, Pods, Problem, Reason, Selection, authz, mesh_policy};
 
 /// What is known of policies besides the objects.
 #[derive(Debug, Default)]
@@ -202,14 +202,19 @@ impl Index {
             return;
         }
         for selection in old.iter().chain(&new).flat_map(Applies::selections) {
-            let matching = |(r, o): &(&ObjectRef, &Object)| match &selection.pods {
-                Pods::All => true,
-                _ => selection.selects(&r.namespace, o.meta().labels.as_ref().unwrap_or(&Labels::new())),
-            };
-            match &selection.namespace {
-                Some(ns) => pods.extend(self.in_namespace(Kind::Pod, ns).filter(matching).map(|(r, _)| pod_key(r))),
-                None => pods.extend(self.of_kind(Kind::Pod).filter(matching).map(|(r, _)| pod_key(r))),
-            }
+            self.add_selected(selection, pods);
+        }
+    }
+
+    /// Adds the pods of a selection.
+    pub(super) fn add_selected(&self, selection: &Selection, pods: &mut BTreeSet<(Namespace, Name)>) {
+        let matching = |(r, o): &(&ObjectRef, &Object)| match &selection.pods {
+            Pods::All => true,
+            _ => selection.selects(&r.namespace, o.meta().labels.as_ref().unwrap_or(&Labels::new())),
+        };
+        match &selection.namespace {
+            Some(ns) => pods.extend(self.in_namespace(Kind::Pod, ns).filter(matching).map(|(r, _)| pod_key(r))),
+            None => pods.extend(self.of_kind(Kind::Pod).filter(matching).map(|(r, _)| pod_key(r))),
         }
     }
 }

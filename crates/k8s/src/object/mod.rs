@@ -15,6 +15,7 @@ pub mod policy;
 pub mod route;
 mod service_import;
 mod status;
+mod telemetry_policy;
 mod xbackend;
 
 use std::fmt;
@@ -48,6 +49,11 @@ pub use route::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
 pub use service_import::{ImportedPort, MULTICLUSTER_GROUP, ServiceImport};
 pub use status::{
     CONTROLLER_NAME, Condition, ConditionType, ObjectStatus, PolicyAncestorStatus, RouteParentStatus, StatusUpdate,
+};
+pub use telemetry_policy::{
+    AccessLogFormat, AccessLogMode, AccessLogSpec, FractionSpec, ParentBasedSampling, TelemetryPolicy,
+    TelemetryPolicySpec, TracingAttribute, TracingAttributeType, TracingBackend, TracingMode, TracingProvider,
+    TracingSpec,
 };
 pub use xbackend::{EXPERIMENTAL_GROUP, ExternalHostname, XBackend, XBackendPort, XBackendTls};
 
@@ -179,6 +185,7 @@ kinds! {
     MeshPolicy "weftmesh.io" "v1alpha1" "MeshPolicy" Namespaced MeshPolicy;
     AuthorizationPolicy "weftmesh.io" "v1alpha1" "AuthorizationPolicy" Namespaced AuthorizationPolicy;
     GatewayParameters "weftmesh.io" "v1alpha1" "GatewayParameters" Namespaced GatewayParameters;
+    TelemetryPolicy "weftmesh.io" "v1alpha1" "TelemetryPolicy" Namespaced TelemetryPolicy;
 }
 
 impl Kind {

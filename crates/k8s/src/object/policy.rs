@@ -19,7 +19,8 @@ pub struct TargetRef {
     /// The group: empty, the core group; gateway.networking.k8s.io for kinds Gateway and ListenerSet.
     #[serde(default)]
     pub group: String,
-    /// `Namespace`, `Service` or `Pod`; of AuthorizationPolicies also `Gateway` and `ListenerSet`.
+    /// `Namespace`, `Service` or `Pod`; of AuthorizationPolicies also `Gateway` and `ListenerSet`, of TelemetryPolicies
+    /// `Gateway`.
     pub kind: String,
     /// The name, of other kinds than Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,5 +336,5 @@ fn conditions_schema() -> serde_json::Value {
 
 /// The CustomResourceDefinitions of our group.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![AuthorizationPolicy::crd(), super::GatewayParameters::crd(), MeshPolicy::crd()]
+    vec![AuthorizationPolicy::crd(), super::GatewayParameters::crd(), MeshPolicy::crd(), super::TelemetryPolicy::crd()]
 }

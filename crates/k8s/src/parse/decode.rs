@@ -12,7 +12,10 @@ use super::finding::{Finding, Severity};
 use super::yaml::{Document, LineTree};
 use super::{Located, ParsedFile, schema};
 use crate::object::policy::{AuthorizationPolicySpec, MeshPolicySpec};
-use crate::object::{AuthorizationPolicy, GATEWAY_GROUP, Kind, MeshPolicy, Object, ObjectRef, Placement, WEFT_GROUP};
+use crate::object::{
+    AuthorizationPolicy, GATEWAY_GROUP, Kind, MeshPolicy, Object, ObjectRef, Placement, TelemetryPolicy,
+    TelemetryPolicySpec, WEFT_GROUP,
+};
 use crate::translate::authz::UNREADABLE;
 use crate::translate::did_you_mean;
 
@@ -291,6 +294,11 @@ fn policy(kind: Kind, value: &Value, why: &str) -> Option<Object> {
         Kind::MeshPolicy => {
             let spec = MeshPolicySpec { target_refs: part(value, "/spec/targetRefs"), ..MeshPolicySpec::default() };
             Some(MeshPolicy { metadata, spec, status: part(value, "/status") }.into())
+        }
+        Kind::TelemetryPolicy => {
+            let target_refs = part(value, "/spec/targetRefs");
+            let spec = TelemetryPolicySpec { target_refs, ..TelemetryPolicySpec::default() };
+            Some(TelemetryPolicy { metadata, spec, status: part(value, "/status") }.into())
         }
         _ => None,
     }

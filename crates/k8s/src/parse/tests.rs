@@ -311,6 +311,7 @@ fn a_policy_that_denies_keeps_the_status_that_it_has() {
         (Kind::AuthorizationPolicy, serde_json::json!({ "regions": ["a"] })),
         (Kind::AuthorizationPolicy, serde_json::json!({ "rules": 7 })),
         (Kind::MeshPolicy, serde_json::json!({ "mode": "Strictish" })),
+        (Kind::TelemetryPolicy, serde_json::json!({ "accessLog": { "mode": "Loud" } })),
     ] {
         let metadata = serde_json::json!({ "name": "a", "namespace": "shop" });
         let value = serde_json::json!({ "metadata": metadata, "spec": spec, "status": status });
@@ -319,6 +320,7 @@ fn a_policy_that_denies_keeps_the_status_that_it_has() {
         let kept = match &denying {
             crate::object::Object::AuthorizationPolicy(it) => &it.status,
             crate::object::Object::MeshPolicy(it) => &it.status,
+            crate::object::Object::TelemetryPolicy(it) => &it.status,
             other => panic!("{other:?}"),
         };
         let kept = kept.as_ref().unwrap_or_else(|| panic!("{kind:?} {spec}"));

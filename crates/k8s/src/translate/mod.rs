@@ -18,6 +18,7 @@ pub mod route;
 pub mod service;
 pub mod service_import;
 mod session;
+pub mod telemetry;
 pub mod workload;
 pub mod xbackend;
 

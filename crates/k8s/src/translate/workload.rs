@@ -36,6 +36,8 @@ pub struct Surroundings<'a> {
     pub policies: Vec<PolicyKey>,
     /// Whether a NetworkPolicy selects the pod.
     pub network_policy: bool,
+    /// Telemetry policies that select it.
+    pub telemetry: Vec<PolicyKey>,
 }
 
 /// Translates a pod; `None` while it has no address or node, and once it has ended.
@@ -70,6 +72,7 @@ pub fn workload(pod: &k8s::Pod, around: Surroundings<'_>) -> Option<Workload> {
         policies: around.policies,
         probes,
         network_policy: around.network_policy,
+        telemetry: around.telemetry,
         namespace,
         name: Name::new(name),
     })

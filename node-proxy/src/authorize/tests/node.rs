@@ -62,6 +62,7 @@ fn workload() -> Workload {
             probe(443, ProbeCall::Https),
         ],
         network_policy: false,
+        telemetry: Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint, Incoming};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use weft_core::gateway::{Bind, Listener};
 use weft_core::reason::Reason;
@@ -15,7 +15,7 @@ use weft_sys::sock;
 use weft_tls::Chosen;
 
 use crate::gateway::handshakes::UnderWay;
-use crate::gateway::serve::note;
+use crate::gateway::serve::{note, tell};
 use crate::identify::LocalWorkload;
 use crate::inpod::ListenerRole;
 use crate::relay::front::{GatewayConnection, QuicConnection};
@@ -107,10 +107,14 @@ impl Front {
 
     async fn serve(&self, incoming: Incoming, client: SocketAddr, begun: Begun, _counted: Counted) {
         let local = self.local(&incoming);
+        let since = Instant::now();
         let shaken = {
             let _begun = begun;
             Box::pin(timeout(HANDSHAKE, self.shake(incoming))).await.unwrap_or(Err(Reason::TlsHandshake))
         };
+        // QUIC has no other version (RFC 9001, section 4.2), and doesn't tell the suite.
+        let negotiated = shaken.as_ref().map(|_| ("TLSv1.3", "unknown")).map_err(|reason| *reason);
+        tell(&self.worker, &self.source, negotiated, since.elapsed());
         match shaken {
             Ok((connection, listener)) => {
                 let (source, bind) = (Rc::clone(&self.source), self.tcp);

@@ -150,6 +150,7 @@ fn a_workload_of_the_mesh_gets_datagrams_unless_it_takes_nothing_in_the_clear() 
             policies: Vec::new(),
             probes: Vec::new(),
             network_policy: false,
+            telemetry: Vec::new(),
         };
         let mode = |mode| {
             Change::Upsert(Resource::MeshPolicy(Arc::new(MeshPolicy {

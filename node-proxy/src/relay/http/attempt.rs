@@ -10,6 +10,7 @@ use weft_core::reason::Reason;
 
 use super::body::RequestBody;
 use super::finish::grpc_status;
+use super::trail::Step;
 use crate::balance::{InFlight, Outcome, Picked};
 use crate::connect::http_pool::{Lease, UpstreamBody};
 use crate::connect::{ConnectError, Target};
@@ -23,6 +24,8 @@ pub(super) struct Answer {
     pub(super) tries: u32,
     /// When its body must be there.
     pub(super) limit: Option<Limit>,
+    /// Tries before it.
+    pub(super) steps: Vec<Step>,
 }
 
 /// When something must be over, and why.
@@ -39,6 +42,8 @@ pub(super) struct Failed {
     pub(super) detail: String,
     pub(super) target: Option<Rc<Target>>,
     pub(super) tries: u32,
+    /// All tries.
+    pub(super) steps: Vec<Step>,
 }
 
 /// What all tries of a request have come to.
@@ -54,9 +59,21 @@ pub(super) struct Tries {
     pub(super) unreached: usize,
     /// A kept connection lost the request: the next one is fresh, at the same endpoint.
     pub(super) fresh: Option<Picked>,
+    /// What those came to that gave no answer to pass on.
+    pub(super) steps: Vec<Step>,
 }
 
 impl Tries {
+    /// Notes a try that came to nothing. A kept connection that was closed meanwhile is no try.
+    pub(super) fn note(&mut self, tried: &Tried) {
+        let (Tried::Unsent(_, failed, None) | Tried::Lost(failed, None) | Tried::Hopeless(failed)) = tried else {
+            return;
+        };
+        if let Some(target) = &failed.target {
+            self.steps.push(Step::failed(target, failed.reason, &failed.detail));
+        }
+    }
+
     /// As logs and metrics count them.
     pub(super) fn count(&self) -> u32 {
         if self.retries == 0 { self.sent } else { self.sent.max(self.retries + 1) }
@@ -80,7 +97,7 @@ impl Failed {
     }
 
     pub(super) fn new(reason: Reason, detail: impl Into<String>, target: Option<Rc<Target>>, tries: u32) -> Self {
-        Self { reason, detail: detail.into(), target, tries }
+        Self { reason, detail: detail.into(), target, tries, steps: Vec::new() }
     }
 }
 

@@ -35,7 +35,8 @@ pub(super) fn begin(conn: &Rc<Downstream>, request: Request<ClientBody>) -> Begu
         parts.version = Version::HTTP_2;
     }
     let checked = check(&mut parts, ambiguous);
-    let asked = Asked::new(conn, &parts, started);
+    let mut asked = Asked::new(conn, &parts, started);
+    asked.open_span(&mut parts.headers);
     let protocol = protocol_label(version, asked.grpc);
     Begun { parts, body, checked, asked, protocol }
 }

@@ -54,6 +54,28 @@ pub(super) enum Side {
 }
 
 impl Side {
+    /// The pod that this proxy serves here, or the Gateway.
+    pub(super) fn pod(&self) -> &Rc<LocalWorkload> {
+        match self {
+            Self::Outbound(caller) => &caller.source,
+            Self::Inbound(called) => &called.permit.inbound().workload,
+        }
+    }
+
+    /// Which way the connection goes, as logs name it.
+    pub(super) fn direction(&self) -> &'static str {
+        match self {
+            Self::Outbound(_) if self.is_gateway() => "gateway",
+            Self::Outbound(_) => "outbound",
+            Self::Inbound(_) => "inbound",
+        }
+    }
+
+    /// Whether the client speaks TLS to a Gateway.
+    pub(super) fn has_client_tls(&self) -> bool {
+        matches!(self, Self::Outbound(caller) if caller.front.is_secure())
+    }
+
     /// Whether the client is from outside.
     pub(super) fn is_gateway(&self) -> bool {
         matches!(self, Self::Outbound(Caller { front: Front::Gateway { .. }, .. }))
@@ -244,6 +266,18 @@ impl Downstream {
                     security: peer_security(inbound),
                     protocol,
                 }
+            }
+        }
+    }
+
+    /// Which end of a call this proxy is, and the pod that it serves there as namespace/name.
+    pub(super) fn served(&self) -> (&'static str, String) {
+        let name = |w: &Workload| format!("{}/{}", w.namespace, w.name);
+        match &self.side {
+            Side::Outbound(caller) => ("source", name(&caller.workload)),
+            Side::Inbound(called) => {
+                let inbound = called.permit.inbound();
+                ("destination", name(&inbound.workload.workload(&self.engine.view())))
             }
         }
     }

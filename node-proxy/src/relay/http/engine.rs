@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weft_core::reason::Reason;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
+use weft_core::telemetry::Telemetry;
 use weft_tls::BackendClient;
 
+use super::told::Told;
 use super::wire::{End, Watched};
 use crate::balance::Balancers;
 use crate::connect::http_pool::{Pool, PoolSettings};
@@ -18,6 +20,7 @@ use crate::connect::{BackendClients, Dial, Standing, Target, Transport};
 use crate::gateway::QuicPlaces;
 use crate::identify::LocalWorkload;
 use crate::observe::Observer;
+use crate::records::Ring;
 use crate::store::Store;
 use crate::telemetry::{AccessLog, EventLabels, Recorder, families};
 use crate::util::FastHash;
@@ -92,6 +95,8 @@ pub struct EngineParts {
     pub observer: Rc<dyn Observer>,
     /// The access log.
     pub log: AccessLog,
+    /// Where requests of late are kept.
+    pub ring: Arc<Ring>,
     /// Where HTTP/3 is listened for.
     pub http3: QuicPlaces,
     /// Limits.
@@ -108,6 +113,8 @@ pub struct Engine {
     pub(super) recorder: Rc<Recorder>,
     pub(super) observer: Rc<dyn Observer>,
     pub(super) log: AccessLog,
+    told: Told,
+    pub(super) ring: Arc<Ring>,
     pub(super) http3: QuicPlaces,
     pub(super) settings: HttpSettings,
     targets: RefCell<Targets>,
@@ -138,7 +145,9 @@ impl Engine {
             pool: Pool::new(parts.dial, parts.settings.pool),
             recorder: parts.recorder,
             observer: parts.observer,
+            told: Told::new(*parts.log.defaults()),
             log: parts.log,
+            ring: parts.ring,
             http3: parts.http3,
             settings: parts.settings,
             targets: RefCell::default(),
@@ -162,8 +171,14 @@ impl Engine {
         if !Arc::ptr_eq(&latest, &view) {
             *view = Rc::new(Arc::clone(&latest));
             self.targets.borrow_mut().clear();
+            self.told.clear();
         }
         Rc::clone(&view)
+    }
+
+    /// What is told of a pod's requests, or a Gateway's.
+    pub(super) fn told(&self, pod: &LocalWorkload) -> Rc<Telemetry> {
+        self.told.of(&self.view(), pod)
     }
 
     /// How a pod gets to an endpoint, and what is spoken there.

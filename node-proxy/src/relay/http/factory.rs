@@ -11,6 +11,7 @@ use super::engine::{Engine, EngineParts, HttpSettings};
 use crate::balance::{Balancers, NodeZone, Place, Shared};
 use crate::connect::resolve;
 use crate::observe::Observer;
+use crate::records::Records;
 use crate::relay::front::HttpRelay;
 use crate::telemetry::{AccessLog, Alive, Registry, WorkerTelemetry};
 use crate::worker;
@@ -22,6 +23,8 @@ pub struct Telemetered {
     pub registry: Arc<Registry>,
     /// The access log.
     pub log: AccessLog,
+    /// The requests of late of all workers.
+    pub records: Records,
     /// What the balancers of all workers share.
     pub shared: Arc<Shared>,
     /// The node's zone.
@@ -55,6 +58,7 @@ impl worker::Engine for Telemetered {
             recorder: Rc::new(self.registry.recorder()),
             observer,
             log: self.log.clone(),
+            ring: self.records.ring(),
             http3: node.gateways.http3().clone(),
             settings: self.settings,
         });

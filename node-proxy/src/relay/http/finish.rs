@@ -10,15 +10,21 @@ use http::{HeaderMap, Method, Uri};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use weft_core::reason::Reason;
+use weft_core::telemetry::Telemetry;
 
 use super::body::Progress;
 use super::downstream::{Downstream, Labelled};
 use super::forward::Limit;
 use super::grpc_web::GrpcWeb;
+use super::origin::{REQUEST_ID, is_id, new_id};
+use super::span;
+use super::trail::{self, Trail};
 use super::wire::Watched;
 use crate::balance::InFlight;
 use crate::connect::http_pool::Lease;
-use crate::telemetry::{Entry, RequestMeasure, RequestOutcome, milliseconds};
+use crate::records::Kept;
+use crate::telemetry::{Entry, RequestMeasure, RequestOutcome, TraceId, is_failure, milliseconds};
+use crate::trace::Trace;
 
 /// What is known of a request from its start.
 pub(super) struct Asked {
@@ -34,6 +40,14 @@ pub(super) struct Asked {
     /// The form of gRPC that browsers speak.
     pub(super) web: Option<Box<GrpcWeb>>,
     pub(super) progress: Progress,
+    /// What is told of it.
+    pub(super) told: Rc<Telemetry>,
+    /// Its trace, if that is sampled: an example of what its series counted.
+    pub(super) trace: Option<TraceId>,
+    /// The trace that it is part of, sampled or not, as far as somebody may want to know.
+    pub(super) trace_id: Option<u128>,
+    /// What is noted of it while it is under way, if it is sampled.
+    pub(super) span: Option<Box<Trace>>,
     under_way: Option<UnderWay>,
 }
 
@@ -56,6 +70,8 @@ pub(super) struct Answered {
     pub(super) grpc_status: Option<u8>,
     pub(super) tries: u32,
     pub(super) upstream: Duration,
+    /// The way it took, where that wasn't plain.
+    pub(super) trail: Option<Box<Trail>>,
 }
 
 /// Reports an exchange when it is over. Boxed once, so that bodies stay small.
@@ -151,10 +167,16 @@ impl Inner {
             self.answered.reason = reason;
         }
         self.asked.under_way = None;
-        self.record();
+        let (status, grpc) = (self.answered.status, self.answered.grpc_status.filter(|_| self.asked.grpc));
+        let kept = self.asked.conn.engine.ring.wants((status, grpc), self.answered.reason, self.answered.upstream);
+        if kept.is_some() && self.asked.request_id.is_none() {
+            // It is told to nobody but the log, where it is found by other means.
+            self.asked.id();
+        }
+        self.record(kept);
     }
 
-    fn record(&self) {
+    fn record(&self, kept: Option<Kept>) {
         let (asked, answered) = (&self.asked, &self.answered);
         let took = asked.started.elapsed();
         let measure = RequestMeasure {
@@ -162,13 +184,20 @@ impl Inner {
             request_bytes: asked.progress.get(),
             response_bytes: self.sent,
             retries: answered.tries.saturating_sub(1),
+            trace: asked.trace,
         };
         let class = u8::try_from(answered.status / 100).unwrap_or(0);
         let grpc_status = answered.grpc_status.filter(|_| asked.grpc);
         answered.labelled.series.record(RequestOutcome { class, reason: answered.reason, grpc_status }, &measure);
-        let log = &asked.conn.engine.log;
-        if log.policy().wants(answered.status, answered.reason, fastrand::u64(..)) {
-            log.write(Box::new(self.entry(&measure)));
+        if let Some(kept) = kept {
+            asked.conn.engine.ring.push(Box::new(trail::record(asked, answered, took)), kept);
+        }
+        if let Some(trace) = &asked.span {
+            asked.conn.engine.log.spans().send(Box::new(span::finished((asked, &**trace), answered, &measure)));
+        }
+        let terms = &asked.told.access_log;
+        if terms.wants(is_failure(answered.status, answered.reason), fastrand::u64(..)) {
+            asked.conn.engine.log.write(terms, Box::new(self.entry(&measure)));
         }
     }
 
@@ -180,6 +209,7 @@ impl Inner {
             value.as_ref().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).unwrap_or_default()
         };
         Entry {
+            direction: asked.conn.side.direction(),
             reporter: labels.reporter,
             source: ends.source,
             source_identity: ends.source_identity,
@@ -197,6 +227,7 @@ impl Inner {
             status: answered.status,
             grpc_status: answered.grpc_status.map(|code| code.to_string()).unwrap_or_default(),
             reason: answered.reason.as_str(),
+            made_by: answered.reason.made_by().as_str(),
             detail: answered.detail.clone(),
             request_bytes: measure.request_bytes,
             response_bytes: measure.response_bytes,
@@ -204,7 +235,9 @@ impl Inner {
             upstream_ms: milliseconds(answered.upstream),
             tries: answered.tries,
             connection_security: labels.security.as_str(),
+            client_tls: asked.conn.side.has_client_tls(),
             request_id: text(&asked.request_id),
+            trace_id: asked.trace_id.map(|id| format!("{id:032x}")).unwrap_or_default(),
             ..Entry::default()
         }
     }
@@ -219,24 +252,31 @@ pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
 impl Asked {
     /// Of a request that was counted ([`Watched::request_began`]).
     pub(super) fn new(conn: &Rc<Downstream>, parts: &http::request::Parts, started: Instant) -> Self {
-        let logs = conn.engine.log.policy() != crate::telemetry::LogPolicy::Off;
         let web = GrpcWeb::of(&parts.method, &parts.headers).map(Box::new);
         let grpc = web.is_some() || weft_core::matching::is_grpc(&parts.headers);
         // A stream of messages may pause for as long as it likes.
         let patience = conn.engine.settings.body_timeout.filter(|_| !grpc);
-        let header = |name: &str| parts.headers.get(name).filter(|_| logs).cloned();
         Self {
+            told: conn.engine.told(conn.side.pod()),
             conn: Rc::clone(conn),
             started,
             method: parts.method.clone(),
-            uri: if logs { parts.uri.clone() } else { Uri::default() },
-            authority: header("host"),
-            request_id: header("x-request-id"),
+            uri: parts.uri.clone(),
+            authority: parts.headers.get(http::header::HOST).cloned(),
+            request_id: parts.headers.get(REQUEST_ID).filter(|id| is_id(id)).cloned(),
             client: None,
             grpc,
             web,
             progress: Progress::new(patience),
+            trace: TraceId::sampled(&parts.headers),
+            trace_id: None,
+            span: None,
             under_way: Some(UnderWay(Rc::clone(&conn.watched))),
         }
+    }
+
+    /// The request's id; one that has none gets one.
+    pub(super) fn id(&mut self) -> http::HeaderValue {
+        self.request_id.get_or_insert_with(new_id).clone()
     }
 }

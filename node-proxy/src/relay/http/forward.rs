@@ -22,6 +22,7 @@ use super::body::{Progress, RequestBody};
 use super::engine::{Engine, View};
 use super::interim::Listener;
 use super::replay::Replays;
+use super::trail::Step;
 use super::upstream::Told;
 use crate::balance::{Ask, Balancer, Outcome, Picked, RetryBudget};
 use crate::connect::http_pool::{Lease, Protocol, SendError};
@@ -81,6 +82,17 @@ struct Outgoing {
 impl Forward<'_> {
     /// Tries until there is an answer to give.
     pub(super) async fn run(&self, message: Message) -> Result<Box<Answer>, Failed> {
+        let mut tries = Tries::default();
+        match self.try_all(message, &mut tries).await {
+            Ok(mut answer) => {
+                answer.steps = tries.steps;
+                Ok(answer)
+            }
+            Err(failed) => Err(Failed { steps: tries.steps, ..failed }),
+        }
+    }
+
+    async fn try_all(&self, message: Message, tries: &mut Tries) -> Result<Box<Answer>, Failed> {
         let Message { head, body, replays, listener } = message;
         let bodyless = body.is_empty();
         let again = bodyless && !self.upgrade;
@@ -88,7 +100,6 @@ impl Forward<'_> {
         let may_retry = self.retry.is_some_and(|retry| retry.attempts > 0) && (again || replays.is_some());
         let keep = idempotent || may_retry;
         let (mut outgoing, mut next) = (Outgoing { head: Some(head), keep, listener }, Some(body));
-        let mut tries = Tries::default();
         if let Some(budget) = &self.budget {
             budget.request(Instant::now());
         }
@@ -98,9 +109,11 @@ impl Forward<'_> {
                 return Err(Failed::new(Reason::UpstreamReset, "the body cannot be sent again", None, tries.count()));
             };
             let fresh = tries.fresh.is_some();
-            match self.attempt(&mut outgoing, body, &mut tries).await {
+            let tried = self.attempt(&mut outgoing, body, tries).await;
+            tries.note(&tried);
+            match tried {
                 Tried::Answered(answer) => {
-                    if !self.wants_retry(answer.response.status(), &tries) || !can_remake(bodyless, &replays, may_retry)
+                    if !self.wants_retry(answer.response.status(), tries) || !can_remake(bodyless, &replays, may_retry)
                     {
                         if let Some(replays) = &replays {
                             replays.settle();
@@ -109,8 +122,9 @@ impl Forward<'_> {
                     }
                     let target = Rc::clone(&answer.target);
                     tries.tried.push(target.address);
+                    tries.steps.push(Step::answered(&target, answer.response.status().as_u16()));
                     drop(answer);
-                    Box::pin(self.try_again(&mut tries, target)).await?;
+                    Box::pin(self.try_again(tries, target)).await?;
                 }
                 Tried::Unsent(body, failed, reused) => {
                     match reused {
@@ -121,8 +135,8 @@ impl Forward<'_> {
                             match failed.target.clone() {
                                 _ if tries.unreached < MAX_UNSENT => {}
                                 // Nothing of the body was sent: it needs no second copy.
-                                Some(target) if self.has_retry(&tries) && !self.is_late() => {
-                                    Box::pin(self.try_again(&mut tries, target)).await?;
+                                Some(target) if self.has_retry(tries) && !self.is_late() => {
+                                    Box::pin(self.try_again(tries, target)).await?;
                                 }
                                 _ => return Err(Failed { tries: tries.count(), ..failed }),
                             }
@@ -135,12 +149,12 @@ impl Forward<'_> {
                         tries.fresh = Some(picked);
                         continue;
                     }
-                    let more = self.has_retry(&tries) && can_remake(bodyless, &replays, may_retry);
+                    let more = self.has_retry(tries) && can_remake(bodyless, &replays, may_retry);
                     let Some(target) = failed.target.clone().filter(|_| more && !self.is_late()) else {
                         return Err(failed);
                     };
                     tries.tried.push(target.address);
-                    Box::pin(self.try_again(&mut tries, target)).await?;
+                    Box::pin(self.try_again(tries, target)).await?;
                 }
                 Tried::Hopeless(failed) => return Err(failed),
             }
@@ -266,7 +280,8 @@ impl Forward<'_> {
             Some(Ok(response)) => {
                 tries.sent += 1;
                 learn(outcome_of(&response));
-                let answer = Answer { response, lease, flight: picked.flight, target, tries: tries.count(), limit };
+                let (tries, steps) = (tries.count(), Vec::new());
+                let answer = Answer { response, lease, flight: picked.flight, target, tries, limit, steps };
                 Tried::Answered(Box::new(answer))
             }
             Some(Err(SendError::Unsent(body))) => {

@@ -24,7 +24,7 @@ use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::forward::Message;
 use super::outbound::{close, message, protocol_label};
 use super::wire::End;
-use super::{check, hop, reply};
+use super::{check, hop, mark, reply};
 use crate::authorize::{Permit, ProbeFacts};
 use crate::connect::http_pool::{Lease, Protocol, SendError, UpstreamBody};
 use crate::connect::{UpstreamStream, connect_application};
@@ -59,7 +59,10 @@ pub(super) async fn serve(
     };
     let permit = match authorize(&conn, called, &parts, (checked.ambiguous_path, &facts)) {
         Ok(permit) => permit,
-        Err(reason) => return Ok(turn_away(&conn, called, refuse(asked, reason, String::new()))),
+        Err(reason) => {
+            let why = why_not(&conn, called, &parts, checked.ambiguous_path, reason);
+            return Ok(turn_away(&conn, called, refuse(asked, reason, why)));
+        }
     };
     restore_upgrade(&mut parts, upgrade.as_ref());
     match forward(&conn, called, permit, (parts, body, upgrade.is_some()), &asked).await {
@@ -125,6 +128,17 @@ fn authorize(
         headers: &parts.headers,
     };
     called.permit.authorize(&conn.engine.store, facts, probe)
+}
+
+/// Which policy it is, for people.
+fn why_not(conn: &Downstream, called: &Called, parts: &Parts, ambiguous_path: bool, reason: Reason) -> String {
+    if reason != Reason::PolicyDenied {
+        return String::new();
+    }
+    let host = normalize::host(check::authority(parts)).unwrap_or_default();
+    let (path, headers) = (parts.uri.path(), &parts.headers);
+    let facts = HttpFacts { method: &parts.method, host: &host, path, ambiguous_path, headers };
+    called.permit.why_denied(&conn.engine.store, facts)
 }
 
 fn restore_upgrade(parts: &mut Parts, upgrade: Option<&HeaderValue>) {
@@ -199,13 +213,16 @@ async fn connect(
 
 fn answer(
     conn: &Rc<Downstream>,
-    asked: Asked,
+    mut asked: Asked,
     response: Response<UpstreamBody>,
     (lease, upgrade): (Lease, Option<HeaderValue>),
 ) -> Response<ResponseBody> {
     asked.progress.answered();
     let (mut parts, body) = response.into_parts();
     let switched = hop::strip(&mut parts.headers);
+    // The application's own word on what a proxy did is none.
+    mark::passed(&mut parts.headers, conn, None);
+    mark::name_failure(&mut parts.headers, &mut asked, parts.status);
     let labelled = conn.labelled(None, None, protocol_label(parts.version, asked.grpc));
     let answered = Answered {
         labelled,
@@ -215,6 +232,7 @@ fn answer(
         grpc_status: grpc_status(&parts.headers).filter(|_| asked.grpc),
         tries: 1,
         upstream: asked.started.elapsed(),
+        trail: None,
     };
     conn.last.set(Reason::Ok);
     let finish = Finish::new(asked, answered);

@@ -29,6 +29,7 @@ mod h3;
 mod hop;
 mod inbound;
 mod interim;
+mod mark;
 mod mirror;
 mod mirrored;
 mod origin;
@@ -37,8 +38,11 @@ mod replay;
 mod reply;
 mod serve;
 mod session;
+mod span;
 #[cfg(test)]
 mod tests;
+mod told;
+mod trail;
 mod upstream;
 mod wire;
 

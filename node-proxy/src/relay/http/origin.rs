@@ -298,12 +298,13 @@ fn forwarded(hops: &[IpAddr], (scheme, host): (&str, &str)) -> Text {
     })
 }
 
-fn is_id(id: &HeaderValue) -> bool {
+/// Whether an id can be kept: visible ASCII, and not too long.
+pub(super) fn is_id(id: &HeaderValue) -> bool {
     !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
 /// A UUID of random bits (RFC 9562, section 5.4).
-fn new_id() -> HeaderValue {
+pub(super) fn new_id() -> HeaderValue {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
     let mut text = [b'-'; 36];
     let digits = text.iter_mut().enumerate().filter(|(at, _)| ![8, 13, 18, 23].contains(at));

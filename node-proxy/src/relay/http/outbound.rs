@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use weft_core::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http_kept};
 use weft_core::gateway::Listener;
-use weft_core::ids::RuleKey;
+use weft_core::ids::{RuleKey, ServicePortKey};
 use weft_core::matching::RequestFacts;
 use weft_core::normalize;
 use weft_core::reason::Reason;
@@ -34,8 +34,9 @@ use super::mirror;
 use super::mirrored;
 use super::replay::{Replays, Source};
 use super::session::{self, Session};
+use super::trail::Trail;
 use super::upstream::{Unwritable, prepare};
-use super::{check, gateway, hop, interim, origin, reply};
+use super::{check, gateway, hop, interim, mark, origin, reply};
 use crate::authorize::gateway::{Judged, settle};
 use crate::balance::{Balancer, hash_bytes, hash_ip};
 
@@ -245,8 +246,8 @@ impl Exchange<'_> {
         };
         let message = message(parts, body, &asked, retry.is_some(), tees);
         match forward.run(message).await {
-            Ok(answer) => self.answer(asked, *answer, plan.as_ref()),
-            Err(failed) => self.fail(asked, failed, plan.as_ref()),
+            Ok(answer) => self.answer(asked, *answer, &backend.key, plan.as_ref()),
+            Err(failed) => self.fail(asked, failed, &backend.key, plan.as_ref()),
         }
     }
 
@@ -262,11 +263,19 @@ impl Exchange<'_> {
         tees
     }
 
-    fn answer(self, asked: Asked, answer: Answer, plan: Option<&ForwardPlan<'_>>) -> Response<ResponseBody> {
-        let Answer { response, lease, flight, target, tries, limit } = answer;
+    fn answer(
+        self,
+        mut asked: Asked,
+        answer: Answer,
+        backend: &ServicePortKey,
+        plan: Option<&ForwardPlan<'_>>,
+    ) -> Response<ResponseBody> {
+        let Answer { response, lease, flight, target, tries, limit, steps } = answer;
         asked.progress.answered();
         let (mut parts, body) = response.into_parts();
         let upgrade = hop::strip(&mut parts.headers);
+        let told = mark::passed(&mut parts.headers, self.conn, Some(&target));
+        mark::name_failure(&mut parts.headers, &mut asked, parts.status);
         let grpc = if asked.grpc { grpc_status(&parts.headers) } else { None };
         let web = self.web.as_ref().and_then(|web| web.answer(&mut parts));
         if let Some(plan) = plan {
@@ -279,8 +288,19 @@ impl Exchange<'_> {
         let upstream = asked.started.elapsed();
         self.conn.last.set(Reason::Ok);
         let status = parts.status.as_u16();
-        let detail = String::new();
-        let answered = Answered { labelled, status, reason: Reason::Ok, detail, grpc_status: grpc, tries, upstream };
+        let by_destination = told.is_some();
+        let is_plain = !by_destination && steps.is_empty() && status < 500;
+        let trail = || Trail { steps, backend: Some(backend.clone()), answered: true, by_destination };
+        let answered = Answered {
+            labelled,
+            status,
+            reason: told.unwrap_or(Reason::Ok),
+            detail: String::new(),
+            grpc_status: grpc,
+            tries,
+            upstream,
+            trail: (!is_plain).then(|| Box::new(trail())),
+        };
         let finish = Finish::new(asked, answered);
         if self.extended.is_some() && parts.status.is_success() {
             // To this client any success would mean that it may speak WebSocket.
@@ -316,10 +336,17 @@ impl Exchange<'_> {
         Response::from_parts(parts, ResponseBody::local(bytes::Bytes::new(), None))
     }
 
-    fn fail(self, asked: Asked, failed: Failed, plan: Option<&ForwardPlan<'_>>) -> Response<ResponseBody> {
-        let Failed { reason, detail, target, tries } = failed;
+    fn fail(
+        self,
+        asked: Asked,
+        failed: Failed,
+        backend: &ServicePortKey,
+        plan: Option<&ForwardPlan<'_>>,
+    ) -> Response<ResponseBody> {
+        let Failed { reason, detail, target, tries, steps } = failed;
         let labelled = self.conn.labelled(plan.map(|plan| &plan.rule.key), target.as_ref(), self.protocol);
-        let mut response = reply::respond(reply::failure(reason, detail), asked, labelled, tries);
+        let trail = Box::new(Trail { steps, backend: Some(backend.clone()), ..Trail::default() });
+        let mut response = reply::respond_after(reply::failure(reason, detail), asked, labelled, (tries, Some(trail)));
         if let Some(plan) = plan {
             plan.cors.apply(response.headers_mut());
         }

@@ -1,13 +1,18 @@
 //! Answers that the proxy gives itself.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
 use weft_core::filter::LocalReply;
 use weft_core::reason::Reason;
 
 use super::body::ResponseBody;
 use super::downstream::Labelled;
 use super::finish::{Answered, Asked, Finish, grpc_status};
+use super::mark;
+use super::trail::Trail;
+
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The status of a failure of the proxy or the endpoint.
 pub(super) fn status_of(reason: Reason) -> StatusCode {
@@ -40,8 +45,24 @@ pub(super) fn respond(
     labelled: std::rc::Rc<Labelled>,
     tries: u32,
 ) -> Response<ResponseBody> {
+    respond_after(reply, asked, labelled, (tries, None))
+}
+
+/// The same after `tries` that came to nothing.
+pub(super) fn respond_after(
+    reply: LocalReply<'_>,
+    mut asked: Asked,
+    labelled: std::rc::Rc<Labelled>,
+    (tries, trail): (u32, Option<Box<Trail>>),
+) -> Response<ResponseBody> {
     let LocalReply { status, .. } = reply;
     let mut reply = if asked.grpc { reply.into_grpc() } else { reply };
+    mark::own(&mut reply.headers, &mut asked, reply.reason);
+    // To clients from outside the codes are no business; by the id we find them.
+    let outside = asked.conn.side.is_gateway().then(|| mark::text_outside(&mut asked));
+    if let Some(text) = outside.as_deref().filter(|_| asked.grpc).and_then(|text| HeaderValue::from_str(text).ok()) {
+        reply.headers.insert(GRPC_MESSAGE, text);
+    }
     asked.conn.last.set(reply.reason);
     let answered = Answered {
         labelled,
@@ -51,12 +72,15 @@ pub(super) fn respond(
         grpc_status: grpc_status(&reply.headers),
         tries,
         upstream: std::time::Duration::ZERO,
+        trail,
     };
-    // The code, so that a person at the client's end knows what to look for; nothing else of ours.
+    // The code or the id, so that a person at the client's end knows what to look for; nothing else of ours.
     let has_text = !asked.grpc && !reply.status.is_redirection() && !reply.status.is_success();
     let text = match &asked.web {
         Some(web) => web.local(&mut reply.headers),
-        None if has_text && asked.method != http::Method::HEAD => Bytes::from_static(reply.reason.as_str().as_bytes()),
+        None if has_text && asked.method != http::Method::HEAD => {
+            outside.map_or(Bytes::from_static(reply.reason.as_str().as_bytes()), Bytes::from)
+        }
         None => Bytes::new(),
     };
     let mut finish = Finish::new(asked, answered);
@@ -71,7 +95,7 @@ pub(super) fn respond(
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     if has_text {
-        response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     response
 }

@@ -20,11 +20,9 @@ use super::downstream::{Downstream, Side};
 use super::engine::HttpSettings;
 use super::framing::{H1Framing, H2Framing};
 use super::wire::{End, Framing, Wire};
-use super::{inbound, outbound};
+use super::{inbound, outbound, trail};
 use crate::observe::Ended;
 
-/// The answer to a head that doesn't come to its end.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// How long a last word may take.
 const PARTING: std::time::Duration = std::time::Duration::from_secs(1);
 /// RFC 9113, section 3.4.
@@ -139,7 +137,8 @@ where
     if let Err(reason) = ended {
         if reason == Reason::HeaderTimeout && io.is_flushed() {
             // Nobody may be there to read it.
-            drop(tokio::time::timeout(PARTING, io.write_all(TOO_SLOW)).await);
+            let last = trail::too_slow(conn);
+            drop(tokio::time::timeout(PARTING, io.write_all(last.as_bytes())).await);
         }
         return reason;
     }

@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use weft_core::change::{Change, MeshConfig, Resource};
 use weft_core::identity::TrustDomain;
+use weft_core::reason::Reason;
+use weft_metrics::Component;
 use weft_tls::{
     CertManager, CertStore, Clock, FetchError, FetchFuture, ManagerSettings, SvidRequest, SvidSource, TlsSettings,
     TrustBundle, TrustStore,
@@ -15,7 +18,10 @@ use super::*;
 use crate::budget::{Defaults, NodeBudget};
 use crate::inpod::{Announcement, ListenerRole, Outgoing, PodNet};
 use crate::store::Store;
-use crate::telemetry::{EventLabels, Registry, families};
+use crate::telemetry::{
+    ConnectionLabels, DESTINATION_SERVICE, EventLabels, Registry, RequestLabels, RequestMeasure, RequestOutcome,
+    RoleLabel, Security, WorkloadLabel, families,
+};
 use crate::worker::Limits;
 
 /// Nothing listens and nothing is dialled.
@@ -69,13 +75,39 @@ async fn a_scrape_names_every_family_once_and_says_how_the_node_is() {
     let pods = manager.pods();
     let _held = (pods[0].budget.connection().unwrap(), pods[0].budget.buffer(10).unwrap());
     node.store.apply(&[Change::Upsert(Resource::Mesh(Arc::new(MeshConfig::default())))]);
-    let status = ClientStatus { connected: true, version: "7".into(), nacks: 2, ..ClientStatus::default() };
+    let heard = Some(tokio::time::Instant::now());
+    let status = ClientStatus { connected: true, version: "7".into(), nacks: 2, heard, ..ClientStatus::default() };
     let (_sender, status) = watch::channel(status);
     let metrics = ProcessMetrics::new(node, manager).with_config(status);
 
     let registry = Registry::default();
     let recorder = registry.recorder();
-    families::ALL.iter().for_each(|family| recorder.event(&EventLabels::plain(family), 1));
+    for family in families::EVENTS {
+        let labels = family.label_names().filter(|label| !["namespace", "workload"].contains(label));
+        let service = ["destination_service_namespace", "destination_service", "destination_port"];
+        let (of_service, others): (Vec<_>, Vec<_>) = labels.partition(|label| service.contains(label));
+        let mut more: Vec<(&'static str, Arc<str>)> = others.into_iter().map(|label| (label, "x".into())).collect();
+        if !of_service.is_empty() {
+            more.push((DESTINATION_SERVICE, "shop/cart:80".into()));
+        }
+        let workload = family.label_names().any(|label| label == "workload").then(WorkloadLabel::unknown);
+        recorder.event(&EventLabels { family, workload, more }, 1);
+    }
+    let requests = RequestLabels {
+        reporter: "source",
+        source: WorkloadLabel::unknown(),
+        destination: WorkloadLabel::unknown(),
+        service: None,
+        rule: None,
+        security: Security::Mtls,
+        protocol: "http1",
+    };
+    let outcome = RequestOutcome { class: 2, reason: Reason::Ok, grpc_status: None };
+    let measure = RequestMeasure { retries: 1, ..RequestMeasure::default() };
+    recorder.requests(&requests).record(outcome, &measure);
+    let RequestLabels { reporter, source, destination, service, security, .. } = requests;
+    recorder.connections(&ConnectionLabels { reporter, source, destination, service, security }).opened.add(1);
+    recorder.handshake(RoleLabel("client"), Duration::from_millis(3));
     let text = registry.render() + &metrics.render();
     for line in [
         "weft_config_changes_total 1",
@@ -94,6 +126,28 @@ async fn a_scrape_names_every_family_once_and_says_how_the_node_is() {
     ] {
         assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
     }
+    everything_is_in_the_catalogue(&text);
+}
+
+/// And what the catalogue has is here, but for what comes by the `metrics` crate.
+fn everything_is_in_the_catalogue(text: &str) {
+    assert_eq!(weft_metrics::check(text, Component::Proxy), Vec::<String>::new());
+    let by_the_crate = [
+        &families::DNS_FAILURES,
+        &families::LOG_LINES_DROPPED,
+        &families::LOG_LINES_SUPPRESSED,
+        &families::SPANS_DROPPED,
+    ];
+    let lacking: Vec<_> = families::ALL
+        .iter()
+        .filter(|family| !by_the_crate.contains(*family))
+        .filter(|family| {
+            let samples =
+                [format!("\n{} ", family.name), format!("\n{}{{", family.name), format!("\n{}_count{{", family.name)];
+            !samples.iter().any(|sample| text.contains(sample))
+        })
+        .collect();
+    assert!(lacking.is_empty(), "{lacking:?}");
     let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let distinct: HashSet<_> = types.iter().collect();
     assert_eq!(distinct.len(), types.len(), "{types:?}");

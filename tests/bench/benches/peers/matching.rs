@@ -185,6 +185,7 @@ fn workload(n: u32) -> Change {
         policies: vec![],
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     })))
 }
 

@@ -31,6 +31,7 @@ use weft_core::workload::{Enrolment, Owner, Workload};
 use weft_node_proxy::balance::{NodeZone, Shared};
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, Manager, PodSockets};
+use weft_node_proxy::records::Records;
 use weft_node_proxy::relay::http::{HttpSettings, Telemetered};
 use weft_node_proxy::store::Store;
 use weft_node_proxy::telemetry::{AccessLog, LogFormat, LogPolicy, Registry};
@@ -128,6 +129,7 @@ pub fn engine() -> Arc<dyn Engine> {
     Arc::new(Telemetered {
         registry: Arc::<Registry>::default(),
         log,
+        records: Records::default(),
         shared: Arc::<Shared>::default(),
         zone: NodeZone::default(),
         settings: HttpSettings::default(),
@@ -151,6 +153,7 @@ impl NodeFile {
             policies,
             probes: Vec::new(),
             network_policy: false,
+            telemetry: Vec::new(),
         })
     }
 

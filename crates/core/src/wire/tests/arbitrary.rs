@@ -1,6 +1,7 @@
 //! Any resource that the controller could make.
 
 mod gateway;
+mod telemetry;
 mod traffic;
 
 use std::net::IpAddr;
@@ -77,10 +78,10 @@ fn workload() -> impl Strategy<Value = Workload> {
     let place = (text(), of(text()), select(&[Enrolment::Enrolled, Enrolment::Outside, Enrolment::HostNetwork][..]));
     let owner = (any_text(), text(), any_text(), any_text());
     let names = (any_text(), text(), text());
-    let lists = (vec(policy_key(), FEW), vec(probe(), FEW), any::<bool>());
+    let lists = (vec(policy_key(), FEW), vec(probe(), FEW), any::<bool>(), vec(policy_key(), FEW));
     (names, identity, vec(any::<IpAddr>(), FEW), place, owner, lists).prop_map(
         |((uid, namespace, name), (domain, ns, sa), addresses, (node, zone, enrolment), owner, lists)| {
-            let (policies, probes, network_policy) = lists;
+            let (policies, probes, network_policy, telemetry) = lists;
             Workload {
                 uid: format!("u{uid}").into(),
                 namespace: namespace.into(),
@@ -94,6 +95,7 @@ fn workload() -> impl Strategy<Value = Workload> {
                 policies,
                 probes,
                 network_policy,
+                telemetry,
             }
         },
     )
@@ -435,6 +437,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         1 => l4_rule().prop_map(|it| Resource::Rule(Arc::new(it))),
         2 => authorization().prop_map(|it| Resource::Authorization(Arc::new(it))),
         1 => mesh_policy().prop_map(|it| Resource::MeshPolicy(Arc::new(it))),
+        1 => telemetry::policy().prop_map(|it| Resource::Telemetry(Arc::new(it))),
         2 => gateway::listener().prop_map(|it| Resource::Listener(Arc::new(it))),
         1 => gateway::certificate().prop_map(|it| Resource::Certificate(Arc::new(it))),
         1 => l4_rule().prop_flat_map(gateway::rule).prop_map(|it| Resource::GatewayRule(Arc::new(it))),

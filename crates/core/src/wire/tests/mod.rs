@@ -63,6 +63,7 @@ fn a_name_reads_back_to_its_key() {
         (ResourceKey::Rule(rule_key("r")), "HTTPRoute/ns/r/12"),
         (ResourceKey::Authorization(PolicyKey::new("ns", "p")), "ns/p"),
         (ResourceKey::MeshPolicy(PolicyKey::new("ns", "p")), "ns/p"),
+        (ResourceKey::Telemetry(PolicyKey::new("ns", "p")), "ns/p"),
         (ResourceKey::Listener(listener_key("http")), "ns/gw/http"),
         (ResourceKey::Listener(of_set), "ns/gw/team/set/http"),
         (ResourceKey::Certificate(CertificateKey::new(gateway(), SecretKey::new("other", "c"))), "ns/gw/other/c"),
@@ -94,6 +95,7 @@ fn a_gateway_sees_its_own_and_a_node_nothing_of_gateways() {
         ("BackendTls", "ns/s/443", true, true, false),
         ("Rule", "HTTPRoute/ns/r/0", false, false, true),
         ("Workload", "u", true, true, true),
+        ("TelemetryPolicy", "ns/t", true, true, true),
         ("Certificate", "ns/gw", false, false, false),
         ("GatewayConfig", "ns/gw/x", false, false, false),
     ] {
@@ -162,6 +164,7 @@ fn wire_workload() -> proto::Workload {
         policies: vec![proto::ObjectKey { namespace: "ns".into(), name: "p".into() }],
         probes: vec![proto::Probe { port: 80, call: Some(proto::probe::Call::HttpTarget("/".into())) }],
         network_policy: false,
+        telemetry: Vec::new(),
     }
 }
 

@@ -148,4 +148,5 @@ mod policies;
 mod routes;
 mod scale;
 mod snapshots;
+mod telemetry;
 mod workloads;

@@ -11,7 +11,7 @@ use crate::relay::http::downstream::Labelled;
 use crate::relay::http::finish::{Answered, Asked, Finish};
 use crate::relay::http::forward::Answer;
 use crate::relay::http::outbound::close;
-use crate::relay::http::{hop, reply};
+use crate::relay::http::{hop, mark, reply};
 
 impl Refusal {
     /// The answer, with what CORS adds, so that a page can read it.
@@ -36,7 +36,7 @@ impl Refusal {
 }
 
 impl Denial {
-    fn respond(self, asked: Asked, labelled: std::rc::Rc<Labelled>, detail: String) -> Response<ResponseBody> {
+    fn respond(self, mut asked: Asked, labelled: std::rc::Rc<Labelled>, detail: String) -> Response<ResponseBody> {
         if asked.grpc {
             return self.respond_grpc(asked, labelled, detail);
         }
@@ -49,6 +49,7 @@ impl Denial {
             grpc_status: None,
             tries: 0,
             upstream: asked.started.elapsed(),
+            trail: None,
         };
         match self {
             Self::Http(answer) => {
@@ -56,11 +57,13 @@ impl Denial {
                 let (mut head, body) = response.into_parts();
                 hop::strip(&mut head.headers);
                 let answered = answered(head.status);
+                mark::own(&mut head.headers, &mut asked, Reason::AuthDenied);
                 let finish = Finish::new(asked, answered).holding(flight, Some(lease), limit);
                 Response::from_parts(head, ResponseBody::upstream(body, finish))
             }
-            Self::Told { status, headers, body } => {
+            Self::Told { status, mut headers, body } => {
                 let answered = answered(status);
+                mark::own(&mut headers, &mut asked, Reason::AuthDenied);
                 let bodyless = asked.method == Method::HEAD || status == StatusCode::NO_CONTENT;
                 let body = if bodyless || status == StatusCode::NOT_MODIFIED { Bytes::new() } else { body };
                 let mut finish = Finish::new(asked, answered);

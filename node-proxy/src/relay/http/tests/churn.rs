@@ -92,9 +92,9 @@ fn gauges_and_ejections_are_told() {
         assert_eq!(metric("weft_endpoints_ejected "), Some(1));
         assert_eq!(metric("weft_http2_upstream_connections "), Some(3));
         assert_eq!(metric("weft_http_downstream_connections "), Some(1));
-        let ejected = world.metric("weft_endpoint_ejections_total", &["destination_service=\"shop/web:80\""]);
+        let ejected = world.metric("weft_endpoint_ejections_total", &["destination_service=\"web\""]);
         assert_eq!(ejected, Some(1.0));
-        let open = ["connection_security=\"plaintext\"", "destination_service=\"web\""];
+        let open = ["connection_security=\"plaintext\"", "destination_workload=\"various\""];
         assert_eq!(world.metric("weft_tcp_connections", &open), Some(1.0), "as its requests go");
         drop(client);
         tokio::time::sleep(Duration::from_secs(1)).await;

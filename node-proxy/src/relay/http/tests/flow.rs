@@ -38,8 +38,12 @@ fn a_request_and_its_answer_pass_and_are_told() {
             let labels = ["source_workload=\"client\"", "destination_service=\"web\"", "route=\"HTTPRoute/shop/r\""];
             let with = |more: &'static str| labels.into_iter().chain([more]).collect::<Vec<_>>();
             assert_eq!(world.metric("weft_http_requests_total", &with("response_class=\"2xx\"")), Some(1.0));
-            assert_eq!(world.metric("weft_http_request_body_bytes_sum", &labels), Some(300_000.0));
-            assert_eq!(world.metric("weft_http_response_body_bytes_sum", &labels), Some(300_000.0));
+            let of_client = ["reporter=\"source\"", "workload=\"client\""];
+            assert_eq!(world.metric("weft_http_request_body_bytes_sum", &of_client), Some(300_000.0));
+            assert!(world.metric("weft_http_response_body_bytes_sum", &of_client) >= Some(300_000.0));
+            let of_route = &labels[1..];
+            assert_eq!(world.metric("weft_http_request_duration_seconds_count", of_route), Some(1.0));
+            assert!(world.metric("weft_http_request_time_seconds_total", &labels).is_some());
             assert_eq!(world.metric("weft_http_requests_total", &["reason=\"no_route\"", "4xx"]), Some(1.0));
             let log = world.logged();
             assert_eq!(log.len(), 2);

@@ -53,11 +53,12 @@ pub(super) fn workload() -> Workload {
         policies: Vec::new(),
         probes: Vec::new(),
         network_policy: false,
+        telemetry: Vec::new(),
     }
 }
 
 /// Allows one method on `/ok`.
-fn policy(method: &str) -> Change {
+pub(super) fn policy(method: &str) -> Change {
     let operation =
         Operation { methods: vec![GlobMatch::new(method)], paths: vec![GlobMatch::new("/ok")], ..Operation::default() };
     Change::Upsert(Resource::Authorization(Arc::new(AuthorizationPolicy {
@@ -150,6 +151,45 @@ fn each_request_is_authorized_as_it_will_be_forwarded_on_the_latest_policy() {
             assert_eq!(log[2]["source_identity"], "spiffe://cluster.local/ns/shop/sa/web");
             assert_eq!((log[2]["path"].as_str(), log[2]["status"].as_u64()), (Some("/secret"), Some(403)));
         }
+    };
+    let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs") };
+    tokio::task::LocalSet::new().block_on(&runtime, limited);
+}
+
+#[test]
+fn a_refusal_names_its_policy_and_an_application_cannot_speak_for_its_proxy() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let test = async {
+        let world = World::new(vec![Change::Upsert(Resource::Workload(Arc::new(workload()))), policy("GET")]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = listener.local_addr().unwrap();
+        let says: App = Rc::new(|_, _| {
+            let answer = http::Response::builder().status(500).header("x-weft-by", "destination shop/cart-1");
+            Box::pin(async move { answer.header("x-weft-reason", "policy_denied").body(empty()).unwrap() })
+        });
+        tokio::task::spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::task::spawn_local(serve_app(stream, app, Rc::clone(&says)));
+            }
+        });
+        let registry = Registry::new(Rc::clone(&world.engine.observer));
+        let mut client = connect(&world, &registry, app, Version::HTTP_11).await;
+        let (status, headers, _) = client.get("/ok").await;
+        assert_eq!(
+            (status, headers.contains_key("x-weft-reason"), headers.contains_key("x-weft-by")),
+            (500, false, false)
+        );
+        let found = world.records.find(Some(headers["x-request-id"].to_str().unwrap()), 1).remove(0);
+        assert_eq!((found.reporter.as_str(), found.made_by.as_str()), ("destination", "application"));
+        let (status, headers, _) = client.get("/secret").await;
+        assert_eq!((status, headers["x-weft-reason"].as_bytes()), (403, &b"policy_denied"[..]));
+        assert_eq!(headers["x-weft-by"], "destination shop/cart-1");
+        let found = world.records.find(Some(headers["x-request-id"].to_str().unwrap()), 1).remove(0);
+        assert_eq!(found.detail, "no AuthorizationPolicy of action ALLOW matched");
+        assert_eq!(
+            (found.object.as_str(), found.answered_by.as_str()),
+            ("AuthorizationPolicies of shop/cart-1", "shop/cart-1")
+        );
     };
     let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs") };
     tokio::task::LocalSet::new().block_on(&runtime, limited);

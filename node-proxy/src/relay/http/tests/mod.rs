@@ -11,6 +11,8 @@ mod inbound;
 mod interim;
 mod policy;
 mod probe;
+mod reasons;
 mod retry;
 mod session;
+mod trace;
 mod world;

@@ -27,6 +27,7 @@ use weft_core::snapshot::{EndpointEntry, Snapshot};
 use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{ConnectError, Dial, Standing, Target, UpstreamStream, resolve};
 use crate::identify::LocalWorkload;
+use crate::records::Records;
 use crate::relay::front::{GatewayConnection, HttpRelay, OutboundConnection};
 use crate::relay::http::{Engine, EngineParts, HttpFront, HttpSettings, LocalExec};
 use crate::store::Store;
@@ -43,6 +44,8 @@ pub(super) struct World {
     pub(super) net: Rc<Net>,
     source: Rc<LocalWorkload>,
     log: LogQueue,
+    /// What is kept of requests.
+    pub(super) records: Records,
 }
 
 /// The applications, by address; an address without one refuses.
@@ -155,14 +158,18 @@ impl World {
     }
 
     pub(super) fn with(changes: Vec<Change>, settings: HttpSettings, policy: LogPolicy) -> Self {
+        Self::telling(changes, settings, AccessLog::new(policy, LogFormat::Json))
+    }
+
+    /// The same with a log of one's own.
+    pub(super) fn telling(changes: Vec<Change>, settings: HttpSettings, (log, queue): (AccessLog, LogQueue)) -> Self {
         let mut all = service("web", AppProtocol::Http, &[1, 2]);
         all.extend(service("other", AppProtocol::Http, &[3]));
         all.extend(changes);
         let store = Arc::new(Store::new(Snapshot::default().apply(&all)));
         let registry = Arc::<Registry>::default();
         let recorder = Rc::new(registry.recorder());
-        let (log, queue) = AccessLog::new(policy, LogFormat::Json);
-        let net = Rc::<Net>::default();
+        let (net, records) = (Rc::<Net>::default(), Records::default());
         let engine = Engine::new(EngineParts {
             store: Arc::clone(&store),
             dial: Rc::clone(&net) as Rc<dyn Dial>,
@@ -171,12 +178,13 @@ impl World {
             observer: Rc::new(WorkerTelemetry::new(Rc::clone(&recorder), log.clone())),
             recorder,
             log,
+            ring: records.ring(),
             http3: Default::default(),
             settings,
         });
         spawn_local(Rc::clone(&engine).watch());
         let source = Rc::new(LocalWorkload::new(crate::plain::fixed_pod()));
-        Self { engine, store, registry, net, source, log: queue }
+        Self { engine, store, registry, net, source, log: queue, records }
     }
 
     /// The pod that calls.

@@ -112,9 +112,8 @@ fn policies_judge_the_client_and_the_request() {
                 ("a.com", "/x/../admin", "203.0.113.9", 403),
                 ("free.com", "/admin", "198.51.100.1", 200),
             ] {
-                let (status, _, body) = client.ask(by(get(host, path), "x-forwarded-for", behind)).await;
+                let (status, _, _) = client.ask(by(get(host, path), "x-forwarded-for", behind)).await;
                 assert_eq!(status, want, "{version:?} {host}{path} {behind}");
-                assert_eq!(want == 403, body == "policy_denied", "{body:?}");
             }
             let logged = world.logged();
             let details: Vec<_> = logged.iter().map(|line| line["detail"].as_str().unwrap()).collect();

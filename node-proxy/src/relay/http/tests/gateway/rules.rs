@@ -28,7 +28,7 @@ fn tells() -> App {
 }
 
 /// The answers to a request at the Service `web` and at a listener, which are the same but for what a Gateway tells of its
-/// clients.
+/// clients, and what it doesn't tell them: why it answered itself.
 async fn answer(
     rule: &HttpRule,
     app: impl Fn() -> App,
@@ -57,8 +57,20 @@ async fn answer(
         }
         answers.push((status, headers, String::from_utf8(body.to_vec()).unwrap()));
     }
-    let at_gateway = answers.pop().unwrap();
-    assert_eq!(answers.pop().unwrap(), at_gateway);
+    let (mut at_gateway, mut at_service) = (answers.pop().unwrap(), answers.pop().unwrap());
+    let ids = [&mut at_gateway, &mut at_service].map(|answer| answer.1.remove("x-request-id"));
+    if let Some(reason) = at_service.1.remove("x-weft-reason") {
+        assert!(at_service.1.remove("x-weft-by").is_some() && ids[1].is_some());
+        if !at_service.2.is_empty() {
+            assert_eq!(at_service.2, reason.to_str().unwrap());
+            assert_eq!(at_gateway.2, format!("request {}", ids[0].as_ref().unwrap().to_str().unwrap()));
+            for answer in [&mut at_gateway, &mut at_service] {
+                answer.2.clear();
+                answer.1.remove("content-length");
+            }
+        }
+    }
+    assert_eq!(at_service, at_gateway);
     at_gateway
 }
 

@@ -1,0 +1,75 @@
+//! What an answer says of who made it and why: to pods the reason and whose proxy answered, to clients from outside the
+//! request's id only.
+//!
+//! A mark is worth what its writer is worth. That of a destination's proxy is believed where the answer came through a tunnel
+//! or through memory and names the workload that was asked, so that an application which passes somebody else's answer on
+//! isn't taken for its proxy; every other mark is taken away. Where no policy looks at requests the destination's proxy
+//! passes bytes, and an application could write the mark itself: it would only speak ill of itself.
+
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use weft_core::reason::Reason;
+
+use super::downstream::{Downstream, Side};
+use super::finish::Asked;
+use super::origin::{REQUEST_ID, is_id};
+use crate::connect::{Target, Transport};
+
+/// Why: a reason code.
+pub(super) const REASON: HeaderName = HeaderName::from_static("x-weft-reason");
+/// Whose proxy answered: `source` or `destination`, and the workload as namespace/name.
+pub(super) const BY: HeaderName = HeaderName::from_static("x-weft-by");
+
+/// Marks an answer that this proxy makes.
+pub(super) fn own(headers: &mut HeaderMap, asked: &mut Asked, reason: Reason) {
+    headers.insert(REQUEST_ID, asked.id());
+    strip(headers);
+    if asked.conn.side.is_gateway() {
+        return;
+    }
+    headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
+    let (side, workload) = asked.conn.served();
+    if let Ok(by) = HeaderValue::from_str(&format!("{side} {workload}")) {
+        headers.insert(BY, by);
+    }
+}
+
+/// The text that a client from outside gets in place of a reason.
+pub(super) fn text_outside(asked: &mut Asked) -> String {
+    format!("request {}", String::from_utf8_lossy(asked.id().as_bytes()))
+}
+
+/// Looks at the mark of an answer that is passed on: the reason, if the destination's proxy made it. What the client may not
+/// see, or nobody vouches for, is taken away.
+pub(super) fn passed(headers: &mut HeaderMap, conn: &Downstream, target: Option<&Target>) -> Option<Reason> {
+    let (reason, by) = strip(headers);
+    let (reason, by) = (reason?, by?);
+    let known = Reason::of_code(reason.to_str().ok()?).filter(|reason| *reason != Reason::Ok)?;
+    let in_mesh = |target: &&Target| matches!(target.transport, Transport::Hbone { .. } | Transport::Local { .. });
+    let asked = target.filter(in_mesh)?.workload.as_deref()?;
+    if by.as_bytes() != format!("destination {}/{}", asked.namespace, asked.name).as_bytes() {
+        return None;
+    }
+    if matches!(&conn.side, Side::Outbound(_)) && !conn.side.is_gateway() {
+        headers.insert(REASON, reason);
+        headers.insert(BY, by);
+    }
+    Some(known)
+}
+
+/// An answer of 500 and up that is passed on has an id, by which it is found again: the request's, or the answer's own if the
+/// request had none.
+pub(super) fn name_failure(headers: &mut HeaderMap, asked: &mut Asked, status: StatusCode) {
+    if !status.is_server_error() {
+        return;
+    }
+    match headers.get(&REQUEST_ID) {
+        Some(id) if asked.request_id.is_none() && is_id(id) => asked.request_id = Some(id.clone()),
+        Some(_) => {}
+        None => drop(headers.insert(REQUEST_ID, asked.id())),
+    }
+}
+
+fn strip(headers: &mut HeaderMap) -> (Option<HeaderValue>, Option<HeaderValue>) {
+    (headers.remove(&REASON), headers.remove(&BY))
+}
