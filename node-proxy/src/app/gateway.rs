@@ -78,9 +78,10 @@ impl GatewayProxySettings {
         workers(self.workers)
     }
 
-    /// Times of connections.
+    /// Times of connections. Nobody else's applications run in the limits of a Gateway's pod.
     pub fn limits(&self) -> Limits {
-        Limits { connect: self.connect_timeout, idle: self.idle_timeout, ..Limits::default() }
+        let (connect, idle) = (self.connect_timeout, self.idle_timeout);
+        Limits { connect, idle, handshakes_rest: false, ..Limits::default() }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// A client of QUIC that answers nothing for so long is gone.
     pub quic_silence: Duration,
+    /// Whether handshakes rest between their steps, because applications run on the same cores.
+    pub handshakes_rest: bool,
     /// Tunnels, client side.
     pub tunnel: TunnelLimits,
     /// Tunnels, server side.
@@ -58,6 +60,7 @@ impl Default for Limits {
             client_hello: Duration::from_secs(5),
             idle: None,
             quic_silence: Duration::from_secs(60),
+            handshakes_rest: true,
             tunnel: TunnelLimits::default(),
             server: ServerLimits::default(),
         }

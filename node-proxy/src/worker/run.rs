@@ -90,7 +90,7 @@ impl Worker {
         let drain = CancellationToken::new();
         let pods = Rc::new(Pods::default());
         let inbound = Rc::new(InboundHalf::new(Arc::clone(&node), Rc::clone(&observer)));
-        let turns = Rc::<Turns>::default();
+        let turns = Rc::new(Turns::new(node.limits.handshakes_rest));
         let tunnels = Tunnels::new(Arc::clone(&node), Rc::clone(&pods), Rc::clone(&observer), Rc::clone(&turns));
         let connector = Connector::new(Rc::clone(&pods), tunnels, Rc::clone(&inbound), node.limits.connect);
         let connector = Rc::new(connector);

@@ -2,9 +2,11 @@
 //!
 //! A step of a TLS handshake computes for up to a millisecond without a pause. Many that are ready at once would be run
 //! one after the other before the worker looks at its sockets again. So one step is done, then everything else that is
-//! ready and the sockets have their turn, then the next step, and not before as much time has passed as the last one
-//! took: a rush of handshakes gets half of the worker, and leaves the core to others in between. Without a rush this
-//! costs one look at the sockets.
+//! ready and the sockets have their turn, then the next step. Without a rush this costs one look at the sockets.
+//!
+//! Where the cores belong to others, too, the next step also waits until as much time has passed as the last one took: a
+//! rush of handshakes gets half of the worker at most (less, because timers are coarser than a step), and leaves the
+//! core to applications in between.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -18,9 +20,11 @@ use futures::task::{ArcWake, AtomicWaker, waker};
 use tokio::sync::Mutex;
 
 /// The turns of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Turns {
     turn: Mutex<()>,
+    /// Whether there is a rest after each step.
+    rests: bool,
     /// No step before this.
     rest: Cell<Option<Instant>>,
 }
@@ -29,6 +33,11 @@ pub struct Turns {
 const SHORT: Duration = Duration::from_micros(100);
 
 impl Turns {
+    /// Turns with a rest after each step, for applications on the same cores, or without.
+    pub fn new(rests: bool) -> Self {
+        Self { turn: Mutex::default(), rests, rest: Cell::default() }
+    }
+
     /// Does some work, each of its steps in turn.
     pub async fn take<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
@@ -43,7 +52,7 @@ impl Turns {
             let began = Instant::now();
             let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
             let took = began.elapsed();
-            self.rest.set((took >= SHORT).then(|| Instant::now() + took));
+            self.rest.set((self.rests && took >= SHORT).then(|| Instant::now() + took));
             // Back when all the others and the sockets were looked at.
             tokio::task::yield_now().await;
             drop(turn);
@@ -95,7 +104,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn others_run_between_two_steps_of_whatever_work() {
         let said = Rc::<RefCell<Vec<_>>>::default();
-        let turns = Turns::default();
+        let turns = Turns::new(true);
         let flood = futures::future::join_all((0..20).map(|_| turns.take(steps("flood", 5, Rc::clone(&said)))));
         let neighbour = async {
             for _ in 0..20 {
@@ -112,9 +121,27 @@ mod tests {
         assert!(in_a_row <= 2, "{in_a_row} steps in a row: {said:?}");
     }
 
+    /// Work whose only step takes so long.
+    async fn computes(long: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < long {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_where_applications_run_is_there_a_rest_after_a_step() {
+        for rests in [true, false] {
+            let (turns, started) = (Turns::new(rests), tokio::time::Instant::now());
+            futures::future::join_all((0..3).map(|_| turns.take(computes(SHORT * 2)))).await;
+            // The clock of timers stands still as long as nobody waits for one.
+            assert_eq!(started.elapsed() > Duration::ZERO, rests);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn work_that_waits_holds_no_turn() {
-        let turns = Turns::default();
+        let turns = Turns::new(true);
         let slow = turns.take(tokio::time::sleep(Duration::from_secs(10)));
         let quick = async {
             turns.take(tokio::time::sleep(Duration::from_secs(1))).await;
