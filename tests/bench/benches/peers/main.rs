@@ -48,6 +48,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use weft_bench::Report;
 use weft_node_proxy::plain::Plain;
+use weft_node_proxy::process::start_logging;
 
 /// What the product's own binary allocates with: one of the processes here is Weft's proxy.
 #[global_allocator]
@@ -143,6 +144,10 @@ fn main() -> Result<()> {
     let args = Args::parse();
     if let Some(size) = args.snapshot_endpoints {
         return matching::measure_size(size);
+    }
+    if [&args.serve_plain, &args.serve_node, &args.serve_gateway].into_iter().any(Option::is_some) {
+        // As the product does: without anybody to take them, spans of libraries are offered to another logger at every turn.
+        start_logging("info")?;
     }
     if let Some(config) = args.serve_plain {
         Plain::start(&serde_json::from_slice(&std::fs::read(config)?)?)?.wait();
