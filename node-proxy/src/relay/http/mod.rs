@@ -23,6 +23,7 @@ mod factory;
 mod finish;
 mod forward;
 mod framing;
+mod gather;
 mod gateway;
 mod grpc_web;
 mod h3;

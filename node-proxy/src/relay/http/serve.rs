@@ -19,6 +19,7 @@ use super::client::ClientBody;
 use super::downstream::{Downstream, Side};
 use super::engine::HttpSettings;
 use super::framing::{H1Framing, H2Framing};
+use super::gather::gather;
 use super::wire::{End, Framing, Wire};
 use super::{inbound, outbound, trail};
 use crate::observe::Ended;
@@ -185,8 +186,10 @@ where
 {
     let service = service_fn({
         let conn = Rc::clone(conn);
-        move |request| respond(Rc::clone(&conn), request)
+        // Boxed, because the codec and the runtime move it several times, and it has kilobytes.
+        move |request| Box::pin(respond(Rc::clone(&conn), request))
     });
+    let (wire, written) = gather(wire);
     let connection = h2_builder(conn).serve_connection(TokioIo::new(wire), service);
     let mut connection = pin!(connection);
     let mut leaving = false;
@@ -199,7 +202,12 @@ where
             }
             _ => {}
         }
-        connection.as_mut().poll(cx).map(|result| result.map_err(|error| reason_of(&error)))
+        let ended = connection.as_mut().poll(cx).map(|result| result.map_err(|error| reason_of(&error)));
+        // Whether or not that was its last word.
+        match written.poll_send(cx) {
+            Poll::Ready(Err(_)) if ended.is_pending() => Poll::Ready(Err(Reason::DownstreamReset)),
+            _ => ended,
+        }
     })
     .await;
     ended.err().unwrap_or_else(|| conn.last.get())
@@ -227,8 +235,6 @@ where
 {
     fn execute(&self, task: F) {
         let conn = Rc::clone(&self.0);
-        // Boxed here, because spawning moves a task several times and this one has a kilobyte.
-        let task = Box::pin(task);
         // The codec's own tasks report through what they serve.
         drop(tokio::task::spawn_local(async move {
             let _counted = CountPanic(&conn);
