@@ -22,7 +22,6 @@ use bytes::Bytes;
 use http::request::Parts as RequestHead;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{ConnectError, Dial, Target, UpstreamStream, open};
@@ -32,7 +31,7 @@ use crate::util::FastHash;
 
 use h1::{AnswerBody, H1, Idle};
 pub(crate) use h1::{ExchangeError, Parts};
-use h2::{H2, Shared};
+use h2::{H2, H2Body, Lost, Shared};
 pub(crate) use key::{PoolKey, Protocol};
 pub(crate) use own::OwnPool;
 
@@ -140,7 +139,7 @@ pub(crate) enum SendError {
 /// The body of an answer.
 pub(crate) enum UpstreamBody {
     H1(AnswerBody),
-    H2(Incoming),
+    H2(H2Body),
 }
 
 impl Body for UpstreamBody {
@@ -150,7 +149,7 @@ impl Body for UpstreamBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         match &mut *self {
             Self::H1(body) => body.poll_frame(cx),
-            Self::H2(body) => Pin::new(body).poll_frame(cx).map_err(ExchangeError::Http2),
+            Self::H2(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -312,8 +311,8 @@ impl Lease {
                 let Some(taken) = taken else { return Err(SendError::Unsent(body)) };
                 match conn.send(Request::from_parts(taken, body)).await {
                     Ok(response) => Ok(response.map(UpstreamBody::H2)),
-                    Err((error, None)) => Err(SendError::Sent(error.into())),
-                    Err((_, Some(request))) => {
+                    Err(Lost::Sent(error)) => Err(SendError::Sent(error.into())),
+                    Err(Lost::Unsent(request)) => {
                         let (taken, body) = request.into_parts();
                         *head = Some(taken);
                         Err(SendError::Unsent(body))

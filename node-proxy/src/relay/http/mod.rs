@@ -23,8 +23,8 @@ mod factory;
 mod finish;
 mod forward;
 mod framing;
-mod gather;
 mod gateway;
+mod gather;
 mod grpc_web;
 mod h3;
 mod hop;
@@ -58,6 +58,8 @@ use tokio::time::Instant;
 pub(crate) use body::RequestBody;
 pub use engine::{Engine, EngineParts, HttpSettings, Resolve};
 pub use factory::Telemetered;
+pub(crate) use gather::{Gathered, Gathering, gather};
+pub(crate) use hop::strip as strip_hop_headers;
 
 use crate::authorize::HttpPermit;
 use crate::connect::http_pool::AppConnections;
@@ -65,21 +67,6 @@ use crate::identify::LocalWorkload;
 use crate::observe::{Connection, Direction, Ended};
 use crate::relay::front::{ByteStream, GatewayConnection, HttpRelay, OutboundConnection, QuicConnection};
 use downstream::{Called, Caller, Downstream, Front, Side};
-
-/// Runs the codec's tasks on this worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalExec;
-
-impl<F> hyper::rt::Executor<F> for LocalExec
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, task: F) {
-        // The codec's own tasks report through what they serve. Boxed here, because spawning moves a task several times and
-        // those of the codec have more than a kilobyte.
-        drop(tokio::task::spawn_local(Box::pin(task)));
-    }
-}
 
 /// The engine as the connection pipelines call it.
 #[derive(Clone)]

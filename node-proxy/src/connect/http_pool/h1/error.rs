@@ -23,7 +23,7 @@ pub(crate) enum ExchangeError {
     RequestBody,
     /// The HTTP/2 codec's word.
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
 }
 
 impl ExchangeError {
@@ -31,8 +31,7 @@ impl ExchangeError {
     pub(crate) fn is_parse(&self) -> bool {
         match self {
             Self::Head(_) | Self::Malformed(_) | Self::TooLarge => true,
-            Self::Http2(error) => error.is_parse(),
-            Self::Io(_) | Self::Closed | Self::RequestBody => false,
+            Self::Http2(_) | Self::Io(_) | Self::Closed | Self::RequestBody => false,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::connect::{ConnectError, Dial, Standing, Target, UpstreamStream, resol
 use crate::identify::LocalWorkload;
 use crate::records::Records;
 use crate::relay::front::{GatewayConnection, HttpRelay, OutboundConnection};
-use crate::relay::http::{Engine, EngineParts, HttpFront, HttpSettings, LocalExec};
+use crate::relay::http::{Engine, EngineParts, HttpFront, HttpSettings};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, LogFormat, LogPolicy, LogQueue, Registry, WorkerTelemetry};
 
@@ -273,6 +273,16 @@ impl World {
         let text = self.registry.render();
         let is_it = |l: &&str| l.starts_with(&format!("{name}{{")) && needles.iter().all(|needle| l.contains(needle));
         text.lines().find(is_it)?.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+/// Runs the codec's tasks on this thread.
+#[derive(Clone, Copy, Debug)]
+struct LocalExec;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, task: F) {
+        drop(tokio::task::spawn_local(task));
     }
 }
 
