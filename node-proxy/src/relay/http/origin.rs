@@ -68,7 +68,10 @@ pub(super) fn settle(snapshot: &Snapshot, caller: &Caller, parts: &mut Parts) ->
         Arrival { settings, client: caller.client, tls: listener.is_some(), port: caller.dialled.port(), host: &host };
     let (client, vouched) = arrival.tell(headers).ok_or("Forwarded can't be read")?;
     let kept = headers.get(&REQUEST_ID).filter(|id| vouched && is_id(id)).cloned();
-    let id = kept.unwrap_or_else(new_id);
+    let mut id = kept.unwrap_or_else(new_id);
+    // There is no other like it: the codec of HTTP/2 would keep each in its table (RFC 7541, section 2.3.2), and look through all
+    // that it keeps for the next.
+    id.set_sensitive(true);
     headers.insert(REQUEST_ID, id.clone());
     Ok(Some(Origin { client, id, answers_id: config.is_some_and(|config| config.answers_request_id) }))
 }
