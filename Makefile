@@ -12,6 +12,7 @@ TAG ?= dev
 VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' charts/weft/Chart.yaml)
 RUNS ?= 3
 REPORTS ?= dist/conformance
+PICTURES ?= docs/pictures
 # The test cluster's name: clusters of different names stand side by side.
 NAME ?= dev
 
@@ -45,7 +46,7 @@ lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh .ci/run
+	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh tests/pictures/*.sh .ci/run
 
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
@@ -53,10 +54,13 @@ unit: ## all tests of the workspace, those in network namespaces included
 	cargo build --workspace --bins --quiet
 	cargo test --workspace --quiet
 
-test-full: test ## and what takes longer: a GiB each way, all releases of the Gateway API, cert-manager and external-dns, the demo, the benchmarks
+# A healthy mesh on the cluster has to alarm nobody for half an hour, instead of a minute.
+test-full: export WEFT_HEALTHY_SECONDS = 1800
+test-full: test ## and what takes longer: a GiB each way, half an hour of a healthy mesh, all releases of the Gateway API, cert-manager and external-dns, the demo, the benchmarks
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
 	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH cargo test --workspace --quiet --test bundles -- --ignored --test-threads=1
 	$(MAKE) elsewhere
+	$(MAKE) pictures PICTURES=$(CARGO_TARGET_DIR)/pictures
 	$(MAKE) demo
 	$(MAKE) bench
 	$(MAKE) bench-scale
@@ -65,6 +69,17 @@ demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP
 	@$(INSTALL) build demo $(if $(filter 1,$(OBSERVE)),test)
 	cargo build --bins
 	@$(BUILT)/debug/weft-demo
+
+# The dashboard of the control plane needs a cluster: `WEFT_PICTURES=$PWD/docs/pictures make cluster-test` draws it.
+pictures: ## pictures of `weft dashboard` and of Grafana's dashboards for the manual, and what a browser makes of that page; PICTURES=dir
+	@$(INSTALL) build test pictures
+	cargo build --workspace --bins --quiet
+	mkdir -p $(PICTURES) $(CARGO_TARGET_DIR)/pages
+	WEFT_PICTURES=$(abspath $(PICTURES)) cargo test --workspace --quiet --bin weft -- --ignored --test-threads=1 dashboard::tests::browser
+	WEFT_PICTURES=$(abspath $(CARGO_TARGET_DIR)/pages) cargo test --workspace --quiet --test netns_pictures
+	tests/pictures/photograph.sh $(CARGO_TARGET_DIR)/pages $(PICTURES)
+	@# A picture in a repository is kept for ever: 256 colours will do.
+	pngquant --force --skip-if-larger --strip --ext .png 256 $(PICTURES)/*.png || [ $$? = 98 ]
 
 bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as shipped, ARGS="--only plain --rounds 5 --out bench.json"
 	@$(INSTALL) build bench
@@ -108,4 +123,4 @@ images: ## one docker-archive per component for `ctr images import` and `docker 
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit demo bench bench-scale images cluster-build cluster-up cluster-down cluster-test elsewhere conformance clean
+.PHONY: help build test test-full lint unit demo pictures bench bench-scale images cluster-build cluster-up cluster-down cluster-test elsewhere conformance clean

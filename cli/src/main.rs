@@ -4,11 +4,13 @@ mod ask;
 mod bugreport;
 mod cluster;
 mod connectivity;
+mod dashboard;
 mod explain;
 mod migrate;
 mod objects;
 mod reason;
 mod standalone;
+mod tap;
 mod traffic;
 mod validate;
 mod why;
@@ -65,6 +67,10 @@ enum Command {
     Top(traffic::TopArgs),
     /// Show who calls whom, and whether that is encrypted.
     Edges(traffic::EdgesArgs),
+    /// Serve a page at this machine's loopback that draws the mesh: calls, routes, certificates, problems.
+    Dashboard(dashboard::Args),
+    /// Show requests as they pass: who calls whom, by which route and endpoint, with which result.
+    Tap(Box<tap::Args>),
     /// Show what applies to a pod or a Service: identity, mode, limits, policies, endpoints, rules.
     Describe(objects::DescribeArgs),
     /// Show who may call a pod: its policies in order, and what they say of a call.
@@ -183,6 +189,8 @@ fn run(command: Command, target: &cluster::Target) -> anyhow::Result<ExitCode> {
         Command::Stat(args) => traffic::stat(&args, target),
         Command::Top(args) => traffic::top(&args, target),
         Command::Edges(args) => traffic::edges(&args, target),
+        Command::Dashboard(args) => dashboard::run(args, target),
+        Command::Tap(args) => tap::run(&args, target),
         Command::Describe(args) => objects::describe(&args, target).map(|()| ExitCode::SUCCESS),
         Command::Authz(args) => objects::authz(&args, target),
         Command::Reason(args) => reason::run(&args).map(|()| ExitCode::SUCCESS),

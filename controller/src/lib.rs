@@ -5,3 +5,4 @@ pub mod dns;
 pub mod kubernetes;
 mod publish;
 pub mod standalone;
+pub mod view;

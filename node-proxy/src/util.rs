@@ -1,4 +1,5 @@
-//! A hasher for keys that nobody outside chooses: addresses of allocations, endpoints, indexes.
+//! A hasher for keys that nobody outside chooses: addresses of allocations, endpoints, indexes. And texts that are kept,
+//! which others may have chosen.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -49,5 +50,24 @@ impl Hasher for FastHasher {
 
     fn write_usize(&mut self, n: usize) {
         self.add(n as u64);
+    }
+}
+
+/// The longest text of a peer that is told of a request, in bytes: its path, its host, its method.
+pub(crate) const LONGEST_TOLD: usize = 1024;
+
+/// The start of a text: so many bytes at most, and no half characters. Copied, it takes no more room than it has bytes.
+pub(crate) fn clip(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!((clip("abc", 3), clip("abc", 2), clip("", 2)), ("abc", "ab", ""));
+        assert_eq!((clip("aü", 2), clip("aü", 3), clip("ü", 1)), ("a", "aü", ""));
     }
 }

@@ -108,6 +108,11 @@ images() {
     fi
     image istio-client localhost/istio-client:1 /istio-client "$bin/istio-client:/istio-client"
     image load localhost/load:1 /load "$bin/load:/load"
+    if [ ! "$bin/shop" -nt "$here/shop/main.go" ]; then
+        CGO_ENABLED=0 go build -trimpath -ldflags "$strip" -o "$bin/shop" "$here/shop/main.go"
+        rm -f "$img/shop.tar"
+    fi
+    image shop localhost/shop:1 /shop "$bin/shop:/shop"
     image coredns "localhost/coredns:v$COREDNS" /coredns "$bin/coredns:/coredns"
     local suite certs name file
     suite=$(cd "$out/mod/conformance" && go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api/conformance)

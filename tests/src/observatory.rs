@@ -42,10 +42,14 @@ pub struct Target {
 impl Observatory {
     /// The program, where `tests/tools/install.sh test` has installed it.
     pub fn program() -> Option<PathBuf> {
+        Self::tool("prometheus").filter(|program| program.is_file())
+    }
+
+    /// Where `tests/tools/install.sh` installs a program.
+    pub fn tool(name: &str) -> Option<PathBuf> {
         let cache = std::env::var_os("WEFT_CACHE").map(PathBuf::from);
         let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weft"));
-        let program = cache.or_else(home)?.join("tools/bin/prometheus");
-        program.is_file().then_some(program)
+        Some(cache.or_else(home)?.join("tools/bin").join(name))
     }
 
     /// One on the wire between the nodes of a mesh, which scrapes their proxies. They need [`STATUS_LISTEN`], and the wire

@@ -126,6 +126,20 @@ fn everything_renders_as_it_did() {
     snapshot("monitors", &monitors);
 }
 
+#[test]
+#[ignore = "needs helm"]
+fn collectors_are_told_to_node_proxies_and_gateways() {
+    let none = render(&[]);
+    assert!(!none.contains("--otlp"));
+    let (spans, lines) = ("http://spans.a:4317", "http://lines.a:4317");
+    let values = format!("--set=telemetry.tracing.endpoint={spans},telemetry.accessLog.endpoint={lines}");
+    let told = added(&none, &render(&[&values]));
+    for argument in [format!("--otlp-endpoint={spans}"), format!("--otlp-logs-endpoint={lines}")] {
+        assert!(told.contains(&format!("- {argument}\n")), "{told}");
+        assert!(told.contains(&format!("- --gateway-arg={argument}\n")), "{told}");
+    }
+}
+
 /// What Grafana and Prometheus get is what the files say, though both have braces that a template would take for its own.
 #[test]
 #[ignore = "needs helm"]
@@ -237,6 +251,7 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("cni.confDir=etc/cni", "confDir"),
         ("nodeProxy.accessLog=2", "accessLog"),
         ("nodeProxy.accessLog=some", "accessLog"),
+        ("telemetry.accessLog.endpoint=collector:4317", "endpoint"),
         ("agent.maxUnavailable=0", "maxUnavailable"),
         ("agent.maxUnavailable=110%", "maxUnavailable"),
         ("nodeProxy.resources.limit.memory=1Gi", "limit"),

@@ -84,7 +84,7 @@ fn probes_pass_and_other_clients_of_the_nodes_address_do_not() -> Result<()> {
     node.block_on(async {
         for path in ["/", "/healthz", "/admin?full=1"] {
             let reply = tcp::get(target, path).await?;
-            ensure!(reply.status == 403 && reply.body == "not_a_probe", "{path}: {reply:?}");
+            ensure!(reply.status == 403 && reply.body.starts_with(b"request "), "{path}: {reply:?}");
         }
         let posted = tcp::request(http::Method::POST, "/healthz?full=1", &[], "x");
         let reply = Connection::open(target, http::Version::HTTP_11).await?.send(posted).await?;

@@ -16,6 +16,7 @@ netns_tests! {
     policies_hold_and_nothing_crosses_in_the_clear,
     names_statuses_and_explanations,
     the_id_of_a_call_that_failed_leads_to_what_decided,
+    a_tap_shows_route_and_endpoint_of_what_passes,
     mistakes_in_manifests_disturb_nothing,
     the_primary_restarts_with_the_same_addresses,
 }
@@ -57,6 +58,32 @@ fn the_id_of_a_call_that_failed_leads_to_what_decided() -> Result<()> {
         })?;
     }
     ensure!(why(&mesh, "node-a", "nobodys")?.is_none());
+    Ok(())
+}
+
+fn a_tap_shows_route_and_endpoint_of_what_passes() -> Result<()> {
+    let mesh = shop(&[])?;
+    let (web, catalog) = (mesh.pod("web"), mesh.service("shop/catalog", 80)?);
+    let socket = mesh.node(&web.manifest.node).run.join("tap.sock");
+    let mut command = mesh.programs.weft();
+    command.args(["tap", "-n", "shop", "pod/web", "--direction", "out", "--path", "/tapped", "--status", "2xx"]);
+    command.args(["-o", "json", "--count", "1", "--for", "1m", "--socket"]).arg(socket);
+    let output = std::thread::scope(|scope| {
+        let tapping = scope.spawn(|| command.output());
+        // Until one is seen, or the tap is over.
+        while !tapping.is_finished() {
+            web.netns.block_on(get(catalog, "/tapped?card=4711"))?;
+        }
+        tapping.join().map_err(|_| anyhow::anyhow!("the tap panicked"))?.map_err(anyhow::Error::from)
+    })?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let text = |field: &str| seen[field].as_str().unwrap_or_default().to_owned();
+    ensure!(text("route") == "HTTPRoute/shop/catalog-canary" && text("rule") == "0", "{seen:#}");
+    ensure!(text("source_pod") == "web" && text("path") == "/tapped" && seen["status"] == 200, "{seen:#}");
+    let endpoint: SocketAddr = text("endpoint").parse()?;
+    let answered = mesh.pods().find(|pod| pod.ips.contains(&endpoint.ip()));
+    ensure!(answered.is_some_and(|pod| pod.manifest.name == text("destination_pod")), "{seen:#}");
     Ok(())
 }
 

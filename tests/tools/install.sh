@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo bench images images-amd64
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo pictures bench images images-amd64
 # images-arm64 cluster
 # Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
 set -euo pipefail
@@ -11,6 +11,7 @@ declare -A package=(
     [taskset]=util-linux [wrk]=wrk [nginx]=nginx-light [haproxy]=haproxy [h2load]=nghttp2-client [python3]=python3
     [containerd]=containerd [runc]=runc [conntrack]=conntrack [openssl]=openssl [nsenter]=util-linux [gcc]=gcc [readelf]=binutils [aarch64-linux-gnu-gcc]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" [x86_64-linux-gnu-gcc]="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" [setsid]=util-linux
     [ping]=iputils-ping [curl]=curl [ss]=iproute2 [shellcheck]=shellcheck [strip]=binutils [ldd]=libc-bin [rustup]=rustup
+    [chromium]=chromium [pngquant]=pngquant
 )
 
 need() { # need COMMAND...: installs the packages of the commands that are missing
@@ -78,6 +79,28 @@ prometheus() {
     echo "$version" >"$home/.version"
 }
 
+# A real OpenTelemetry Collector, with what tests need of it. Without it the test that wants it is left out.
+collector() {
+    local version=0.161.0 stable=1.67.0 here home=$cache/tools/collector
+    here=$(cd "$(dirname "$0")" && pwd)
+    cmp -s "$here/collector/main.go" "$home/main.go" && [ "$(cat "$home/.version" 2>/dev/null)" = "$version" ] && return
+    command -v go >/dev/null || { echo "no Go: the test with an OpenTelemetry Collector is left out" >&2; return; }
+    echo "building an OpenTelemetry Collector $version"
+    local modules=go.opentelemetry.io/collector tool=(env CGO_ENABLED=0 GOFLAGS=-buildvcs=false go)
+    mkdir -p "$home" "$cache/tools/bin"
+    cp "$here/collector/main.go" "$home/main.go"
+    printf 'module build/collector\n\ngo 1.26\n' >"$home/go.mod"
+    # Nothing else needs it, so that nothing else waits for a module that can't be had.
+    if (cd "$home" &&
+        "${tool[@]}" get "$modules/otelcol@v$version" "$modules/receiver/otlpreceiver@v$version" "$modules/exporter/debugexporter@v$version" \
+            "$modules/service/telemetry/otelconftelemetry@v$version" "$modules/confmap/provider/yamlprovider@v$stable" &&
+        "${tool[@]}" build -trimpath -o "$cache/tools/bin/otelcol" -ldflags '-s -w' .); then
+        echo "$version" >"$home/.version"
+    else
+        echo "no OpenTelemetry Collector: the test with one is left out" >&2
+    fi
+}
+
 for group in "$@"; do
     case $group in
     build)
@@ -101,11 +124,17 @@ for group in "$@"; do
             prometheus
         fi
         ;;
+    pictures)
+        # A browser, without which the page of `weft dashboard` isn't looked at, and what makes its pictures small.
+        need chromium pngquant python3
+        fc-list 2>/dev/null | grep -q Liberation || { package[fonts]=fonts-liberation; need fonts; }
+        ;;
     cluster)
         need containerd runc conntrack openssl nft ip nsenter setsid gcc python3
         need_cni_plugins
         command -v go >/dev/null || { echo "missing: Go 1.26, which the cluster's parts are built with" >&2; exit 1; }
         prometheus
+        collector
         ;;
     images) need python3 strip ldd nft ;;
     # Images for one architecture, built on another one or not.

@@ -69,12 +69,8 @@ impl Proxies {
     /// # Errors
     /// Where a cluster can't be asked, or has no proxy.
     pub async fn of(target: &Target, from: &Whom) -> anyhow::Result<Self> {
-        let here = |address: &SocketAddr| Proxy { name: address.to_string(), way: Way::Here(*address) };
-        if !from.admin.is_empty() {
-            return Ok(Self { all: from.admin.iter().map(here).collect(), session: None });
-        }
-        if !target.is_given() && Path::new(HERE).exists() {
-            return Ok(Self { all: vec![here(&ADMIN)], session: None });
+        if !from.admin.is_empty() || (!target.is_given() && Path::new(HERE).exists()) {
+            return Ok(Self::here(from));
         }
         let session = target.session().await?;
         let found = proxies(&session).await?;
@@ -86,6 +82,13 @@ impl Proxies {
         Ok(Self { all, session: Some(session) })
     }
 
+    /// Those that are named, else that of this node.
+    pub fn here(from: &Whom) -> Self {
+        let named: &[SocketAddr] = if from.admin.is_empty() { &[ADMIN] } else { &from.admin };
+        let here = |address: &SocketAddr| Proxy { name: address.to_string(), way: Way::Here(*address) };
+        Self { all: named.iter().map(here).collect(), session: None }
+    }
+
     /// The cluster that they are in, if it is one.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_ref()
@@ -93,20 +96,26 @@ impl Proxies {
 
     /// A page of each.
     pub async fn read(&self, page: &str) -> Answers {
+        let mut answers = Answers::default();
+        let take = |name: &str, answer| match answer {
+            Ok(page) => answers.pages.push((name.to_owned(), page)),
+            Err(error) => answers.unread.push(format!("{name}: {error:#}")),
+        };
+        self.each(page, take).await;
+        answers
+    }
+
+    /// Hands a page of each over, as soon as it and those before it are there: no more than a few are held at a time.
+    pub async fn each(&self, page: &str, mut take: impl FnMut(&str, anyhow::Result<Bytes>)) {
         let asked = futures::stream::iter(self.all.iter()).map(|proxy| async move {
             let answer = tokio::time::timeout(PATIENCE, self.page(proxy, page)).await;
             let answer = answer.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()));
-            (proxy.name.clone(), answer)
+            (&proxy.name, answer)
         });
-        let mut answers = Answers::default();
         let mut asked = asked.buffered(AT_ONCE).boxed_local();
         while let Some((name, answer)) = asked.next().await {
-            match answer {
-                Ok(page) => answers.pages.push((name, page)),
-                Err(error) => answers.unread.push(format!("{name}: {error:#}")),
-            }
+            take(name, answer);
         }
-        answers
     }
 
     /// A page of the first that answers.
@@ -159,7 +168,42 @@ pub fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    /// Configurations of a large mesh don't fit into memory all at once.
+    #[tokio::test]
+    async fn pages_are_handed_over_before_all_are_read() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = Whom { admin: vec![listener.local_addr().unwrap(); 2 * AT_ONCE] };
+        let asked = std::sync::Arc::new(AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(stream.read_u8().await.unwrap());
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npage").await.unwrap();
+                });
+            }
+        });
+        let mut seen = Vec::new();
+        let take = |_: &str, page: anyhow::Result<Bytes>| {
+            assert_eq!(page.unwrap(), "page");
+            seen.push(asked.load(Ordering::SeqCst));
+        };
+        Proxies::here(&here).each("/metrics", take).await;
+        server.abort();
+        assert_eq!((seen.len(), asked.load(Ordering::SeqCst)), (2 * AT_ONCE, 2 * AT_ONCE));
+        assert!(seen[0] <= AT_ONCE, "{seen:?}");
+    }
 
     #[test]
     fn an_id_is_encoded_for_a_query() {

@@ -79,12 +79,14 @@ async fn collect(archive: &mut Archive, args: &Args, target: &Target) -> anyhow:
     let mut unread = Vec::new();
     let mut read = 0;
     for (page, file) in PAGES {
-        let answers = proxies.read(page).await;
-        unread.extend(answers.unread.into_iter().map(|why| format!("{page} of {why}")));
-        for (name, body) in answers.pages {
-            read += 1;
-            archive.add(&format!("proxies/{}/{file}", archive::file_name(&name)), &String::from_utf8_lossy(&body));
-        }
+        let take = |name: &str, answer: anyhow::Result<bytes::Bytes>| match answer {
+            Ok(body) => {
+                read += 1;
+                archive.add(&format!("proxies/{}/{file}", archive::file_name(name)), &String::from_utf8_lossy(&body));
+            }
+            Err(error) => unread.push(format!("{page} of {name}: {error:#}")),
+        };
+        proxies.each(page, take).await;
     }
     if let Some(session) = proxies.session() {
         read += of_cluster(archive, session, args, &mut unread).await;
@@ -107,19 +109,15 @@ async fn of_cluster(archive: &mut Archive, session: &Session, args: &Args, unrea
         Err(error) => unread.push(format!("status: {error:#}")),
     }
     let since = i64::try_from(args.since.as_secs()).unwrap_or(i64::MAX);
-    match cluster::logs(session, since, i64::from(args.lines)).await {
-        Ok(logs) => {
-            for (name, log) in logs {
-                match log {
-                    Ok(text) => {
-                        archive.add(&format!("logs/{}.txt", archive::file_name(&name)), &text);
-                        files += 1;
-                    }
-                    Err(why) => unread.push(format!("log of {name}: {why}")),
-                }
-            }
+    let take = |name: &str, log: Result<String, _>| match log {
+        Ok(text) => {
+            archive.add(&format!("logs/{}.txt", archive::file_name(name)), &text);
+            files += 1;
         }
-        Err(error) => unread.push(format!("logs: {error:#}")),
+        Err(why) => unread.push(format!("log of {name}: {why}")),
+    };
+    if let Err(error) = cluster::logs(session, since, i64::from(args.lines), take).await {
+        unread.push(format!("logs: {error:#}"));
     }
     files
 }

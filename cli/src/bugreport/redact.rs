@@ -11,6 +11,7 @@ const GONE: &str = "[redacted]";
 /// Patterns of what is secret wherever it stands, and what to put in their place.
 static SECRETS: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
     let name = "[A-Za-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential)s?";
+    let header = r#"\\?"[A-Za-z0-9_.-]*(?:authorization|cookies?)"#;
     let all = [
         // PEM, also on one line with its breaks escaped; and one that is cut off.
         (
@@ -20,6 +21,12 @@ static SECRETS: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
         // JSON Web Tokens, as ServiceAccounts have them.
         (r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*".to_owned(), GONE.to_owned()),
         (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}".to_owned(), format!("$1 {GONE}")),
+        // Headers in JSON, with one value or several; and in JSON that is text in another one.
+        (
+            format!(r#"(?i)({header}"\s*:\s*)(?:\[(?:[^\]"]|"(?:[^"\\]|\\.)*")*\]?|"(?:[^"\\]|\\.)*"?)"#),
+            format!(r#"${{1}}"{GONE}""#),
+        ),
+        (format!(r#"(?i)({header}\\"\s*:\s*\[?\\")[^"\\]*"#), format!("${{1}}{GONE}")),
         (r"(?i)\b((?:proxy-)?authorization|cookie|set-cookie)(\s*[:=]\s*)[^\n]+".to_owned(), format!("$1$2{GONE}")),
         (format!(r#"(?i)({name}\\?["']?\s*[=:]\s*\\?["']?)[^\s"',}}\\]+"#), format!("${{1}}{GONE}")),
         // Of join commands.

@@ -8,7 +8,7 @@ const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJl";
 
 #[test]
 fn what_looks_like_a_secret_is_taken_out_wherever_it_stands() {
-    assert_eq!(patterns(), 6, "all patterns can be read");
+    assert_eq!(patterns(), 8, "all patterns can be read");
     for (text, secret, kept) in [
         (format!("before\n{KEY}\nafter"), "MHcCAQEEIJx5nOtReal", "after"),
         (format!("key: {}", KEY.replace('\n', "\\n")), "AwEHoUQ", "key: "),
@@ -17,6 +17,10 @@ fn what_looks_like_a_secret_is_taken_out_wherever_it_stands() {
         ("authorization: Bearer abcdefgh12345\nnext".to_owned(), "abcdefgh12345", "next"),
         ("sent Bearer abcdefgh12345 along".to_owned(), "abcdefgh12345", "along"),
         ("Cookie: session=abc; other=def\nnext".to_owned(), "abc", "next"),
+        (r#"{"cookie":"a=1; b=\"s3cr3t\"","user":"ann"}"#.to_owned(), "s3cr3t", "ann"),
+        (r#"{"Set-Cookie": ["sid=[abc]", "b=s3cr3t"], "user": "ann"}"#.to_owned(), "s3cr3t", "ann"),
+        (r#"{"authorization":"Digest response=6629fae4","user":"ann"}"#.to_owned(), "6629fae4", "ann"),
+        (r#"{"message":"{\"cookie\":\"sid=abc\",\"a\":1}","user":"ann"}"#.to_owned(), "sid=abc", "ann"),
         (r#"{"password":"hunter2","user":"ann"}"#.to_owned(), "hunter2", "ann"),
         (r#"{\"api_key\":\"k-123\",\"a\":1}"#.to_owned(), "k-123", "a"),
         ("WEFT_JOIN_TOKEN=s3cr3t-join other=1".to_owned(), "s3cr3t-join", "other=1"),

@@ -9,7 +9,6 @@ mod facts;
 mod finding;
 mod helm;
 mod logs;
-pub mod metrics;
 mod pods;
 mod proxy;
 mod read;
@@ -18,6 +17,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 mod version;
+mod view;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -25,15 +25,18 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use weft_kube::Choice;
+pub use weft_view::metrics;
 
 pub use self::check::Args as CheckArgs;
 pub use self::enroll::Args as EnrollArgs;
 pub use self::facts::Unread;
+pub use self::finding::{Finding, Severity};
 pub use self::helm::{InstallArgs, UninstallArgs};
 pub use self::logs::logs;
 pub use self::proxy::{Args as ProxyArgs, all as proxies, page_of};
 pub use self::read::Session;
 pub use self::version::Args as VersionArgs;
+pub use self::view::{View, ViewArgs};
 use crate::Output;
 
 /// What `check` and `status` end with when there is no cluster to look at.
@@ -66,9 +69,13 @@ impl Target {
 
     /// A session with the cluster; nothing has been asked yet.
     pub async fn session(&self) -> anyhow::Result<Session> {
-        let choice = Choice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        let client = weft_kube::client_of(&choice).await?;
+        let client = weft_kube::client_of(&self.choice()).await?;
         Ok(Session { client, mesh: self.mesh().to_owned() })
+    }
+
+    /// The cluster.
+    fn choice(&self) -> Choice {
+        Choice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
     }
 }
 
@@ -156,6 +163,16 @@ pub async fn overview(session: &Session) -> anyhow::Result<Vec<(String, String)>
         files.push((format!("pods/{name}.json"), serde_json::to_string_pretty(&pod.status)?));
     }
     Ok(files)
+}
+
+/// What the checks of an installed mesh find that is worth a look, the worst first.
+///
+/// # Errors
+/// The API server can't be asked.
+pub async fn findings(session: &Session) -> anyhow::Result<Vec<Finding>> {
+    let facts = Box::pin(session.installed()).await?;
+    let report = checks::installed(&facts, helm::oldest_kubernetes()?);
+    Ok(report.findings().into_iter().filter(|it| it.severity > Severity::Note).cloned().collect())
 }
 
 /// `weft version`

@@ -17,7 +17,7 @@ use weft_core::snapshot::Snapshot;
 use weft_kube::kube::api::{Api, ListParams};
 use weft_node_proxy::store::from_bytes;
 
-use super::facts::{component_of, is_ready, name_of, namespace_of, node_of};
+use super::facts::{Read, component_of, is_ready, name_of, namespace_of, node_of};
 use super::metrics::Metrics;
 use super::print;
 use super::read::Session;
@@ -164,11 +164,8 @@ pub async fn all(session: &Session) -> anyhow::Result<Vec<(String, String, Strin
     let own = session.own_pods().await?;
     let of_nodes = own.iter().filter(|pod| component_of(pod) == Some("weft-node-proxy"));
     let mut found: Vec<_> = of_nodes.filter(|pod| runs(pod)).map(|pod| named(pod, "node", node_of(pod))).collect();
-    let gateways: Api<Pod> = Api::all(session.client.clone());
-    let (name, value) = MANAGED_BY;
-    let params = ListParams::default().labels(&format!("{name}={value}"));
-    if let Ok(pods) = super::read::within("pods of Gateways", gateways.list(&params)).await {
-        let serving = pods.items.iter().filter(|pod| runs(pod));
+    if let Ok(pods) = gateway_pods(session).await {
+        let serving = pods.iter().filter(|pod| runs(pod));
         found.extend(serving.map(|pod| {
             let name = format!("{}/{}", namespace_of(&pod.metadata), name_of(&pod.metadata));
             named(pod, "gateway", &name)
@@ -176,6 +173,14 @@ pub async fn all(session: &Session) -> anyhow::Result<Vec<(String, String, Strin
     }
     found.sort();
     Ok(found)
+}
+
+/// The pods of Gateways in all namespaces.
+pub(super) async fn gateway_pods(session: &Session) -> Read<Vec<Pod>> {
+    let api: Api<Pod> = Api::all(session.client.clone());
+    let (name, value) = MANAGED_BY;
+    let params = ListParams::default().labels(&format!("{name}={value}"));
+    super::read::within("pods of Gateways", api.list(&params)).await.map(|list| list.items)
 }
 
 fn runs(pod: &Pod) -> bool {

@@ -1,7 +1,8 @@
 //! Who may call a workload.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use http::{HeaderMap, Method};
@@ -86,14 +87,14 @@ pub struct Answer {
 struct Caller<'a> {
     words: String,
     identity: Option<&'a SpiffeId>,
-    address: IpAddr,
+    address: Option<IpAddr>,
 }
 
 impl Access {
     /// Of a workload, and what becomes of a call if one is asked about.
     ///
     /// # Errors
-    /// The caller isn't known.
+    /// The caller isn't known, or not its address, by which a policy decides.
     pub fn of(snapshot: &Snapshot, called: &Workload, question: &Question<'_>) -> anyhow::Result<Self> {
         let port = match question.port {
             Some(port) => Port::new(port).context("port 0 is nobody's")?,
@@ -107,6 +108,9 @@ impl Access {
         if let Some(from) = question.from {
             let parsed = identity_of(from)?;
             let caller = caller(snapshot, (from, parsed.as_ref()), called, question.address)?;
+            if caller.address.is_none() {
+                no_policy_decides_by_address(&policies)?;
+            }
             let path = normalize::path(question.path.split('?').next().unwrap_or_default())
                 .map_err(|error| anyhow::anyhow!("--path {}: {error}", question.path))?;
             let host = normalize::host(question.host).unwrap_or_default();
@@ -119,7 +123,8 @@ impl Access {
             };
             let facts = CallFacts {
                 identity: caller.identity,
-                peer_ip: caller.address,
+                // Without one, no policy looks at it.
+                peer_ip: caller.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
                 dst_port: port,
                 http: (!question.tcp).then_some(http),
             };
@@ -174,17 +179,12 @@ fn caller<'a>(
     called: &Workload,
     address: Option<IpAddr>,
 ) -> anyhow::Result<Caller<'a>> {
-    let nowhere = IpAddr::from([0, 0, 0, 0]);
     if let Some(identity) = parsed {
         let words = identity.to_string();
-        return Ok(Caller { words, identity: Some(identity), address: address.unwrap_or(nowhere) });
+        return Ok(Caller { words, identity: Some(identity), address });
     }
     if from == "outside" {
-        return Ok(Caller {
-            words: "outside, in plaintext".to_owned(),
-            identity: None,
-            address: address.unwrap_or(nowhere),
-        });
+        return Ok(Caller { words: "outside, in plaintext".to_owned(), identity: None, address });
     }
     let pod = super::workload(snapshot, from)?;
     let same_family = pod.addresses.iter().find(|ip| called.addresses.iter().any(|it| it.is_ipv4() == ip.is_ipv4()));
@@ -193,13 +193,23 @@ fn caller<'a>(
     };
     let enrolled = pod.enrolment == Enrolment::Enrolled;
     let words = if enrolled { format!("{from} as {}", pod.identity) } else { format!("{from}, in plaintext") };
-    Ok(Caller { words, identity: enrolled.then_some(&pod.identity), address })
+    Ok(Caller { words, identity: enrolled.then_some(&pod.identity), address: Some(address) })
+}
+
+/// What is asked without an address can be answered if nobody looks at it.
+fn no_policy_decides_by_address(policies: &[Arc<AuthorizationPolicy>]) -> anyhow::Result<()> {
+    let has_addresses = |source: &Source| !source.addresses.is_empty() || !source.not_addresses.is_empty();
+    let decides = |policy: &&Arc<AuthorizationPolicy>| policy.rules.iter().flat_map(|it| &it.from).any(has_addresses);
+    match policies.iter().find(decides) {
+        Some(policy) => bail!("policy {} decides by the caller's address: name one by --address", policy.key),
+        None => Ok(()),
+    }
 }
 
 /// Whether a policy matches: as an ALLOW policy alone it would allow.
 fn matches(policy: &AuthorizationPolicy, facts: &CallFacts<'_>) -> bool {
     let alone = AuthorizationPolicy { dry_run: false, ..policy.clone() };
-    let alone = [std::sync::Arc::new(alone)];
+    let alone = [Arc::new(alone)];
     let verdict = evaluate(&alone, facts);
     match policy.action {
         Action::Audit => !verdict.audits.is_empty(),

@@ -169,7 +169,7 @@ impl WorkloadView {
             // Their keys say the kind, because both kinds of policies are listed together.
             mesh_policies: sorted(own.iter().map(|policy| policy.key.to_string().replacen("MeshPolicy:", "", 1))),
             authorization_policies: sorted(snapshot.policies_for(workload).iter().map(|it| it.key.to_string())),
-            telemetry_policies: sorted(workload.telemetry.iter().map(ToString::to_string)),
+            telemetry_policies: sorted(snapshot.telemetry_policies_for(workload).map(|it| it.key.to_string())),
             probes: sorted(workload.probes.iter().map(|probe| format!("{} {}", probe.port, call(&probe.call)))),
             services,
             rules,
@@ -180,6 +180,7 @@ impl WorkloadView {
 fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
     let mut values: Vec<_> = values.collect();
     values.sort();
+    values.dedup();
     values
 }
 

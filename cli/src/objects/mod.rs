@@ -84,7 +84,7 @@ pub struct AuthzArgs {
     /// Who calls: a pod as NAMESPACE/NAME, an identity as spiffe://..., or `outside` for nobody known
     #[arg(long)]
     from: Option<String>,
-    /// The address that calls; that of the pod which calls, if one is named
+    /// The address that calls; that of the pod which calls, if one is named. Other callers need one if a policy decides by it
     #[arg(long)]
     address: Option<std::net::IpAddr>,
     /// The pod's port; left out: the first that a Service sends to

@@ -1,6 +1,12 @@
 //! The example shop, described.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method};
+use weft_core::change::{Change, Resource};
+use weft_core::ids::PolicyKey;
+use weft_core::policy::Scope;
+use weft_core::telemetry::TelemetryPolicy;
 
 use super::authz::{Access, Question};
 use super::describe::{ServiceView, WorkloadView};
@@ -29,6 +35,27 @@ fn a_pod_and_a_service_with_all_that_applies() {
     insta::assert_snapshot!(view.to_string());
     insta::assert_json_snapshot!(view);
     assert!(workload(&snapshot, "shop/nobody").is_err() && workload(&snapshot, "nobody").is_err());
+}
+
+#[test]
+fn what_is_told_of_a_pod_may_be_its_namespaces_or_the_meshs_policy() {
+    let policy = |name: &str, scope| TelemetryPolicy {
+        key: PolicyKey::new("shop", name),
+        scope,
+        gateways: Vec::new(),
+        created_unix_seconds: 0,
+        access_log: Default::default(),
+        tracing: Default::default(),
+    };
+    let policies = [
+        policy("mesh", Scope::Mesh),
+        policy("here", Scope::Namespace("shop".into())),
+        policy("there", Scope::Namespace("bank".into())),
+        policy("others", Scope::Selected),
+    ];
+    let snapshot = shop().apply(&policies.map(|it| Change::Upsert(Resource::Telemetry(it.into()))));
+    let view = WorkloadView::of(&snapshot, workload(&snapshot, "shop/payments").unwrap());
+    assert_eq!(view.telemetry_policies, ["shop/here", "shop/mesh"]);
 }
 
 #[test]
@@ -62,6 +89,29 @@ fn a_call_is_judged_as_the_proxy_judges_it() {
     let (get, none) = (Method::GET, HeaderMap::new());
     assert!(Access::of(&snapshot, called, &asked(Some("shop/nobody"), &get, &none)).is_err());
     assert!(Access::of(&snapshot, called, &asked(Some("spiffe://"), &get, &none)).is_err());
+}
+
+/// 0.0.0.0 would be in no network that a policy names, and that isn't what is asked.
+#[test]
+fn where_a_policy_decides_by_the_address_it_has_to_be_named() {
+    let snapshot = shop();
+    let mut policy = (*snapshot.policies_for(workload(&snapshot, "shop/payments").unwrap())[0]).clone();
+    policy.rules[0].from =
+        vec![weft_core::policy::Source { not_addresses: vec!["10.1.0.0/16".parse().unwrap()], ..Default::default() }];
+    let snapshot = snapshot.apply(&[Change::Upsert(Resource::Authorization(Arc::new(policy)))]);
+    let called = workload(&snapshot, "shop/payments").unwrap();
+    let (get, none) = (Method::GET, HeaderMap::new());
+    let orders = "spiffe://cluster.local/ns/shop/sa/orders";
+    for from in [orders, "outside"] {
+        let error = Access::of(&snapshot, called, &asked(Some(from), &get, &none)).unwrap_err();
+        assert!(error.to_string().contains("shop/payments-callers") && error.to_string().contains("--address"));
+    }
+    let may_call = |address: &str| {
+        let question = Question { address: Some(address.parse().unwrap()), ..asked(Some(orders), &get, &none) };
+        !Access::of(&snapshot, called, &question).unwrap().is_denied()
+    };
+    assert!(may_call("10.2.0.1") && may_call("fd00::1") && !may_call("10.1.0.1"));
+    assert!(Access::of(&snapshot, called, &asked(Some("shop/web"), &get, &none)).is_ok(), "a pod has one");
 }
 
 #[test]

@@ -32,7 +32,7 @@ use weft_node_proxy::process::start_logging;
 
 pub use self::settings::Args;
 use self::settings::Role;
-pub use self::status::{StatusArgs, run as run_status};
+pub use self::status::{StatusArgs, run as run_status, trouble};
 
 /// The ServiceAccount that the primary answers as.
 const PRIMARY: (&str, &str) = ("weft-system", "weft-primary");

@@ -132,6 +132,7 @@ fn proxy_command(args: &Args, home: &Home) -> anyhow::Result<ProxyCommand> {
     option("--trust-bundle", home.credentials.roots.clone().into());
     option("--agent-socket", args.run.join("proxy.sock").into());
     option("--handover-socket", absolute(&args.run.join("handover.sock"))?.into());
+    option("--tap-socket", absolute(&args.run.join("tap.sock"))?.into());
     option("--saved-config", absolute(&args.state.join("config"))?.into());
     if let Some(zone) = &args.zone {
         option("--zone", zone.into());

@@ -185,6 +185,15 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(if status.trouble().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What needs attention, as the node with this directory of sockets says.
+///
+/// # Errors
+/// It doesn't answer.
+pub async fn trouble(run: &Path) -> anyhow::Result<Vec<String>> {
+    let status: Status = serde_json::from_slice(&ask(&run.join("status.sock")).await?)?;
+    Ok(status.trouble())
+}
+
 async fn ask(socket: &Path) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::count::{Filter, Window, has_failed, service, workload};
-use super::rows::{percent, rate, rounded, seconds};
-use crate::cluster::metrics::Sample;
+use weft_view::count::{has_failed, names_both_ends, service, workload};
+use weft_view::{Filter, Sample, Window, rounded};
+
+use super::rows::{percent, rate, seconds};
 use crate::table;
 
 /// A caller and whom it calls, by which Service, and how that is protected.
@@ -56,13 +57,6 @@ fn key(sample: &Sample) -> Key {
     (workload(sample, "source"), workload(sample, "destination"), service(sample).unwrap_or_default(), security)
 }
 
-/// Whether a connection names both ends: others have requests that do, or another proxy that does.
-fn is_named(sample: &Sample) -> bool {
-    let of_ends = ["source_workload", "destination_workload"].map(|end| sample.label(end));
-    let of_caller = sample.label("reporter") == "source";
-    !of_ends.contains(&"various") && (of_caller || sample.label("connection_security") == "plaintext")
-}
-
 impl Edges {
     /// Of what was counted.
     pub fn of(window: &Window, filter: &Filter) -> Self {
@@ -77,10 +71,12 @@ impl Edges {
         for sample in requests("weft_http_request_time_seconds_total").filter(wanted) {
             sums.entry(key(sample)).or_default().time += sample.value;
         }
-        for sample in window.gauge("weft_tcp_connections").filter(wanted).filter(|sample| is_named(sample)) {
+        for sample in window.gauge("weft_tcp_connections").filter(wanted).filter(|sample| names_both_ends(sample)) {
             sums.entry(key(sample)).or_default().open += sample.value;
         }
-        for sample in window.of("weft_tcp_connections_opened_total").filter(wanted).filter(|sample| is_named(sample)) {
+        for sample in
+            window.of("weft_tcp_connections_opened_total").filter(wanted).filter(|sample| names_both_ends(sample))
+        {
             sums.entry(key(sample)).or_default().opened += sample.value;
         }
         let per_second = |count: f64| if window.seconds > 0.0 { rounded(count / window.seconds) } else { 0.0 };

@@ -1,6 +1,5 @@
 //! `weft stat`, `weft top` and `weft edges`: what flows in the mesh, by the proxies' own metrics of some seconds.
 
-mod count;
 mod edges;
 mod rows;
 #[cfg(test)]
@@ -12,13 +11,12 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
+use weft_view::{Filter, Metrics, Window};
 
-use self::count::{Filter, Window};
 use self::edges::Edges;
 use self::rows::Stat;
 use crate::Output;
 use crate::ask::{Proxies, Whom};
-use crate::cluster::metrics::Metrics;
 use crate::cluster::{self, Target, block_on};
 
 /// What clears a terminal and goes to its top (ECMA-48).

@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::count::{Filter, Histogram, Window, counts_for_security, has_failed, is_secure, service, workload};
+use weft_view::count::{Histogram, counts_for_security, has_failed, is_secure, service, workload};
+use weft_view::{Filter, Sample, Window, rounded};
+
 use super::{By, Sort};
-use crate::cluster::metrics::Sample;
 use crate::table;
 
 /// A row. What isn't known, or of which there was none, is left out.
@@ -192,11 +193,6 @@ fn bytes(window: &Window, by: By, filter: &Filter, sums: &mut BTreeMap<String, S
             sums.protected(sample);
         }
     }
-}
-
-/// To a millionth, which is finer than anything is counted.
-pub(super) fn rounded(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
 }
 
 /// A number as people read it; nothing for what isn't known.

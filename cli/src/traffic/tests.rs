@@ -128,11 +128,19 @@ fn a_proxy_that_began_anew_has_counted_from_nothing() {
     assert_eq!(stat(&second), None, "it is gone");
 }
 
+/// One that couldn't be asked at first has counted for days.
+#[test]
+fn a_proxy_that_is_there_for_the_first_time_counts_for_nothing_yet() {
+    let window = Window::between(&[], &at(1.0), Duration::from_secs(10));
+    assert_eq!(Stat::of(&window, By::Service, &Filter::default()).rows, []);
+    assert_eq!(window.now.len(), at(1.0).len(), "its gauges count");
+}
+
 #[test]
 fn quantiles_are_interpolated_within_their_bucket() {
     let page = "h{le=\"0.1\"} 50\nh{le=\"0.2\"} 100\nh{le=\"+Inf\"} 100\n";
     let of = |page: &str| {
-        let mut histogram = count::Histogram::default();
+        let mut histogram = weft_view::count::Histogram::default();
         Metrics::parse(page).of("h").for_each(|sample| histogram.add(sample));
         histogram
     };

@@ -68,6 +68,43 @@ fn of(node: &str, record: Record) -> (String, Record) {
     (format!("node {node}"), record)
 }
 
+/// A Gateway, `web` behind it, and what `web` asks with the same id: a Service without endpoints.
+#[test]
+fn what_an_application_asks_with_the_id_of_its_own_request_is_nearer_to_the_cause() {
+    let gateway = || Record {
+        time: "2026-11-22T10:00:00.300000Z".into(),
+        reporter: "gateway".into(),
+        source: "shop/edge".into(),
+        destination: "shop/web-1".into(),
+        status: 502,
+        reason: "ok".into(),
+        object: "Pod shop/web-1".into(),
+        attempts: Vec::new(),
+        ..source()
+    };
+    let web = || Record { time: "2026-11-22T10:00:00.100000Z".into(), reporter: "destination".into(), ..gateway() };
+    let calls = || Record {
+        time: "2026-11-22T10:00:00.200000Z".into(),
+        destination: String::new(),
+        status: 503,
+        reason: "no_endpoint".into(),
+        object: "Service shop/cart-v2:80".into(),
+        attempts: Vec::new(),
+        ..source()
+    };
+    let known = [of("n1", web()), of("n1", calls()), of("edge", gateway())];
+    for [a, b, c] in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let story = Story::of("7f4e", [a, b, c].map(|i| known[i].clone()).to_vec()).unwrap();
+        let way: Vec<_> = story.way.iter().map(|it| it.record.reporter.as_str()).collect();
+        assert_eq!(way, ["gateway", "destination", "source"]);
+        assert_eq!((story.object.as_str(), story.status), ("Service shop/cart-v2:80", 502));
+    }
+    // Two that call each other with the same id have an order, too.
+    let back = || Record { source: "shop/cart-v2-2".into(), destination: "shop/web-1".into(), ..source() };
+    let circle = vec![of("n1", source()), of("n2", destination()), of("n2", back()), of("n1", web())];
+    assert_eq!(Story::of("7f4e", circle).unwrap().way.len(), 4);
+}
+
 #[test]
 fn the_story_of_a_request() {
     let story = Story::of("7f4e", vec![of("n2", destination()), of("n1", source())]).unwrap();

@@ -51,16 +51,46 @@ impl Station {
         }
     }
 
-    fn has_failed(&self) -> bool {
-        self.record.kept == "failed"
+    /// Whether a pod was asked here, at any try.
+    fn asked(&self, pod: &str) -> bool {
+        let tried = self.record.attempts.iter().map(|attempt| attempt.workload.as_str());
+        !pod.is_empty() && tried.chain([self.record.destination.as_str()]).any(|asked| asked == pod)
     }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.record.kept.as_str(), "failed" | "refused")
+    }
+}
+
+/// Puts what proxies know of a request in the order of its way. An application that passes the id on with what it asks others
+/// is called first and calls then: its own calls come after those to it, whatever the clocks of their nodes say.
+fn in_order(way: &mut Vec<Station>) {
+    let is_above = |upper: &Station, lower: &Station| match (upper.place(), lower.place()) {
+        (2, 0 | 1) => !upper.record.destination.is_empty() && upper.record.destination == lower.record.source,
+        (0 | 1, 2) => upper.asked(&lower.record.destination),
+        _ => false,
+    };
+    let mut depths = vec![0_usize; way.len()];
+    // As many rounds as a way can have hops: what calls itself in a circle comes to an end, too.
+    for _ in 0..way.len() {
+        let deeper = |lower: &Station| {
+            let above = way.iter().zip(&depths).filter(|(upper, _)| is_above(upper, lower));
+            above.map(|(_, depth)| depth + 1).max().unwrap_or(0)
+        };
+        depths = way.iter().map(deeper).collect();
+    }
+    let mut placed: Vec<_> = depths.into_iter().zip(way.drain(..)).collect();
+    placed.sort_by(|(depth, a), (other, b)| {
+        (*depth, a.place(), &a.record.time).cmp(&(*other, b.place(), &b.record.time))
+    });
+    way.extend(placed.into_iter().map(|(_, station)| station));
 }
 
 impl Story {
     /// Of what proxies know of one request; `None`: nothing.
     pub fn of(id: &str, known: Vec<(String, Record)>) -> Option<Self> {
         let mut way: Vec<_> = known.into_iter().map(|(proxy, record)| Station { proxy, record }).collect();
-        way.sort_by(|a, b| (a.place(), &a.record.time).cmp(&(b.place(), &b.record.time)));
+        in_order(&mut way);
         let first = way.first()?;
         // Who is farthest along the way and saw it fail was nearest to the cause.
         let nearest = way.iter().rev().find(|station| station.has_failed()).unwrap_or(first);

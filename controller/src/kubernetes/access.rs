@@ -126,6 +126,11 @@ impl ProxyAccess {
         self.gateways.store(accounts);
     }
 
+    /// The Gateway whose pods run as this ServiceAccount.
+    pub fn gateway_of(&self, namespace: &Namespace, account: &ServiceAccount) -> Option<GatewayKey> {
+        self.gateways.load().get(&(namespace.clone(), account.clone())).cloned()
+    }
+
     /// Publishes changes, after which Gateways have other listeners. One caller at a time.
     pub fn publish(&self, updates: Vec<Update>, listeners: &[(GatewayKey, Option<Fingerprint>)]) {
         if updates.is_empty() {

@@ -28,7 +28,7 @@ mod serve;
 mod settings;
 mod statuses;
 pub mod subject;
-mod task;
+pub(crate) mod task;
 mod world;
 
 pub use desired::{MESH_CONTROLLER_NAME, MESH_FEATURES};

@@ -8,12 +8,13 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use weft_control::{IdentityClient, bind, control_incoming, token_file};
+use weft_core::tap;
 use weft_kube::kube::Client;
 use weft_kube::{Events, Leadership, LeaseSettings, Reviewer, health};
 use weft_metrics::{Component, SECONDS};
 use weft_tls::{
-    CertManager, CertStore, Clock, ControlClient, ControlServer, ExpectedServer, IdentityLease, ManagerSettings,
-    ServerTrust, TlsSettings, TrustBundle, TrustStore,
+    CertManager, CertStore, ClientTls, Clock, ControlClient, ControlServer, ExpectedServer, IdentityLease,
+    ManagerSettings, ServerTrust, TlsSettings, TrustBundle, TrustStore,
 };
 use weft_xds::server::{Publisher, Server};
 
@@ -23,9 +24,10 @@ use super::bound::Bound;
 use super::gateways::{self, Provisioner};
 use super::refusals::Refusals;
 use super::settings::Settings;
-use super::task::{self, Outlets};
+use super::task::{self, Configuration, Outlets};
 use super::world::World;
 use super::{intake, statuses};
+use crate::view::{Places, Proxies, View, by_tls, page_of};
 
 /// The name of the Lease.
 const LEASE: &str = "weft-controller";
@@ -56,12 +58,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let controller = Controller::start(&client, &settings);
     let (listening, is_listening) = watch::channel(false);
     let (trust, trusted) = watch::channel(None);
-    let Controller { publisher, access, missing, leadership } = controller;
+    let Controller { publisher, access, missing, leadership, configuration } = controller;
     let health = serve_health(&settings, missing.clone(), (trusted, is_listening), metrics);
     let serving = async {
         let identity = own_identity(&settings, &trust).await?;
         whole(missing.clone()).await;
-        serve_xds(&settings, identity, publisher, (access, listening)).await
+        let view = view(&client, &settings, &identity, &access);
+        view.dashboard.follow(configuration, Arc::new(|proxy| Box::pin(page_of(proxy))));
+        let people = serve_view(&settings, &identity, view);
+        let proxies = serve_xds(&settings, Arc::clone(&identity), publisher, (access, listening));
+        tokio::try_join!(people, proxies).map(drop)
     };
     let ended = tokio::select! {
         ended = serving => ended,
@@ -83,6 +89,8 @@ pub struct Controller {
     pub missing: watch::Receiver<Vec<&'static str>>,
     /// Whether this replica writes statuses.
     pub leadership: Leadership,
+    /// What is published, for who asks.
+    pub configuration: Configuration,
 }
 
 impl Controller {
@@ -129,7 +137,8 @@ impl Controller {
             tokio::spawn(gateways::run(provisioner));
         }
         tokio::spawn(statuses::run(client.clone(), events, leadership.is_leader(), queue));
-        tokio::spawn(task::run(world, outlets, leadership.is_leader(), facts, nacks));
+        let (configuration, questions) = Configuration::channel();
+        tokio::spawn(task::run(world, outlets, leadership.is_leader(), facts, (nacks, questions)));
         intake::start(client, &sender, settings.gateways.is_some());
         tokio::spawn(board::follow::<Refusals>(client.clone(), namespace.clone(), sender.clone()));
         tokio::spawn(refused.clone().measure());
@@ -137,7 +146,7 @@ impl Controller {
         tokio::spawn(board::follow::<Bound>(client.clone(), namespace.clone(), sender.clone()));
         tokio::spawn(bound.clone().hear(sender));
         tokio::spawn(board::tell(client.clone(), namespace, instance, bound, of_bound));
-        Self { publisher, access, missing: is_missing, leadership }
+        Self { publisher, access, missing: is_missing, leadership, configuration }
     }
 }
 
@@ -197,12 +206,15 @@ async fn own_identity(
     while let Err(error) = lease.ready(TELL).await {
         tracing::warn!(authority = settings.ca, "waiting for a certificate: {error}");
     }
-    Ok(Arc::new(Identity { server: ControlServer::for_identity(&store, &settings.identity)?, _manager: manager }))
+    let server = ControlServer::for_identity(&store, &settings.identity)?;
+    Ok(Arc::new(Identity { server, client: ClientTls::for_identity(&store, &settings.identity)?, _manager: manager }))
 }
 
 /// What serves as this process, with what keeps its certificate fresh.
 struct Identity {
     server: ControlServer,
+    /// What dials proxies as this process.
+    client: ClientTls,
     _manager: CertManager,
 }
 
@@ -242,6 +254,25 @@ async fn serve_xds(
         .serve_with_incoming(incoming)
         .await
         .context("the service for node proxies")
+}
+
+/// What people may see of the live mesh.
+fn view(client: &Client, settings: &Settings, identity: &Identity, access: &Arc<ProxyAccess>) -> Arc<View> {
+    let access = Arc::clone(access);
+    let places = Places {
+        client: client.clone(),
+        account: settings.proxy_account.clone(),
+        trust_domain: settings.identity.trust_domain.clone(),
+        of_gateway: Arc::new(move |namespace, account| access.gateway_of(namespace, account)),
+    };
+    View::new(client.clone(), Proxies::new(places, by_tls(identity.client.clone(), tap::PORT)))
+}
+
+async fn serve_view(settings: &Settings, identity: &Identity, view: Arc<View>) -> anyhow::Result<()> {
+    let listener = bind(settings.view).await.with_context(|| format!("--view {}", settings.view))?;
+    tracing::info!(address = %listener.local_addr()?, "showing the live mesh to whoever may see it");
+    view.serve(listener, identity.server.clone()).await;
+    Ok(())
 }
 
 /// Ends when the process is asked to.

@@ -31,6 +31,9 @@ pub struct Args {
     /// Where probes and Prometheus are answered
     #[arg(long, env = "WEFT_HEALTH", default_value = "[::]:15014")]
     pub health: String,
+    /// Where people look at the live mesh (weft tap), who show a token and have the right
+    #[arg(long, env = "WEFT_VIEW", default_value = "[::]:15016")]
+    pub view: String,
     /// The certificate authority, HOST:PORT; weft-ca in the mesh's namespace if left out
     #[arg(long, env = "WEFT_CA", default_value = "")]
     pub ca: String,
@@ -107,6 +110,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where probes and Prometheus are answered.
     pub health: SocketAddr,
+    /// Where people look at the live mesh.
+    pub view: SocketAddr,
     /// The certificate authority, `host:port`.
     pub ca: String,
     /// Who it must be.
@@ -179,6 +184,7 @@ impl Args {
             identity: SpiffeId::new(trust_domain.unwrap_or_default(), namespace.as_str(), account.as_str()),
             listen: parse(&given.listen, "--listen", wrong).unwrap_or(UNUSED),
             health: parse(&given.health, "--health", wrong).unwrap_or(UNUSED),
+            view: parse(&given.view, "--view", wrong).unwrap_or(UNUSED),
             ca_account: pair(&or(&given.ca_account, in_mesh("weft-ca")), "--ca-account", wrong),
             proxy_account: pair(&or(&given.proxy_account, in_mesh("weft-node-proxy")), "--proxy-account", wrong),
             index: IndexConfig {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
+use weft_core::change::Resource;
 use weft_kube::Events;
 use weft_xds::server::Publisher;
 
@@ -41,6 +42,28 @@ pub struct Outlets {
     pub plans: watch::Sender<Option<Arc<Plans>>>,
 }
 
+/// Asks the task for what is published.
+#[derive(Clone, Debug)]
+pub struct Configuration(mpsc::Sender<Question>);
+
+/// Where the answer goes.
+pub type Question = oneshot::Sender<Vec<Resource>>;
+
+impl Configuration {
+    /// With the questions for the task to answer.
+    pub fn channel() -> (Self, mpsc::Receiver<Question>) {
+        let (sender, questions) = mpsc::channel(1);
+        (Self(sender), questions)
+    }
+
+    /// What is published now; `None`: the task has ended.
+    pub async fn resources(&self) -> Option<Vec<Resource>> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.ok()?;
+        answered.await.ok()
+    }
+}
+
 /// Runs until the facts end. Until every kind was heard of nothing is published: what is not known yet would look like
 /// something that is not there.
 pub async fn run(
@@ -48,7 +71,7 @@ pub async fn run(
     outlets: Outlets,
     mut leader: watch::Receiver<bool>,
     mut facts: mpsc::Receiver<Fact>,
-    mut nacks: mpsc::Receiver<Nack>,
+    (mut nacks, mut questions): (mpsc::Receiver<Nack>, mpsc::Receiver<Question>),
 ) {
     metrics::gauge!("weft_controller_leader").set(0.0);
     loop {
@@ -73,6 +96,10 @@ pub async fn run(
                 if leads && world.missing().is_empty() {
                     carry_out(world.review(), &outlets, true);
                 }
+            }
+            Some(answer) = questions.recv() => {
+                // Whoever asked may have gone.
+                let _ = answer.send(world.resources());
             }
             // Whoever serves the node says it: replicas don't hear each other's.
             Some(nack) = nacks.recv() => say(&outlets.events, world.note_of_nack(&nack)),

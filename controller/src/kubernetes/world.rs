@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
-use weft_core::change::Change;
+use weft_core::change::{Change, Resource};
 use weft_k8s::index::{Index, IndexConfig};
 use weft_k8s::object::{Kind, Object, ObjectRef};
 use weft_kube::Severity;
@@ -136,6 +136,11 @@ impl World {
     pub fn missing(&self) -> Vec<&'static str> {
         let kinds = Subject::ALL.iter().filter(|s| !self.heard.contains_key(s)).map(|s| s.kind());
         kinds.chain(self.missing_of_replicas()).collect()
+    }
+
+    /// What is published: all resources of the configuration.
+    pub fn resources(&self) -> Vec<Resource> {
+        self.index.resources().cloned().collect()
     }
 
     /// How many objects of each kind there are.

@@ -19,6 +19,7 @@ pub mod route;
 pub mod service;
 mod sharded;
 pub mod snapshot;
+pub mod tap;
 pub mod telemetry;
 pub mod traffic;
 pub mod wire;

@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{GatewayKey, PolicyKey, ServicePortKey, WorkloadUid};
 use crate::policy::Scope;
 
+mod share;
 #[cfg(test)]
 mod tests;
+
+pub use self::share::Share;
 
 /// What the id of a Gateway as a workload starts with; the key of the Gateway follows.
 pub const GATEWAY_UID: &str = "Kubernetes//Gateway/";
@@ -45,54 +48,6 @@ pub const LOG_FIELDS: [&str; 30] = [
     "request_id",
     "trace_id",
 ];
-
-/// A share of something: so many of so many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Share {
-    numerator: u32,
-    denominator: u32,
-}
-
-impl Share {
-    /// Everything.
-    pub const ALL: Self = Self { numerator: 1, denominator: 1 };
-    /// Nothing.
-    pub const NONE: Self = Self { numerator: 0, denominator: 1 };
-    /// One of a hundred.
-    pub const ONE_PERCENT: Self = Self { numerator: 1, denominator: 100 };
-
-    /// `numerator` of `denominator`; `None` if that is no share: more than all, or of nothing.
-    pub const fn new(numerator: u32, denominator: u32) -> Option<Self> {
-        if denominator == 0 || numerator > denominator {
-            return None;
-        }
-        Some(Self { numerator, denominator })
-    }
-
-    /// The share nearest to a number from 0 to 1; `None` for others.
-    pub fn of(number: f64) -> Option<Self> {
-        const PARTS: u32 = 1_000_000;
-        let parts = (number * f64::from(PARTS)).round();
-        (0.0..=f64::from(PARTS)).contains(&parts).then_some(Self { numerator: parts as u32, denominator: PARTS })
-    }
-
-    /// How many.
-    pub const fn numerator(self) -> u32 {
-        self.numerator
-    }
-
-    /// Of how many.
-    pub const fn denominator(self) -> u32 {
-        self.denominator
-    }
-
-    /// Whether one is among them; `random` is uniform.
-    pub const fn takes(self, random: u64) -> bool {
-        // 64 bits of randomness as a number below the denominator, without a bias that anybody could see.
-        let place = ((random as u128) * (self.denominator as u128)) >> 64;
-        place < self.numerator as u128
-    }
-}
 
 /// Which requests and connections get a line in the access log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -141,8 +96,17 @@ impl LogFields {
     }
 }
 
+/// Where a policy sends lines of the access log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogOutput {
+    /// To the proxy's standard output.
+    Standard,
+    /// To the port of a Service, by OTLP over gRPC.
+    Collector(ServicePortKey),
+}
+
 /// What a policy says of the access log; `None` leaves it to a less specific one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessLogPolicy {
     /// Which requests get a line.
     pub mode: Option<LogMode>,
@@ -152,6 +116,8 @@ pub struct AccessLogPolicy {
     pub format: Option<LogFormat>,
     /// What is in it.
     pub fields: Option<LogFields>,
+    /// Where lines go.
+    pub output: Option<LogOutput>,
 }
 
 /// How the decision of whoever began a trace counts.
@@ -188,6 +154,8 @@ pub struct TracingPolicy {
     pub enabled: Option<bool>,
     /// The port of the Service that takes them, by OTLP over gRPC.
     pub provider: Option<ServicePortKey>,
+    /// Whether the policy names a provider that can't be had or may not: nobody else is the one that was meant.
+    pub withheld: bool,
     /// How many requests begin a trace.
     pub sampling: Option<Share>,
     /// What becomes of those that are part of one already.
@@ -219,7 +187,7 @@ pub struct TelemetryPolicy {
 }
 
 /// What is logged of a workload or a Gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
     /// Which requests get a line.
     pub mode: LogMode,
@@ -229,11 +197,23 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// What is in it.
     pub fields: LogFields,
+    /// Who takes the lines; `None`: the standard output.
+    pub collector: Option<Collector>,
+    /// Whether decisions of authorization policies have lines: unless nobody in the mesh has any. A namespace can't hide whom
+    /// it refuses.
+    pub audit: bool,
 }
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { mode: LogMode::default(), sampling: Share::ALL, format: LogFormat::default(), fields: LogFields::ALL }
+        Self {
+            mode: LogMode::default(),
+            sampling: Share::ALL,
+            format: LogFormat::default(),
+            fields: LogFields::ALL,
+            collector: None,
+            audit: true,
+        }
     }
 }
 
@@ -248,7 +228,7 @@ impl AccessLog {
     }
 }
 
-/// Where spans go.
+/// Where spans, or lines of the access log, go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Collector {
     /// Where the process was told to send them when it started.
@@ -285,11 +265,11 @@ impl Tracing {
 }
 
 /// What a process does where no policy says anything else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
     /// Of the access log.
     pub access_log: AccessLog,
-    /// Whether it knows a collector.
+    /// Whether it knows a collector of spans.
     pub has_collector: bool,
     /// How many requests begin a trace.
     pub sampling: Share,
@@ -308,6 +288,9 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// Traces, if there are any.
     pub tracing: Option<Tracing>,
+    /// What becomes of requests that are part of a trace already, also where none begins: with `Ignored`, what isn't traced here
+    /// isn't sampled further on by the word of a client from outside.
+    pub parent: ParentSampling,
 }
 
 /// The Gateway that a workload of this id stands for, if it does.
@@ -330,14 +313,25 @@ pub fn effective<'a>(
     };
     let mut sorted: Vec<_> = policies.collect();
     sorted.sort_by(|a, b| (rank(a), a.created_unix_seconds, &a.key).cmp(&(rank(b), b.created_unix_seconds, &b.key)));
-    let d = defaults.access_log;
+    let of_mesh: Vec<_> = sorted.iter().copied().filter(|policy| matches!(policy.scope, Scope::Mesh)).collect();
+    let d = &defaults.access_log;
+    let output = first(&sorted, |it| it.access_log.output.clone());
     let access_log = AccessLog {
         mode: first(&sorted, |it| it.access_log.mode).unwrap_or(d.mode),
         sampling: first(&sorted, |it| it.access_log.sampling).unwrap_or(d.sampling),
         format: first(&sorted, |it| it.access_log.format).unwrap_or(d.format),
         fields: first(&sorted, |it| it.access_log.fields).unwrap_or(d.fields),
+        collector: match output {
+            Some(LogOutput::Standard) => None,
+            Some(LogOutput::Collector(port)) => Some(Collector::Service(port)),
+            None => d.collector.clone(),
+        },
+        audit: first(&of_mesh, |it| it.access_log.mode).map_or(d.audit, |mode| mode != LogMode::Disabled),
     };
-    Telemetry { access_log, tracing: tracing(&sorted, gateway.is_some(), defaults) }
+    // Whoever comes from outside of the mesh could have everything traced by saying so.
+    let own = if gateway.is_some() { ParentSampling::Ignored } else { ParentSampling::Respected(Share::ALL) };
+    let parent = first(&sorted, |it| it.tracing.parent).unwrap_or(own);
+    Telemetry { access_log, tracing: tracing(&sorted, parent, defaults), parent }
 }
 
 /// The first word that is said of something.
@@ -345,19 +339,23 @@ fn first<T>(sorted: &[&TelemetryPolicy], of: impl Fn(&TelemetryPolicy) -> Option
     sorted.iter().find_map(|policy| of(policy))
 }
 
-fn tracing(sorted: &[&TelemetryPolicy], at_gateway: bool, defaults: &Defaults) -> Option<Tracing> {
+fn tracing(sorted: &[&TelemetryPolicy], parent: ParentSampling, defaults: &Defaults) -> Option<Tracing> {
     if first(sorted, |it| it.tracing.enabled) == Some(false) {
         return None;
     }
-    let provider = first(sorted, |it| it.tracing.provider.clone()).map(Collector::Service);
-    let collector = provider.or_else(|| defaults.has_collector.then_some(Collector::Default))?;
-    // Whoever comes from outside of the mesh could have everything traced by saying so.
-    let parent = if at_gateway { ParentSampling::Ignored } else { ParentSampling::Respected(Share::ALL) };
+    let of_provider = |it: &TelemetryPolicy| match &it.tracing {
+        TracingPolicy { withheld: true, .. } => Some(None),
+        TracingPolicy { provider, .. } => provider.clone().map(Some),
+    };
+    let collector = match first(sorted, of_provider) {
+        Some(provider) => Collector::Service(provider?),
+        None => defaults.has_collector.then_some(Collector::Default)?,
+    };
     let with_attributes = sorted.iter().find(|policy| !policy.tracing.attributes.is_empty());
     Some(Tracing {
         collector,
         sampling: first(sorted, |it| it.tracing.sampling).unwrap_or(defaults.sampling),
-        parent: first(sorted, |it| it.tracing.parent).unwrap_or(parent),
+        parent,
         service_name: first(sorted, |it| it.tracing.service_name.clone()),
         attributes: with_attributes.map(|policy| policy.tracing.attributes.clone()).unwrap_or_default(),
     })

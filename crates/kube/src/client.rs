@@ -69,8 +69,13 @@ pub struct Choice {
 /// # Errors
 /// With what was tried.
 pub async fn client_of(choice: &Choice) -> Result<Client, ConnectError> {
+    finish(config_of(choice).await?)
+}
+
+/// What the client of a choice is made of.
+pub(crate) async fn config_of(choice: &Choice) -> Result<Config, ConnectError> {
     if *choice == Choice::default() {
-        return client().await;
+        return config().await;
     }
     let options = KubeConfigOptions { context: choice.context.clone(), ..KubeConfigOptions::default() };
     let config = async {
@@ -84,7 +89,7 @@ pub async fn client_of(choice: &Choice) -> Result<Client, ConnectError> {
         let context = choice.context.as_ref().map(|context| format!("context {context}"));
         [file, context].into_iter().flatten().collect::<Vec<_>>().join(", ")
     };
-    finish(config.await.map_err(|error| ConnectError::Chosen { what: what(), error: Box::new(error) })?)
+    config.await.map_err(|error| ConnectError::Chosen { what: what(), error: Box::new(error) })
 }
 
 fn finish(mut config: Config) -> Result<Client, ConnectError> {

@@ -2,7 +2,8 @@
 //! client; who needs one takes it from here.
 //!
 //! - [`client()`]: a client with timeouts. [`watch()`]: list and watch for ever.
-//! - [`Leadership`]: one leader among replicas. [`Reviewer`]: whose token this is. [`Events`]: what `kubectl describe` shows.
+//! - [`Leadership`]: one leader among replicas. [`Reviewer`]: whose token this is, of pods. [`People`]: of anybody, and what they
+//!   may. [`bearer_token`]: the token that a kubeconfig has. [`Events`]: what `kubectl describe` shows.
 //! - [`health`]: the page that every component serves to probes and Prometheus.
 //!
 //! Nothing here ends because the API server is away: it is said in logs and metrics, and tried again.
@@ -11,12 +12,16 @@ mod client;
 mod events;
 pub mod health;
 mod lease;
+mod people;
 mod review;
+mod token;
 mod watch;
 
 pub use client::{Choice, ConnectError, client, client_of};
 pub use events::{Events, Severity};
 pub use kube;
 pub use lease::{Leadership, LeaseSettings};
+pub use people::{People, Right, User};
 pub use review::{ReviewError, Reviewed, Reviewer};
+pub use token::{TokenError, bearer_token};
 pub use watch::{Watched, watch, watch_as};

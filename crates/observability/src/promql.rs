@@ -6,8 +6,11 @@ use std::collections::BTreeSet;
 pub(crate) const EDGE: &str = "cluster, source_namespace, source_workload, destination_namespace, destination_workload";
 /// A Service.
 pub(crate) const SERVICE: &str = "cluster, destination_service_namespace, destination_service";
-/// Answers that count as errors: made by the server's side, or none at all.
-pub(crate) const ERRORS: &str = r#"response_class=~"5xx|none""#;
+/// Requests that have ended.
+pub(crate) const REQUESTS: &str = "weft_http_requests_total";
+/// Requests that the server's side failed, as the matchers of any one of several selectors: an answer of 500 and up, none at
+/// all, or a gRPC status by which a server says so, of which HTTP sees a 200. `weft_view::count` counts the same.
+const FAILED: [&str; 2] = [r#"response_class=~"5xx|none""#, r#"grpc_status=~"2|4|12|13|14|15""#];
 /// The window of dashboards, which Grafana sets by the zoom and the scrape interval.
 pub(crate) const WINDOW: &str = "$__rate_interval";
 
@@ -19,6 +22,17 @@ pub(crate) fn rate(counter: &str, labels: &str) -> String {
 /// The sum of such rates by labels; by none in all.
 pub(crate) fn rates(by: &str, counter: &str, labels: &str) -> String {
     sum(by, &rate(counter, labels))
+}
+
+/// The per-second rate of failed requests over a window: `labels` are more matchers. A series that several selectors have
+/// counts once.
+pub(crate) fn failed(labels: &str, window: &str) -> String {
+    FAILED.map(|failed| format!("rate({REQUESTS}{{{labels}, {failed}}}[{window}])")).join(" or ")
+}
+
+/// The sum of the rates of failed requests within the chosen clusters by labels; by none in all.
+pub(crate) fn failures(by: &str, labels: &str) -> String {
+    sum(by, &failed(&format!(r#"cluster=~"$cluster", {labels}"#), WINDOW))
 }
 
 /// A sum by labels; by none in all.
@@ -61,6 +75,11 @@ mod tests {
     #[test]
     fn pieces_fit_together() {
         assert_eq!(rates("", "c_total", ""), r#"sum(rate(c_total{cluster=~"$cluster"}[$__rate_interval]))"#);
+        let failed = failures("node", "a=\"b\"");
+        let within =
+            |matcher| format!(r#"rate({REQUESTS}{{cluster=~"$cluster", a="b", {matcher}}}[$__rate_interval])"#);
+        let (http, grpc) = (within(r#"response_class=~"5xx|none""#), within(r#"grpc_status=~"2|4|12|13|14|15""#));
+        assert_eq!(failed, format!("sum by (node) ({http} or {grpc})"));
         let quantile = quantile("0.99", "route", "h", r#"reporter="source""#);
         let inner = r#"rate(h_bucket{cluster=~"$cluster", reporter="source"}[$__rate_interval])"#;
         assert_eq!(quantile, format!("histogram_quantile(0.99, sum by (le, route) ({inner}))"));

@@ -21,6 +21,7 @@ pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
         "rules": rules,
         "authorizationPolicies": snapshot.authorization_policies().collect::<Vec<_>>(),
         "meshPolicies": snapshot.mesh_policies().collect::<Vec<_>>(),
+        "telemetryPolicies": snapshot.telemetry_policies().collect::<Vec<_>>(),
     })
 }
 
@@ -67,6 +68,26 @@ fn parent(parent: &Parent) -> String {
 mod tests {
     use super::*;
     use weft_core::ids::{GatewayKey, ListenerKey, Port, ServiceKey, ServicePortKey};
+
+    #[test]
+    fn policies_of_all_kinds_are_in_it() {
+        use weft_core::change::{Change, Resource};
+        use weft_core::telemetry::TelemetryPolicy;
+        let policy = TelemetryPolicy {
+            key: weft_core::ids::PolicyKey::new("shop", "traces"),
+            scope: weft_core::policy::Scope::Mesh,
+            gateways: Vec::new(),
+            created_unix_seconds: 0,
+            access_log: Default::default(),
+            tracing: Default::default(),
+        };
+        let with = Snapshot::default().apply(&[Change::Upsert(Resource::Telemetry(policy.into()))]);
+        let dump = super::snapshot(&with);
+        assert_eq!(dump["telemetryPolicies"][0]["scope"], "Mesh", "{dump}");
+        for kind in ["authorizationPolicies", "meshPolicies"] {
+            assert_eq!(dump[kind], json!([]), "{kind}");
+        }
+    }
 
     #[test]
     fn parents_are_named_like_routes() {

@@ -136,6 +136,11 @@ impl GatewayProxy {
         &self.source
     }
 
+    /// The certificates, the Gateway's own among them.
+    pub fn certificates(&self) -> &CertStore {
+        &self.node.certificates
+    }
+
     /// Cancelled when the process was told to end: nobody should send it anything new.
     pub fn leaving(&self) -> CancellationToken {
         self.leaving.clone()

@@ -19,10 +19,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weft_core::identity::TrustDomain;
+use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::NodeName;
 use weft_sys::SeqPacketListener;
-use weft_tls::{CertManager, CertStore, Clock, ManagerSettings, SvidSource, TlsSettings, TrustStore};
+use weft_tls::{CertManager, CertStore, Clock, IdentityLease, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
 use crate::gateway::Gateways;
@@ -76,6 +76,7 @@ pub struct Proxy {
     pub node: Arc<Node>,
     /// The pods.
     pub manager: Arc<Manager>,
+    identities: CertManager,
     workers: Workers,
     handover: Option<SeqPacketListener>,
     agent: JoinHandle<()>,
@@ -117,7 +118,7 @@ impl Proxy {
             limits: settings.limits(),
         });
         let workers = Workers::start(&node, &sources.engine, settings.workers())?;
-        let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities));
+        let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities.clone()));
         inherit(&settings.handover_socket, &node, &manager).await?;
         let handover = settings.handover_socket.as_ref().map(|path| SeqPacketListener::bind(path, 0o600));
         let limits = tokio::spawn({
@@ -135,6 +136,7 @@ impl Proxy {
         Ok(Self {
             node,
             manager,
+            identities,
             workers,
             handover,
             agent,
@@ -151,6 +153,11 @@ impl Proxy {
     /// The workers, to see what they have to do.
     pub fn workers(&self) -> &Arc<[WorkerHandle]> {
         self.workers.handles()
+    }
+
+    /// Keeps a certificate of an identity beside those of the pods, for as long as the lease lives.
+    pub fn lease(&self, identity: &SpiffeId) -> IdentityLease {
+        self.identities.lease(identity)
     }
 
     /// How the conversation with the node's agent stands.

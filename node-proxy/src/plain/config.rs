@@ -31,6 +31,9 @@ pub struct PlainConfig {
     /// Which requests are logged.
     #[serde(default)]
     pub access_log: AccessLogSetting,
+    /// Whether requests are counted; they are unless a benchmark wants to know what that costs.
+    #[serde(default = "yes")]
+    pub metrics: bool,
     /// Services by name.
     pub services: BTreeMap<String, PlainService>,
 }
@@ -103,6 +106,10 @@ pub enum InvalidPlain {
 
 const fn one() -> usize {
     1
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The port of every Service here; listeners stand for ClusterIPs.

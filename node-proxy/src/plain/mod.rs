@@ -56,7 +56,7 @@ impl Plain {
     /// The configuration's mistakes, or what the kernel says.
     pub fn start(config: &PlainConfig) -> anyhow::Result<Self> {
         let store = Arc::new(Store::new(Snapshot::default().apply(&config.changes()?)));
-        let registry = Arc::<Registry>::default();
+        let registry = Arc::new(if config.metrics { Registry::default() } else { Registry::silent() });
         let (log, queue) = AccessLog::new(config.access_log.policy(), LogFormat::Json);
         std::thread::Builder::new().name("access-log".into()).spawn(move || queue.write_to(io::stdout().lock()))?;
         let stop = CancellationToken::new();

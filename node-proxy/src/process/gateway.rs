@@ -15,7 +15,7 @@ use weft_xds::client::ClientStatus;
 use super::{
     Control, GatewaySettings, LogControl, Signals, connections, engine, first_configuration, on_control_threads,
 };
-use super::{memory, serve_admin, start_logging, trust};
+use super::{memory, serve_admin, start_logging, taps, trust};
 use crate::admin::Admin;
 use crate::app::{GatewayProxy, Sources};
 use crate::control::ConfigClient;
@@ -55,6 +55,7 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
     let connect = settings.proxy.limits().connect;
     let place = (&settings.proxy.node, settings.control.zone.clone());
     let (registry, records, engine) = engine(&settings.telemetry, place, connect, &store)?;
+    let looked_at = engine.log.taps().clone();
     let sources = Sources {
         authority: Arc::new(control.identities),
         trust: control.trust,
@@ -86,6 +87,8 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
         quit: quit.clone(),
     };
     let admin = serve_admin(admin, &settings.telemetry);
+    let door = taps::door(&settings.control, &settings.telemetry, (proxy.certificates(), &proxy.source().identity))?;
+    taps::serve(&looked_at, door, &settings.telemetry, &admin);
     tokio::spawn(first_configuration(control.config));
     tracing::info!(gateway = %settings.proxy.gateway, identity = %proxy.source().identity, "started");
     let told = async {

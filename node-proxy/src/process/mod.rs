@@ -8,6 +8,7 @@ mod gateway;
 mod logging;
 mod memory;
 mod settings;
+mod taps;
 mod trust;
 
 use std::io;
@@ -39,11 +40,12 @@ use crate::balance::NodeZone;
 use crate::control::ConfigClient;
 use crate::external;
 use crate::inpod::LinkState;
+use crate::otlp::ExportSettings;
 use crate::records::Records;
 use crate::relay::http::{HttpSettings, Telemetered};
 use crate::store::{ConfigSink, ConfigSource, SavedFile, Store};
-use crate::telemetry::{AccessLog, ProcessMetrics, Registry};
-use crate::trace::{self, ExportSettings};
+use crate::telemetry::{AccessLog, ProcessMetrics, Registry, start_lines};
+use crate::trace;
 use crate::worker::WorkerHandle;
 
 /// Threads for everything that is not a connection.
@@ -98,6 +100,7 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     let connect = settings.proxy.limits().connect;
     let place = (node, settings.control.zone.clone());
     let (registry, records, engine) = engine(&settings.telemetry, place, connect, &store)?;
+    let looked_at = engine.log.taps().clone();
     let quit = CancellationToken::new();
     let live = Arc::<OnceLock<Live>>::default();
     let admin = Admin {
@@ -127,6 +130,11 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
         engine,
     };
     let proxy = Proxy::start(settings.proxy.clone(), sources).await?;
+    // Without a door for the controller, outside of Kubernetes, nobody gives this process an identity.
+    let own = settings.control.identity(&settings.own_account);
+    let _lease = settings.telemetry.tap_listen.map(|_| proxy.lease(&own));
+    let door = taps::door(&settings.control, &settings.telemetry, (&proxy.node.certificates, &own))?;
+    taps::serve(&looked_at, door, &settings.telemetry, &admin);
     let metrics = proxy.metrics().with_config(control.config.clone());
     // Set once: there is one proxy.
     let (agent, workers) = (proxy.agent_link(), Arc::clone(proxy.workers()));
@@ -232,7 +240,7 @@ fn engine(
     Ok((registry, records, Arc::new(engine)))
 }
 
-/// The access log and the way of spans, each with a thread of its own.
+/// The access log, and the ways of spans and of its lines to collectors, each with a thread of its own.
 fn access_log(telemetry: &TelemetrySettings, node: &NodeName, store: &Arc<Store>) -> anyhow::Result<AccessLog> {
     let (log, queue) = AccessLog::new(telemetry.access_log, telemetry.access_log_format);
     std::thread::Builder::new().name("access-log".into()).spawn(move || {
@@ -244,7 +252,10 @@ fn access_log(telemetry: &TelemetrySettings, node: &NodeName, store: &Arc<Store>
     let settings = ExportSettings { endpoint: telemetry.otlp_endpoint.clone(), node: node.clone() };
     let has_collector = settings.endpoint.is_some();
     let spans = trace::start(settings, Arc::clone(store))?;
-    Ok(log.following(Arc::clone(store)).sending(spans, has_collector, telemetry.trace_sampling))
+    let log = log.following(Arc::clone(store)).sending(spans, has_collector, telemetry.trace_sampling);
+    let settings = ExportSettings { endpoint: telemetry.otlp_logs_endpoint.clone(), node: node.clone() };
+    let has_collector = settings.endpoint.is_some();
+    Ok(log.exporting(start_lines(settings, Arc::clone(store))?, has_collector))
 }
 
 fn saved(file: Option<&Path>) -> Option<Snapshot> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use weft_core::identity::TrustDomain;
+use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{Namespace, ServiceAccount, Zone};
 use weft_core::telemetry::Share;
 use weft_tls::ExpectedServer;
@@ -22,6 +22,9 @@ pub struct ProcessSettings {
     /// The proxy itself.
     #[command(flatten)]
     pub proxy: Settings,
+    /// The ServiceAccount of this process, NAMESPACE/SERVICEACCOUNT: who it is to the controller that taps it
+    #[arg(long, env = "WEFT_PROXY_ACCOUNT", default_value = "weft-system/weft-node-proxy", value_parser = account)]
+    pub own_account: Account,
     /// Listens for the mesh's Gateways too, where they are this machine's: outside of Kubernetes
     #[arg(long, env = "WEFT_GATEWAYS")]
     pub gateways: bool,
@@ -96,6 +99,10 @@ pub struct TelemetrySettings {
     /// sends elsewhere; none: nothing is traced but what a policy says
     #[arg(long, env = "WEFT_OTLP_ENDPOINT", value_parser = otlp_endpoint)]
     pub otlp_endpoint: Option<String>,
+    /// Such a collector for the lines of the access log that no TelemetryPolicy sends elsewhere; none: they go to the standard
+    /// output
+    #[arg(long, env = "WEFT_OTLP_LOGS_ENDPOINT", value_parser = otlp_endpoint)]
+    pub otlp_logs_endpoint: Option<String>,
     /// How many requests begin a trace where no policy says so: 0.01, or 1 for all
     #[arg(long, env = "WEFT_TRACE_SAMPLING", default_value = "0.01", value_parser = trace_share)]
     pub trace_sampling: Share,
@@ -111,6 +118,14 @@ pub struct TelemetrySettings {
     /// Tells metrics by Istio's names too, for tools that ask for those
     #[arg(long, env = "WEFT_ISTIO_METRICS")]
     pub istio_metrics: bool,
+    /// Address where the controller, and nobody else, may look at requests as they pass (weft tap), such as [::]:15022; none:
+    /// it may not
+    #[arg(long, env = "WEFT_TAP_LISTEN")]
+    pub tap_listen: Option<SocketAddr>,
+    /// Unix socket where whoever may open it, which is the user of this process, may look at requests as they pass; none: on
+    /// no socket
+    #[arg(long, env = "WEFT_TAP_SOCKET")]
+    pub tap_socket: Option<PathBuf>,
     /// Filter of the process's own log, such as info or weft_node_proxy=debug,info
     #[arg(long, env = "WEFT_LOG", default_value = "info")]
     pub log: String,
@@ -129,6 +144,19 @@ impl Account {
     pub(super) fn expected(&self) -> ExpectedServer {
         let Self { namespace, service_account } = self.clone();
         ExpectedServer::Account { namespace, service_account }
+    }
+}
+
+impl ControlSettings {
+    /// Who the controller is.
+    pub(super) fn controller(&self) -> SpiffeId {
+        self.identity(&self.control_account)
+    }
+
+    /// The identity of a ServiceAccount.
+    pub(super) fn identity(&self, account: &Account) -> SpiffeId {
+        let Account { namespace, service_account } = account;
+        SpiffeId::new(self.trust_domain.clone(), namespace.as_str(), service_account.as_str())
     }
 }
 
@@ -276,6 +304,7 @@ mod tests {
         assert!(parse(&["--control=a:1", "--trace-sampling=2"]).is_err());
         for odd in ["collector:4317", "https://a:4317", "http://a"] {
             assert!(parse(&["--control=a:1", "--otlp-endpoint", odd]).is_err(), "{odd}");
+            assert!(parse(&["--control=a:1", "--otlp-logs-endpoint", odd]).is_err(), "{odd}");
         }
         let traced = parse(&["--control=a:1", "--otlp-endpoint=http://a.b:4317"]).unwrap().telemetry;
         assert_eq!(

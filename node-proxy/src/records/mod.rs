@@ -1,7 +1,8 @@
 //! The requests of late that failed or took long, for whoever asks what became of one by its id (`weft why`).
 //!
 //! Each worker has a ring of its own, limited in number and in bytes: what is new pushes out what is old, and what failed
-//! is kept apart from what was only slow or picked at random. Only the admin server, on loopback, shows them. A record has
+//! is kept apart from what was refused, which any client can bring about, and from what was only slow or picked at random.
+//! Only the admin server, on loopback, shows them. A record has
 //! what the access log has, and no more of a client's words: no query, no headers but the id and the host, no body.
 
 #[cfg(test)]
@@ -15,8 +16,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use weft_core::reason::Reason;
 
+use crate::util::clip;
+
 /// The longest path, host or detail that is kept, in bytes.
-const LONGEST: usize = 512;
+pub(crate) const LONGEST: usize = 512;
 /// What a record takes beside its texts, in bytes, somewhat more than it is.
 const BASE: usize = 640;
 /// What an attempt takes beside its texts.
@@ -83,7 +86,7 @@ pub struct Record {
     pub attempts: Vec<Attempt>,
     /// From its head to the end of its answer, in milliseconds.
     pub duration_ms: f64,
-    /// `failed`, `slow` or `sampled`: why it is kept.
+    /// `failed`, `refused`, `slow` or `sampled`: why it is kept.
     pub kept: String,
 }
 
@@ -106,9 +109,11 @@ pub struct Attempt {
 pub struct Keep {
     /// Requests that failed, of one worker.
     pub failed: usize,
+    /// Requests that were refused or that the client gave up, of one worker.
+    pub refused: usize,
     /// Others, of one worker.
     pub others: usize,
-    /// Bytes of each of the two.
+    /// Bytes of each of the three.
     pub bytes: usize,
     /// Those are kept whose answer took longer to begin; `None`: none.
     pub slower_than: Option<Duration>,
@@ -118,15 +123,18 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { failed: 512, others: 128, bytes: 512 << 10, slower_than: Some(Duration::from_secs(1)), share: 0.0 }
+        let slower_than = Some(Duration::from_secs(1));
+        Self { failed: 512, refused: 256, others: 128, bytes: 512 << 10, slower_than, share: 0.0 }
     }
 }
 
 /// Why a request is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// It has a status of 500 and up, or a reason that isn't the application's answer.
+    /// It has a status of 500 and up or a gRPC status that is the server's failure, or its answer broke off.
     Failed,
+    /// A proxy refused it with another status, or the client gave it up: a client alone can have as many as it likes.
+    Refused,
     /// Its answer began late.
     Slow,
     /// By chance.
@@ -138,6 +146,7 @@ impl Kept {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
+            Self::Refused => "refused",
             Self::Slow => "slow",
             Self::Sampled => "sampled",
         }
@@ -159,7 +168,8 @@ impl Records {
 
     /// A ring for one more worker.
     pub fn ring(&self) -> Arc<Ring> {
-        let ring = Arc::new(Ring { keep: self.keep, failed: Mutex::default(), others: Mutex::default() });
+        let (failed, refused, others) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let ring = Arc::new(Ring { keep: self.keep, failed, refused, others });
         self.rings.lock().push(Arc::clone(&ring));
         ring
     }
@@ -169,7 +179,7 @@ impl Records {
         let rings = self.rings.lock().clone();
         let mut found: Vec<Record> = Vec::new();
         for ring in rings {
-            for queue in [&ring.failed, &ring.others] {
+            for queue in [&ring.failed, &ring.refused, &ring.others] {
                 let queue = queue.lock();
                 let wanted = queue.records.iter().rev().filter(|record| id.is_none_or(|id| record.request_id == id));
                 found.extend(wanted.take(most).map(|record| Record::clone(record)));
@@ -187,6 +197,7 @@ impl Records {
 pub struct Ring {
     keep: Keep,
     failed: Mutex<Queue>,
+    refused: Mutex<Queue>,
     others: Mutex<Queue>,
 }
 
@@ -200,8 +211,16 @@ impl Ring {
     /// Whether a request is kept, and why; with its gRPC status, if it has one. `head` is the time until its answer began.
     pub fn wants(&self, (status, grpc): (u16, Option<u8>), reason: Reason, head: Duration) -> Option<Kept> {
         let failed = status >= 500 || grpc.is_some_and(|status| FAILED_GRPC.contains(&status));
-        if failed || !matches!(reason, Reason::Ok | Reason::Redirect | Reason::CorsPreflight) {
-            return Some(Kept::Failed);
+        let kept = match reason {
+            _ if failed => Some(Kept::Failed),
+            Reason::Ok | Reason::Redirect | Reason::CorsPreflight => None,
+            Reason::DownstreamReset => Some(Kept::Refused),
+            // An answer that began well.
+            _ if (200..400).contains(&status) && grpc.is_none() => Some(Kept::Failed),
+            _ => Some(Kept::Refused),
+        };
+        if kept.is_some() {
+            return kept;
         }
         if self.keep.slower_than.is_some_and(|limit| head > limit) {
             return Some(Kept::Slow);
@@ -213,9 +232,11 @@ impl Ring {
     pub fn push(&self, mut record: Box<Record>, kept: Kept) {
         record.kept = kept.as_str().to_owned();
         record.attempts.truncate(MAX_ATTEMPTS);
+        record.attempts.shrink_to_fit();
         record.cut();
         let (queue, most) = match kept {
             Kept::Failed => (&self.failed, self.keep.failed),
+            Kept::Refused => (&self.refused, self.keep.refused),
             Kept::Slow | Kept::Sampled => (&self.others, self.keep.others),
         };
         queue.lock().push(record, most, self.keep.bytes);
@@ -239,14 +260,15 @@ impl Record {
         own.into_iter().chain(self.attempts.iter_mut().map(|attempt| &mut attempt.detail))
     }
 
-    /// Cuts what a peer has the length of.
+    /// Cuts what a peer has the length of; what was cut off takes no room either.
     fn cut(&mut self) {
         for text in self.texts() {
-            let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            text.truncate(end);
+            text.truncate(clip(text, LONGEST).len());
+            text.shrink_to_fit();
         }
     }
 
+    /// The room that it takes, which isn't what its texts need.
     fn size(&self) -> usize {
         let Self { request_id, trace_id, time, reporter, source, source_identity, source_address, .. } = self;
         let Self { destination, endpoint, service, backend, route, rule, protocol, .. } = self;
@@ -254,9 +276,11 @@ impl Record {
         let first = [request_id, time, reporter, source, source_identity, source_address, destination, endpoint];
         let more = [service, backend, route, rule, protocol, method, authority, path, grpc_status, reason];
         let last = [made_by, answered_by, detail, object, trace_id, &self.kept];
-        let own: usize = first.into_iter().chain(more).chain(last).map(String::len).sum();
-        let attempt =
-            |it: &Attempt| ATTEMPT + it.endpoint.len() + it.workload.len() + it.outcome.len() + it.detail.len();
+        let own: usize = first.into_iter().chain(more).chain(last).map(String::capacity).sum();
+        let attempt = |it: &Attempt| {
+            let texts = [&it.endpoint, &it.workload, &it.outcome, &it.detail];
+            ATTEMPT + texts.into_iter().map(String::capacity).sum::<usize>()
+        };
         BASE + own + self.attempts.iter().map(attempt).sum::<usize>()
     }
 }

@@ -10,7 +10,11 @@ fn what_failed_is_always_kept_and_the_rest_as_asked() {
     let ring = Records::default().ring();
     assert_eq!(ring.wants((503, None), Reason::NoEndpoint, quick), Some(Kept::Failed));
     assert_eq!(ring.wants((500, None), Reason::Ok, quick), Some(Kept::Failed));
-    assert_eq!(ring.wants((404, None), Reason::NoRoute, quick), Some(Kept::Failed));
+    assert_eq!(ring.wants((200, None), Reason::UpstreamReset, quick), Some(Kept::Failed), "broken off");
+    assert_eq!(ring.wants((404, None), Reason::NoRoute, quick), Some(Kept::Refused));
+    assert_eq!(ring.wants((403, None), Reason::PolicyDenied, quick), Some(Kept::Refused));
+    assert_eq!(ring.wants((200, Some(7)), Reason::PolicyDenied, quick), Some(Kept::Refused));
+    assert_eq!(ring.wants((0, None), Reason::DownstreamReset, quick), Some(Kept::Refused));
     assert_eq!(ring.wants((404, None), Reason::Ok, quick), None, "the application's own");
     assert_eq!(ring.wants((302, None), Reason::Redirect, quick), None);
     assert_eq!(ring.wants((200, Some(14)), Reason::Ok, quick), Some(Kept::Failed));
@@ -34,6 +38,12 @@ fn the_newest_stay_within_number_and_bytes_and_the_slow_push_out_none_that_faile
         records.find(None, 10).into_iter().map(|record| record.request_id).collect()
     };
     assert_eq!(ids(&records), ["s8", "s7", "f4", "f3", "f2"]);
+    // Whoever looks for what isn't there finds no room but its own.
+    for n in 0..600 {
+        ring.push(record(&format!("r{n}"), "2026-01-01T00:00:00Z"), Kept::Refused);
+    }
+    assert_eq!(records.find(None, 1000).iter().filter(|record| record.kept == "failed").count(), 3);
+    ring.refused.lock().records.clear();
     // One large record takes the room of several.
     let large =
         Record { path: "/x".repeat(400), detail: "y".repeat(LONGEST), ..*record("large", "2026-01-01T00:01:00Z") };
@@ -42,6 +52,22 @@ fn the_newest_stay_within_number_and_bytes_and_the_slow_push_out_none_that_faile
     assert!(found.is_empty(), "larger than all the room there is");
     assert_eq!(ids(&records), ["s8", "s7"]);
     assert_eq!(ring.failed.lock().bytes, 0, "what went is counted no more");
+}
+
+#[test]
+fn what_is_cut_off_takes_no_room() {
+    let ring = Records::default().ring();
+    for _ in 0..600 {
+        let long = || "x".repeat(60_000);
+        let attempt = Attempt { detail: long(), ..Attempt::default() };
+        let made = Record { path: long(), authority: long(), method: long(), detail: long(), ..Record::default() };
+        ring.push(Box::new(Record { attempts: vec![attempt], ..made }), Kept::Failed);
+    }
+    let queue = ring.failed.lock();
+    let room = |it: &Record| it.path.capacity() + it.authority.capacity() + it.method.capacity() + it.detail.capacity();
+    let tries = |it: &Record| it.attempts.iter().map(|attempt| attempt.detail.capacity()).sum::<usize>();
+    let taken: usize = queue.records.iter().map(|record| room(record) + tries(record)).sum();
+    assert!(queue.records.len() > 100 && taken < Keep::default().bytes, "{} records take {taken}", queue.records.len());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One line for each request or connection that is worth one, written off the request path.
 //!
 //! Workers hand entries to a writer thread through a bounded channel; when it is full the entry is dropped and counted:
-//! a slow disk never slows traffic.
+//! a slow disk never slows traffic. Lines for a collector go the same way to another thread.
 //!
 //! Which requests get a line, how it looks and what is in it is a TelemetryPolicy's, else the process's settings. The fields
 //! are those of [`weft_core::telemetry::LOG_FIELDS`]; docs/access-log.md says what each means.
@@ -14,12 +14,19 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use weft_core::reason::Reason;
+use weft_core::snapshot::Snapshot;
 use weft_core::telemetry::{self as terms, Defaults, LogFields, LogMode, Share};
-use weft_core::workload::Workload;
 
 use super::audit::AuditEntry;
+use crate::otlp::Owner;
 use crate::store::Store;
+use crate::tap::Taps;
 use crate::trace::Spans;
+
+mod export;
+
+pub(crate) use export::METHODS;
+pub use export::{Lines, start as start_lines};
 pub use weft_core::telemetry::LogFormat;
 
 /// Entries that may wait for the writer.
@@ -48,7 +55,8 @@ impl LogPolicy {
             Self::Sampled(share) => (LogMode::All, Share::of(share).unwrap_or(Share::ALL)),
             Self::All => (LogMode::All, Share::ALL),
         };
-        terms::AccessLog { mode, sampling, format, ..terms::AccessLog::default() }
+        let audit = mode != LogMode::Disabled;
+        terms::AccessLog { mode, sampling, format, audit, ..terms::AccessLog::default() }
     }
 }
 
@@ -91,6 +99,8 @@ pub struct Entry {
     pub client_tls: bool,
     pub request_id: String,
     pub trace_id: String,
+    #[serde(skip)]
+    pub span_id: Option<u64>,
 }
 
 /// An entry on its way to the writer.
@@ -108,6 +118,16 @@ enum Content {
     Audit(Box<AuditEntry>),
 }
 
+impl Content {
+    /// How long the texts are that peers have the length of.
+    fn texts(&self) -> usize {
+        match self {
+            Self::Access(it) => it.method.len() + it.authority.len() + it.path.len() + it.detail.len(),
+            Self::Audit(it) => it.texts(),
+        }
+    }
+}
+
 /// A duration as the log shows it: milliseconds with three decimals.
 pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
@@ -121,6 +141,8 @@ pub struct AccessLog {
     dropped: Arc<AtomicU64>,
     store: Option<Arc<Store>>,
     spans: Spans,
+    lines: Lines,
+    taps: Taps,
 }
 
 /// The writer's end.
@@ -135,7 +157,9 @@ impl AccessLog {
     pub fn new(policy: LogPolicy, format: LogFormat) -> (Self, LogQueue) {
         let (queue, lines) = sync_channel(QUEUE);
         let defaults = Defaults { access_log: policy.terms(format), ..Defaults::default() };
-        (Self { defaults, queue, dropped: Arc::default(), store: None, spans: Spans::default() }, LogQueue { lines })
+        let (dropped, spans, taps) = (Arc::default(), Spans::default(), Taps::default());
+        let log = Self { defaults, queue, dropped, store: None, spans, lines: Lines::default(), taps };
+        (log, LogQueue { lines })
     }
 
     /// Follows the policies of a configuration, also for connections that are relayed as bytes.
@@ -150,6 +174,19 @@ impl AccessLog {
         Self { spans, defaults: Defaults { has_collector, sampling, ..self.defaults }, ..self }
     }
 
+    /// Sends lines to collectors too. `has_collector`: all go to one instead of the standard output, unless a policy says
+    /// otherwise.
+    #[must_use]
+    pub fn exporting(mut self, lines: Lines, has_collector: bool) -> Self {
+        self.defaults.access_log.collector = has_collector.then_some(terms::Collector::Default);
+        Self { lines, ..self }
+    }
+
+    /// Who looks on.
+    pub fn taps(&self) -> &Taps {
+        &self.taps
+    }
+
     /// Where spans go.
     pub(crate) fn spans(&self) -> &Spans {
         &self.spans
@@ -160,29 +197,32 @@ impl AccessLog {
         &self.defaults
     }
 
-    /// What is logged of a workload's connections.
-    pub(super) fn terms_for(&self, workload: &Workload) -> terms::AccessLog {
-        let Some(snapshot) = self.store.as_ref().map(|store| store.load()) else { return self.defaults.access_log };
-        match snapshot.has_telemetry_policies() {
-            true => snapshot.telemetry_for(workload, &self.defaults).access_log,
-            false => self.defaults.access_log,
-        }
+    /// The configuration as it is now, if policies of it say what is logged.
+    pub(super) fn policies(&self) -> Option<Arc<Snapshot>> {
+        let snapshot = self.store.as_ref()?.load();
+        snapshot.has_telemetry_policies().then(|| Arc::clone(&snapshot))
     }
 
-    /// Queues a line, or drops and counts it.
-    pub fn write(&self, terms: &terms::AccessLog, mut entry: Box<Entry>) {
-        entry.time = now();
-        self.queue(Line { content: Content::Access(entry), format: terms.format, fields: terms.fields });
+    /// Queues a line, or drops and counts it. `owner`: whose it is, for a collector.
+    pub(crate) fn write(&self, terms: &terms::AccessLog, mut entry: Box<Entry>, owner: impl FnOnce() -> Owner) {
+        let at = SystemTime::now();
+        entry.time = rfc3339(at);
+        let line = Line { content: Content::Access(entry), format: terms.format, fields: terms.fields };
+        self.queue(line, terms, at, owner);
     }
 
     /// The same of a decision of a policy. All its fields are always there.
-    pub(super) fn audit(&self, terms: &terms::AccessLog, mut entry: AuditEntry) {
-        entry.time = now();
+    pub(super) fn audit(&self, terms: &terms::AccessLog, mut entry: AuditEntry, owner: impl FnOnce() -> Owner) {
+        let at = SystemTime::now();
+        entry.time = rfc3339(at);
         let content = Content::Audit(Box::new(entry));
-        self.queue(Line { content, format: terms.format, fields: LogFields::ALL });
+        self.queue(Line { content, format: terms.format, fields: LogFields::ALL }, terms, at, owner);
     }
 
-    fn queue(&self, line: Line) {
+    fn queue(&self, line: Line, terms: &terms::AccessLog, at: SystemTime, owner: impl FnOnce() -> Owner) {
+        if let Some(collector) = &terms.collector {
+            return self.lines.send(line, collector.clone(), owner(), at);
+        }
         if self.queue.try_send(line).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("weft_access_log_dropped_lines_total").increment(1);
@@ -229,9 +269,9 @@ impl LogQueue {
 }
 
 /// RFC 3339, UTC.
-fn now() -> String {
-    let now = time::OffsetDateTime::from(SystemTime::now());
-    now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+fn rfc3339(at: SystemTime) -> String {
+    let at = time::OffsetDateTime::from(at);
+    at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }
 
 impl Line {

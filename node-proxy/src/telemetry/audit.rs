@@ -8,6 +8,7 @@ use weft_core::authorize::CallFacts;
 use weft_core::workload::Workload;
 
 use crate::observe::PolicyWord;
+use crate::util::{LONGEST_TOLD, clip};
 
 /// One line; docs/access-log.md says what each field means.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -28,9 +29,20 @@ pub(super) struct AuditEntry {
 }
 
 impl AuditEntry {
+    /// Whether somebody was refused something.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.mode == "enforce" && self.decision == "deny"
+    }
+
+    /// How long the texts are that peers have the length of.
+    pub(super) fn texts(&self) -> usize {
+        self.method.len() + self.authority.len() + self.path.len()
+    }
+
     /// Of a call to a workload, or to a Gateway.
     pub(super) fn new(workload: &Workload, address: &dyn Display, call: &CallFacts<'_>, word: PolicyWord<'_>) -> Self {
         let http = call.http.as_ref();
+        let cut = |text: &str| clip(text, LONGEST_TOLD).to_owned();
         Self {
             time: String::new(),
             audit: "authorization",
@@ -42,9 +54,9 @@ impl AuditEntry {
             source_identity: call.identity.map(ToString::to_string).unwrap_or_default(),
             source_address: address.to_string(),
             port: call.dst_port.get(),
-            method: http.map(|http| http.method.to_string()).unwrap_or_default(),
-            authority: http.map(|http| http.host.to_owned()).unwrap_or_default(),
-            path: http.map(|http| http.path.to_owned()).unwrap_or_default(),
+            method: http.map(|http| cut(http.method.as_str())).unwrap_or_default(),
+            authority: http.map(|http| cut(http.host)).unwrap_or_default(),
+            path: http.map(|http| cut(http.path)).unwrap_or_default(),
         }
     }
 }

@@ -62,7 +62,7 @@ impl WorkloadLabel {
     }
 
     /// Whether it stands for no workload, and so never goes.
-    pub(super) fn is_nobody(&self) -> bool {
+    pub(crate) fn is_nobody(&self) -> bool {
         self.namespace == self.workload && matches!(&*self.workload, UNKNOWN | VARIOUS | OVERFLOW)
     }
 }

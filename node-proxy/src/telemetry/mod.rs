@@ -25,7 +25,8 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-pub use access_log::{AccessLog, Entry, LogFormat, LogPolicy, LogQueue, is_failure, milliseconds};
+pub(crate) use access_log::METHODS;
+pub use access_log::{AccessLog, Entry, Lines, LogFormat, LogPolicy, LogQueue, is_failure, milliseconds, start_lines};
 pub use alive::Alive;
 pub(crate) use alive::DESTINATION_SERVICE;
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! What the connection pipelines report, as series.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use weft_core::authorize::CallFacts;
-use weft_core::ids::ServicePortKey;
+use weft_core::ids::{ServicePortKey, WorkloadUid};
 use weft_core::reason::Reason;
-use weft_core::telemetry::LogMode;
+use weft_core::snapshot::Snapshot;
+use weft_core::telemetry as terms;
 use weft_core::workload::Workload;
 use weft_metrics::Family;
 
@@ -20,18 +24,47 @@ use super::security::Security;
 use super::shard::Recorder;
 use crate::inpod::ListenerRole;
 use crate::observe::{AcceptFailure, Connection, Direction, Ended, Handshake, Holdings, Observer, PolicyWord};
+use crate::otlp::Owner;
+use crate::tap::Seen;
+use crate::util::FastHash;
 
 /// The telemetry of one worker.
 #[derive(Debug)]
 pub struct WorkerTelemetry {
     recorder: Rc<Recorder>,
     log: AccessLog,
+    /// Where no policy says anything.
+    plain: Rc<terms::AccessLog>,
+    terms: RefCell<Terms>,
+}
+
+/// What is logged of whose connections, by the policies of one snapshot.
+#[derive(Debug, Default)]
+struct Terms {
+    snapshot: Weak<Snapshot>,
+    of: HashMap<WorkloadUid, Rc<terms::AccessLog>, FastHash>,
 }
 
 impl WorkerTelemetry {
     /// Records with a worker's recorder; connections that are relayed as bytes are logged like requests.
     pub fn new(recorder: Rc<Recorder>, log: AccessLog) -> Self {
-        Self { recorder, log }
+        let plain = Rc::new(log.defaults().access_log.clone());
+        Self { recorder, log, plain, terms: RefCell::default() }
+    }
+
+    /// What is logged of a workload's connections: worked out once for each snapshot.
+    pub(super) fn terms_for(&self, workload: &Workload) -> Rc<terms::AccessLog> {
+        let Some(snapshot) = self.log.policies() else { return Rc::clone(&self.plain) };
+        let mut terms = self.terms.borrow_mut();
+        if !std::ptr::eq(terms.snapshot.as_ptr(), Arc::as_ptr(&snapshot)) {
+            *terms = Terms { snapshot: Arc::downgrade(&snapshot), of: HashMap::default() };
+        }
+        if let Some(known) = terms.of.get(&workload.uid) {
+            return Rc::clone(known);
+        }
+        let made = Rc::new(snapshot.telemetry_for(workload, self.log.defaults()).access_log);
+        terms.of.insert(workload.uid.clone(), Rc::clone(&made));
+        made
     }
 
     fn event(&self, family: &'static Family, workload: &Workload, more: &[(&'static str, &str)]) {
@@ -44,11 +77,29 @@ impl WorkerTelemetry {
         if connection.http {
             return;
         }
-        let terms = self.log.terms_for(&connection.workload);
+        if self.log.taps().is_on() {
+            self.offer(&Entry { detail: detail.to_owned(), ..entry(connection, ended, lasted) }, connection, ended);
+        }
+        let terms = self.terms_for(&connection.workload);
         if terms.wants(is_failure(0, ended.reason), fastrand::u64(..)) {
             let detail = detail.to_owned();
-            self.log.write(&terms, Box::new(Entry { detail, ..entry(connection, ended, lasted) }));
+            let entry = Box::new(Entry { detail, ..entry(connection, ended, lasted) });
+            self.log.write(&terms, entry, || owner(&connection.workload));
         }
+    }
+}
+
+impl WorkerTelemetry {
+    /// Shows a connection to whoever taps.
+    #[cold]
+    fn offer(&self, entry: &Entry, connection: &Connection, ended: &Ended) {
+        let local = WorkloadLabel::of(&connection.workload);
+        let remote = connection.remote.as_deref().map_or_else(WorkloadLabel::unknown, WorkloadLabel::of);
+        let ends = match connection.direction {
+            Direction::Outbound => (&local, &remote),
+            Direction::Inbound => (&remote, &local),
+        };
+        self.log.taps().offer(&Seen { entry, ends, query: None, failed: is_failure(0, ended.reason) });
     }
 }
 
@@ -72,6 +123,15 @@ fn labels(connection: &Connection) -> ConnectionLabels {
     };
     let service = connection.service.clone().filter(|_| !is_named_elsewhere);
     ConnectionLabels { reporter, source, destination, service, security }
+}
+
+/// Whose lines these are, for a collector.
+fn owner(workload: &Workload) -> Owner {
+    Owner {
+        service: workload.owner.name.to_string(),
+        namespace: workload.namespace.to_string(),
+        pod: workload.name.to_string(),
+    }
 }
 
 fn entry(connection: &Connection, ended: &Ended, lasted: Duration) -> Entry {
@@ -166,9 +226,9 @@ impl Observer for WorkerTelemetry {
     }
 
     fn audited(&self, workload: &Workload, address: &dyn Display, call: &CallFacts<'_>, word: PolicyWord<'_>) {
-        let terms = self.log.terms_for(workload);
-        if terms.mode != LogMode::Disabled {
-            self.log.audit(&terms, AuditEntry::new(workload, address, call, word));
+        let terms = self.terms_for(workload);
+        if terms.audit {
+            self.log.audit(&terms, AuditEntry::new(workload, address, call, word), || owner(workload));
         }
     }
 

@@ -41,6 +41,8 @@ pub struct RequestSeries {
     sizes: Arc<SizeSeries>,
     /// Its workload is gone, and so is the series: a worker that still has it must look again.
     retired: AtomicBool,
+    /// Of a registry that counts nothing.
+    silent: bool,
 }
 
 /// Sizes and time of one request.
@@ -59,7 +61,7 @@ pub struct RequestMeasure {
 }
 
 impl RequestSeries {
-    pub(super) fn new(duration: Arc<DurationSeries>, sizes: Arc<SizeSeries>) -> Self {
+    pub(super) fn new(duration: Arc<DurationSeries>, sizes: Arc<SizeSeries>, silent: bool) -> Self {
         Self {
             plain: Default::default(),
             others: Mutex::default(),
@@ -68,11 +70,15 @@ impl RequestSeries {
             duration,
             sizes,
             retired: AtomicBool::new(false),
+            silent,
         }
     }
 
     /// Counts one request.
     pub fn record(&self, outcome: RequestOutcome, measure: &RequestMeasure) {
+        if self.silent {
+            return;
+        }
         match self.plain.get(usize::from(outcome.class)) {
             Some(counter) if outcome.reason == Reason::Ok && outcome.grpc_status.is_none() => counter.add(1),
             _ => self.record_other(outcome),
@@ -107,9 +113,9 @@ impl RequestSeries {
         plain.chain(self.others.lock().iter().copied()).collect()
     }
 
-    /// Whether its workload is gone.
+    /// Whether its workload is gone, or a series that it shares has gone with another look.
     pub fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.retired.load(Ordering::Relaxed) || self.duration.is_retired() || self.sizes.is_retired()
     }
 }
 
@@ -200,4 +206,14 @@ macro_rules! can_retire {
     };
 }
 
-can_retire!(RequestSeries, DurationSeries, SizeSeries, ConnectionSeries, EventSeries);
+impl Retire for RequestSeries {
+    fn retired(&self) -> &AtomicBool {
+        &self.retired
+    }
+
+    fn is_retired(&self) -> bool {
+        Self::is_retired(self)
+    }
+}
+
+can_retire!(DurationSeries, SizeSeries, ConnectionSeries, EventSeries);

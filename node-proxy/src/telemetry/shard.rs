@@ -21,6 +21,7 @@ pub const DEFAULT_SERIES: usize = 20_000;
 pub struct Registry {
     shards: Mutex<Vec<Arc<Shard>>>,
     pub(super) budget: Arc<Budget>,
+    silent: bool,
 }
 
 /// The series of one worker. The lists are locked when a series is made, taken away or read: never for a request.
@@ -78,7 +79,12 @@ impl Default for Registry {
 impl Registry {
     /// With so many series of traffic at most.
     pub fn with_budget(series: usize) -> Self {
-        Self { shards: Mutex::default(), budget: Arc::new(Budget::new(series)) }
+        Self { shards: Mutex::default(), budget: Arc::new(Budget::new(series)), silent: false }
+    }
+
+    /// One that counts no requests: a benchmark measures against it what counting costs. No setting of a proxy leads here.
+    pub fn silent() -> Self {
+        Self { silent: true, ..Self::default() }
     }
 
     /// The recorder of one more worker.
@@ -88,6 +94,7 @@ impl Registry {
         Recorder {
             shard,
             budget: Arc::clone(&self.budget),
+            silent: self.silent,
             requests: RefCell::default(),
             durations: RefCell::default(),
             sizes: RefCell::default(),
@@ -150,6 +157,7 @@ type Known<L, S> = RefCell<HashMap<L, Arc<S>>>;
 pub struct Recorder {
     shard: Arc<Shard>,
     budget: Arc<Budget>,
+    silent: bool,
     requests: Known<RequestLabels, RequestSeries>,
     durations: Known<DurationLabels, DurationSeries>,
     sizes: Known<SizeLabels, SizeSeries>,
@@ -163,14 +171,14 @@ impl Recorder {
     pub fn requests(&self, labels: &RequestLabels) -> Arc<RequestSeries> {
         let admit = |labels: &RequestLabels| self.budget.admit(|b| &b.requests, labels);
         find(&self.requests, &self.shard.requests, labels, admit, |labels| {
-            // What these name, the request's labels name too: they never go before it.
+            // Made before this one, they may go at a look before: then this one is made again, and they with it.
             let admit = |labels: &DurationLabels| self.budget.admit(|b| &b.durations, labels);
             let make = |_: &DurationLabels| DurationSeries::default();
             let duration = find(&self.durations, &self.shard.durations, &labels.of_duration(), admit, make);
             let admit = |labels: &SizeLabels| self.budget.admit(|b| &b.sizes, labels);
             let make = |_: &SizeLabels| SizeSeries::default();
             let sizes = find(&self.sizes, &self.shard.sizes, &labels.of_sizes(), admit, make);
-            RequestSeries::new(duration, sizes)
+            RequestSeries::new(duration, sizes, self.silent)
         })
     }
 

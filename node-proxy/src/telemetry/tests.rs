@@ -136,6 +136,20 @@ fn series_go_with_their_workload_and_come_back_with_it() {
     assert_eq!(value(&registry.render(), "weft_http_requests_total", &["source_workload=\"web\""]), Some(1.0));
 }
 
+/// What several series share may go at an earlier look than the youngest of them.
+#[test]
+fn no_request_is_counted_in_what_nobody_reads_any_more() {
+    let (registry, nobody) = (Registry::default(), Alive::default());
+    let worker = registry.recorder();
+    worker.requests(&labels("web")).record(OK, &measure(1));
+    registry.retain(&nobody);
+    let younger = worker.requests(&labels("job"));
+    registry.retain(&nobody);
+    assert!(younger.is_retired(), "its histogram has gone");
+    worker.requests(&labels("job")).record(OK, &measure(1));
+    assert_eq!(value(&registry.render(), "weft_http_request_duration_seconds_count", &[]), Some(1.0));
+}
+
 #[test]
 fn label_values_are_escaped() {
     let registry = Registry::default();

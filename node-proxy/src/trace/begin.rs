@@ -36,23 +36,29 @@ pub(crate) struct Trace {
     pub(crate) attributes: Vec<(String, String)>,
 }
 
-/// Looks whether a request is traced; if so, its headers say from now on that this span is the caller.
+/// Looks whether a request is traced; if so, its headers say from now on that this span is the caller. Else those of a client
+/// from outside say that it isn't sampled, unless its word counts: it has no say in what is traced further in.
 pub(crate) fn begin(told: &Rc<Telemetry>, headers: &mut HeaderMap, place: Place) -> Option<Box<Trace>> {
+    let picked = pick(told, headers, place);
+    if picked.is_none() && place == Place::Gateway && told.parent == ParentSampling::Ignored {
+        context::unsample(headers);
+    }
+    picked
+}
+
+fn pick(told: &Rc<Telemetry>, headers: &mut HeaderMap, place: Place) -> Option<Box<Trace>> {
     let tracing = told.tracing.as_ref()?;
     let said = context::read(headers);
+    let heeds_caller = matches!(tracing.parent, ParentSampling::Respected(_));
     let parent = match said {
-        Said::Never if matches!(tracing.parent, ParentSampling::Respected(_)) => return None,
+        Said::Never if heeds_caller => return None,
         Said::Nothing | Said::Never => None,
         Said::Part(context) => Some(context),
     };
-    if parent.is_none() && place == (Place::Inbound { decided: true }) {
+    if parent.is_none() && heeds_caller && place == (Place::Inbound { decided: true }) {
         return None;
     }
     if !tracing.samples(parent.and_then(|parent| parent.sampled), fastrand::u64(..)) {
-        let has_no_say = place == Place::Gateway && tracing.parent == ParentSampling::Ignored;
-        if let Some(parent) = parent.filter(|parent| has_no_say && parent.sampled != Some(false)) {
-            context::unsample(headers, &parent);
-        }
         return None;
     }
     let id = parent.map_or_else(|| fastrand::u128(1..), |parent| parent.trace);

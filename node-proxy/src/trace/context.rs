@@ -13,6 +13,9 @@ const B3_PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
 const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
+/// The longest `tracestate` that a span has, in bytes.
+const LONGEST_STATE: usize = 512;
+
 /// What a request says of the trace that it is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Context {
@@ -159,25 +162,46 @@ pub(super) fn write(headers: &mut HeaderMap, trace: u128, span: u64, parent: Opt
     }
 }
 
-/// Takes the word back that the request is sampled: that of a client that has no say.
-pub(super) fn unsample(headers: &mut HeaderMap, context: &Context) {
-    let Context { trace, span, .. } = context;
-    if headers.contains_key(&TRACEPARENT) {
-        put(headers, TRACEPARENT, &format!("00-{trace:032x}-{span:016x}-00"));
+/// Takes the word back that the request is sampled: that of a client that has no say. Each form on its own, because whoever is
+/// next may read another one than we do; what can't be read goes, and so do lines after the first.
+pub(super) fn unsample(headers: &mut HeaderMap) {
+    if let Some(said) = only(headers, &TRACEPARENT, |value| traceparent(value).map_or(Said::Nothing, Said::Part)) {
+        match said {
+            Said::Part(Context { trace, span, .. }) => {
+                put(headers, TRACEPARENT, &format!("00-{trace:032x}-{span:016x}-00"));
+            }
+            Said::Nothing | Said::Never => {
+                headers.remove(&TRACEPARENT);
+                headers.remove(&TRACESTATE);
+            }
+        }
     }
-    if headers.contains_key(&B3) {
-        put(headers, B3, &format!("{trace:032x}-{span:016x}-0"));
+    if let Some(said) = only(headers, &B3, single) {
+        match said {
+            Said::Part(Context { trace, span, .. }) => put(headers, B3, &format!("{trace:032x}-{span:016x}-0")),
+            Said::Nothing | Said::Never => put(headers, B3, "0"),
+        }
     }
-    if headers.contains_key(&B3_TRACE) {
+    if [B3_TRACE, B3_SPAN, B3_PARENT, B3_SAMPLED, B3_FLAGS].iter().any(|name| headers.contains_key(name)) {
         headers.remove(&B3_FLAGS);
         put(headers, B3_SAMPLED, "0");
     }
 }
 
-/// The vendors' part, as it came.
+/// What the first line of a header says; `None`: there is no line, or only one, by which nothing is sampled anyway.
+fn only(headers: &HeaderMap, name: &HeaderName, read: impl FnOnce(&[u8]) -> Said) -> Option<Said> {
+    let mut lines = headers.get_all(name).iter();
+    let said = read(lines.next()?.as_bytes());
+    let is_unsampled = matches!(said, Said::Never | Said::Part(Context { sampled: Some(false), .. }));
+    (!is_unsampled || lines.next().is_some()).then_some(said)
+}
+
+/// The vendors' part, as it came; empty if it is longer than anybody has to keep it (Trace Context, section 3.3.1.5).
 pub(super) fn state(headers: &HeaderMap) -> String {
     let all = headers.get_all(&TRACESTATE).iter().filter_map(|value| value.to_str().ok());
-    all.collect::<Vec<_>>().join(",")
+    let all = all.collect::<Vec<_>>();
+    let long = all.iter().map(|line| line.len() + 1).sum::<usize>() > LONGEST_STATE + 1;
+    if long { String::new() } else { all.join(",") }
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {

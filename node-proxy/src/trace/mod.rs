@@ -1,7 +1,7 @@
 //! Traces: whether a request is part of one and is sampled, what its span says, and its way to a collector.
 //!
 //! ```text
-//!  worker: begin (headers, policy) --> the request goes its way --> end: a span --try_send--> thread "otlp": batches --> collector
+//!  worker: begin (headers, policy) --> the request goes its way --> end: a span --try_send--> thread "otlp-spans": batches --> collector
 //! ```
 //!
 //! Invariants: without a collector, and for a request that isn't sampled, nothing is allocated and headers pass as they are;
@@ -10,11 +10,10 @@
 mod begin;
 mod context;
 mod export;
-mod resolve;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use begin::{Place, Trace, begin};
 pub(crate) use context::trace_of;
-pub use export::{ExportSettings, Spans, start};
-pub(crate) use export::{Finished, Owner, number, text};
+pub(crate) use export::Finished;
+pub use export::{Spans, start};

@@ -24,7 +24,7 @@ fn w3c(flags: &str) -> String {
 fn terms(sampling: Share, parent: ParentSampling) -> Rc<Telemetry> {
     let tracing =
         Tracing { collector: Collector::Default, sampling, parent, service_name: None, attributes: Vec::new() };
-    Rc::new(Telemetry { access_log: AccessLog::default(), tracing: Some(tracing) })
+    Rc::new(Telemetry { access_log: AccessLog::default(), tracing: Some(tracing), parent })
 }
 
 fn respected(sampling: Share) -> Rc<Telemetry> {
@@ -83,7 +83,7 @@ fn all_forms_of_a_context_are_read() {
 
 #[test]
 fn what_is_not_sampled_passes_as_it_is() {
-    let off = Rc::new(Telemetry { access_log: AccessLog::default(), tracing: None });
+    let off = Rc::new(Telemetry { tracing: None, ..(*respected(Share::ALL)).clone() });
     for pairs in [
         &[("traceparent", w3c("00").as_str()), ("tracestate", "a=b")][..],
         &[("b3", "0")],
@@ -147,6 +147,39 @@ fn a_client_from_outside_cannot_have_itself_traced() {
     assert!(begin(&ignored, &mut several, Place::Gateway).is_none());
     assert_eq!(several["x-b3-sampled"], "0");
     assert!(!several.contains_key("x-b3-flags"));
+    // In each form on its own, whether the Gateway traces or only others do.
+    let (single, zero) = (|flag: &str| format!("{TRACE}-{SPAN}-{flag}"), "0".to_owned());
+    for told in [ignored, Rc::new(Telemetry { tracing: None, ..(*terms(Share::ALL, ParentSampling::Ignored)).clone() })]
+    {
+        for (came, goes) in [
+            (vec![("traceparent", w3c("01"))], vec![("traceparent", w3c("00"))]),
+            (
+                vec![("traceparent", w3c("00")), ("b3", single("1"))],
+                vec![("traceparent", w3c("00")), ("b3", single("0"))],
+            ),
+            (vec![("traceparent", w3c("00")), ("traceparent", w3c("01"))], vec![("traceparent", w3c("00"))]),
+            (vec![("traceparent", "odd".into()), ("tracestate", "a=b".into())], vec![]),
+            (vec![("b3", "1".into())], vec![("b3", zero.clone())]),
+            (vec![("b3", single("0")), ("b3", single("1"))], vec![("b3", single("0"))]),
+            (vec![("x-b3-sampled", "1".into())], vec![("x-b3-sampled", zero.clone())]),
+            (vec![("x-b3-flags", "1".into())], vec![("x-b3-sampled", zero.clone())]),
+            (vec![], vec![]),
+        ] {
+            let lines = |pairs: &[(&'static str, String)]| -> HeaderMap {
+                let mut map = HeaderMap::new();
+                for (name, value) in pairs {
+                    map.append(*name, value.parse().unwrap());
+                }
+                map
+            };
+            let mut passed = lines(&came);
+            assert!(begin(&told, &mut passed, Place::Gateway).is_none());
+            assert_eq!(passed, lines(&goes), "{came:?}");
+            let mut from_pod = lines(&came);
+            begin(&told, &mut from_pod, Place::Outbound);
+            assert_eq!(from_pod, lines(&came), "a pod's own");
+        }
+    }
     // Whom the Gateway picks stays in the trace that it says it is part of.
     let mut picked = headers(&[("traceparent", w3c("00").as_str())]);
     let trace = begin(&terms(Share::ALL, ParentSampling::Ignored), &mut picked, Place::Gateway).unwrap();
@@ -160,4 +193,19 @@ fn no_trace_begins_where_another_proxy_has_decided() {
     assert!(begin(&all, &mut HeaderMap::new(), Place::Inbound { decided: false }).is_some());
     let mut part = headers(&[("traceparent", w3c("01").as_str())]);
     assert!(begin(&all, &mut part, Place::Inbound { decided: true }).is_some());
+    // Unless the policy of whoever is called takes no notice of others.
+    let anew = terms(Share::ALL, ParentSampling::Ignored);
+    assert!(begin(&anew, &mut HeaderMap::new(), Place::Inbound { decided: true }).is_some());
+}
+
+#[test]
+fn a_span_has_no_more_of_the_vendors_part_than_anybody_has_to_keep() {
+    let state = |text: &str| {
+        let mut passed = headers(&[("traceparent", w3c("01").as_str()), ("tracestate", text)]);
+        let trace = begin(&respected(Share::ALL), &mut passed, Place::Outbound).unwrap();
+        assert_eq!(passed["tracestate"], text, "it passes as it came");
+        trace.state
+    };
+    let longest = format!("a={}", "x".repeat(510));
+    assert_eq!((state(&longest), state(&format!("{longest}x"))), (longest, String::new()));
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod check;
+mod collector;
+mod dashboard;
 mod enrolment;
 mod failures;
 mod gateway;
@@ -10,7 +12,10 @@ mod istio;
 mod lifecycle;
 mod mtls;
 mod observability;
+mod prometheus;
 mod refusals;
 mod routes;
+mod seeing;
 mod strict;
+mod tap;
 mod workloads;

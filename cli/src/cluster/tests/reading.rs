@@ -69,6 +69,38 @@ async fn objects_and_pages_are_read_and_refusals_are_kept_as_such() {
     assert_eq!(facts.pages["weft-ca-a"].metrics.as_ref().unwrap_err().why, "pods/proxy is forbidden");
 }
 
+/// A Gateway's proxy may be anywhere.
+#[tokio::test]
+async fn logs_are_of_all_parts_and_of_the_pods_of_gateways() {
+    let (api, session) = cluster();
+    let (name, value) = weft_controller::kubernetes::gateways::MANAGED_BY;
+    for namespace in ["edge", "weft-system"] {
+        let statuses = json!([{ "name": "proxy", "restartCount": 1 }]);
+        let pod = json!({ "metadata": { "name": "public-weft-1", "namespace": namespace, "labels": { name: value } },
+            "status": { "containerStatuses": statuses } });
+        api.put(&format!("/api/v1/namespaces/{namespace}/pods"), pod);
+    }
+    let read = async || {
+        let mut logs = Vec::new();
+        let done = crate::cluster::logs(&session, 60, 10, |name, log| logs.push((name.to_owned(), log.is_ok()))).await;
+        logs.retain(|(name, _)| name.contains("public-weft"));
+        (logs, done)
+    };
+    let logs_of = |path: &str| path.ends_with("/log").then(|| Reply::Json(200, json!("a line")));
+    api.answer(move |request| logs_of(&request.path));
+    let (logs, done) = read().await;
+    let own = ["public-weft-1-proxy", "public-weft-1-proxy-before"].map(|name| (name.to_owned(), true));
+    let elsewhere = own.clone().map(|(name, read)| (format!("edge/{name}"), read));
+    assert_eq!((logs, done), ([own.clone(), elsewhere].concat(), Ok(())));
+    // Who may not list pods of all namespaces has the others' at least.
+    api.answer(move |request| match request.path.as_str() {
+        "/api/v1/pods" => Some(Reply::error(403, "pods is forbidden")),
+        path => logs_of(path),
+    });
+    let (logs, done) = read().await;
+    assert_eq!((logs, done.unwrap_err().why), (own.to_vec(), "pods is forbidden".to_owned()));
+}
+
 #[tokio::test]
 async fn an_api_server_that_does_not_answer_is_an_error_and_no_report() {
     let (api, session) = cluster();

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 use weft_core::gateway::{Transport, label_value, object_name};
 use weft_core::ids::Port;
+use weft_core::tap;
 use weft_k8s::index::GATEWAY_NAME_LABEL;
 use weft_k8s::object::{GATEWAY_GROUP, GatewayService, GatewayServiceType};
 use weft_k8s::translate::gateway::{GatewayPlan, RESERVED_PORTS, WENT_BY, services};
@@ -27,7 +28,7 @@ pub fn objects(plan: &GatewayPlan, settings: &PodSettings, roots: &str) -> Vec<V
     let name = object_name(plan.key.name.as_str(), &plan.class);
     let made = Maker { plan, name: &name };
     let mut objects = vec![made.account(), made.roots(roots)];
-    objects.extend(made.network_policy());
+    objects.extend(made.network_policy(settings));
     objects.extend(services(&name, &plan.requested).into_iter().map(|(name, ip)| made.service(&name, ip)));
     objects.push(pods::deployment(plan, settings, made.metadata(&name)));
     objects.push(made.disruption_budget());
@@ -160,9 +161,10 @@ impl Maker<'_> {
         self.plan.ports.iter().filter(|(number, _)| !RESERVED_PORTS.contains(&number.get()))
     }
 
-    /// What is listened on may be reached by whoever may reach the Gateway, and nothing else but metrics. Who may send where is
-    /// the routes' business, so that nothing is said of that unless somebody wants it to be allowed.
-    fn network_policy(&self) -> Option<Value> {
+    /// What is listened on may be reached by whoever may reach the Gateway, and nothing else but metrics, and taps by the
+    /// controller. Who may send where is the routes' business, so that nothing is said of that unless somebody wants it to be
+    /// allowed.
+    fn network_policy(&self, settings: &PodSettings) -> Option<Value> {
         let wanted = self.plan.infrastructure.parameters.network_policy.clone().unwrap_or_default();
         wanted.enabled.unwrap_or(true).then_some(())?;
         let port = |port: u16, protocol: &str| json!({ "port": port, "protocol": protocol });
@@ -176,7 +178,13 @@ impl Maker<'_> {
         if let Some(peers) = wanted.metrics_from.filter(|peers| peers.as_array().is_some_and(|all| !all.is_empty())) {
             metrics.insert("from".into(), peers);
         }
-        let mut ingress = vec![Value::Object(metrics)];
+        let mesh = json!({ "matchLabels": { "kubernetes.io/metadata.name": settings.control_account.0 } });
+        let controller = json!({ "matchLabels": { "app.kubernetes.io/name": "weft-controller" } });
+        let taps = json!({
+            "ports": [port(tap::PORT, "TCP"), port(pods::STATUS, "TCP")],
+            "from": [{ "namespaceSelector": mesh, "podSelector": controller }],
+        });
+        let mut ingress = vec![Value::Object(metrics), taps];
         // A rule without ports would be one for all of them.
         if !listened.is_empty() {
             ingress.insert(0, json!({ "ports": listened }));

@@ -155,6 +155,7 @@ fn arguments(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Vec<Stri
         format!("--ca-account={}", account(&settings.ca_account)),
         format!("--trust-domain={}", settings.trust_domain),
         format!("--status-listen=[::]:{STATUS}"),
+        format!("--tap-listen=[::]:{}", weft_core::tap::PORT),
         format!("--linger={linger}s"),
         format!("--drain-deadline={drain}s"),
     ];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Snapshot;
 use crate::ids::{Namespace, PolicyKey};
 use crate::policy::Scope;
-use crate::telemetry::{Defaults, Telemetry, TelemetryPolicy, effective, gateway_of};
+use crate::telemetry::{Defaults, ParentSampling, Share, Telemetry, TelemetryPolicy, effective, gateway_of};
 use crate::workload::Workload;
 
 /// A policy that says what it applies to.
@@ -136,11 +136,30 @@ impl Snapshot {
     /// What is told of a workload, or of the Gateway that it stands for.
     pub fn telemetry_for(&self, workload: &Workload, defaults: &Defaults) -> Telemetry {
         let gateway = gateway_of(&workload.uid);
-        let is_for =
-            |policy: &&Arc<TelemetryPolicy>| gateway.as_ref().is_some_and(|gateway| policy.gateways.contains(gateway));
+        let all = self.telemetry_policies_for(workload);
+        let mut told = effective(all.map(|policy| &**policy), gateway.as_ref(), defaults);
+        if gateway.is_some()
+            && !defaults.has_collector
+            && !self.telemetry.iter().any(|it| it.tracing.provider.is_some())
+        {
+            // Nobody here traces: what applications say to each other in these headers is theirs.
+            told.parent = ParentSampling::Respected(Share::ALL);
+        }
+        told
+    }
+
+    /// The telemetry policies of a workload, or of the Gateway that it stands for, in no order: the mesh's, its namespace's and
+    /// those that select it. One that is for a Gateway in two ways is there twice.
+    pub fn telemetry_policies_for<'a>(
+        &'a self,
+        workload: &'a Workload,
+    ) -> impl Iterator<Item = &'a Arc<TelemetryPolicy>> {
+        let gateway = gateway_of(&workload.uid);
+        let is_for = move |policy: &&Arc<TelemetryPolicy>| {
+            gateway.as_ref().is_some_and(|gateway| policy.gateways.contains(gateway))
+        };
         let of_gateway = self.telemetry.iter().filter(is_for);
-        let all = self.telemetry.applying(workload, &workload.telemetry).chain(of_gateway);
-        effective(all.map(|policy| &**policy), gateway.as_ref(), defaults)
+        self.telemetry.applying(workload, &workload.telemetry).chain(of_gateway)
     }
 
     /// All telemetry policies, by key.

@@ -316,3 +316,34 @@ fn the_slices_of_a_service_count_once_each_and_in_the_order_of_their_names() {
     assert_eq!(endpoints(&fewer), ["10.0.0.1:8080", "10.0.0.3:8080"]);
     assert!(endpoints(&fewer.apply(&[gone("a"), gone("c")])).is_empty());
 }
+
+#[test]
+fn the_word_of_a_gateways_clients_is_taken_back_where_anybody_traces() {
+    use crate::telemetry::{AccessLogPolicy, Defaults, ParentSampling, Share, TelemetryPolicy, TracingPolicy};
+
+    let gateway = Workload {
+        uid: "Kubernetes//Gateway/edge/web".into(),
+        ..(*workload("gw", "10.0.0.9", Enrolment::Enrolled)).clone()
+    };
+    let policy = |provider| {
+        Change::Upsert(Resource::Telemetry(Arc::new(TelemetryPolicy {
+            key: PolicyKey::new("tenant", "t"),
+            scope: Scope::Namespace("tenant".into()),
+            gateways: Vec::new(),
+            created_unix_seconds: 0,
+            access_log: AccessLogPolicy::default(),
+            tracing: TracingPolicy { provider, ..TracingPolicy::default() },
+        })))
+    };
+    let collector = ServicePortKey { service: ServiceKey::new("tenant", "otel"), port: port(4317) };
+    let (theirs, ours) = (ParentSampling::Respected(Share::ALL), ParentSampling::Ignored);
+    let with = Defaults { has_collector: true, ..Defaults::default() };
+    for (provider, defaults, expected) in
+        [(None, Defaults::default(), theirs), (Some(collector), Defaults::default(), ours), (None, with, ours)]
+    {
+        let snapshot = Snapshot::default().apply(&[policy(provider)]);
+        assert_eq!(snapshot.telemetry_for(&gateway, &defaults).parent, expected);
+        let pod = workload("a", "10.0.0.1", Enrolment::Enrolled);
+        assert_eq!(snapshot.telemetry_for(&pod, &defaults).parent, theirs);
+    }
+}

@@ -50,6 +50,7 @@ fn each_setting_is_the_most_specific_policys_that_gives_it() {
     assert_eq!(all.access_log.fields.names().collect::<Vec<_>>(), ["time", "status"]);
     let tracing = all.tracing.unwrap();
     assert_eq!((tracing.sampling, tracing.collector), (Share::ALL, Collector::Service(port("mesh"))));
+    assert_eq!(all.access_log.collector, None);
 
     // Among equals the older, then the name.
     let mut older = policy("z", Scope::Selected, 1);
@@ -62,6 +63,21 @@ fn each_setting_is_the_most_specific_policys_that_gives_it() {
 }
 
 #[test]
+fn lines_go_where_the_most_specific_policy_says_else_where_the_process_was_told() {
+    let default = AccessLog { collector: Some(Collector::Default), ..AccessLog::default() };
+    let defaults = Defaults { access_log: default, ..Defaults::default() };
+    let of = |policies: &[&TelemetryPolicy]| effective(policies.iter().copied(), None, &defaults).access_log.collector;
+    assert_eq!(of(&[]), Some(Collector::Default));
+    let mut mesh = policy("mesh", Scope::Mesh, 0);
+    assert_eq!(of(&[&mesh]), Some(Collector::Default), "it says nothing");
+    mesh.access_log.output = Some(LogOutput::Collector(port("logs")));
+    assert_eq!(of(&[&mesh]), Some(Collector::Service(port("logs"))));
+    let mut workload = policy("w", Scope::Selected, 0);
+    workload.access_log.output = Some(LogOutput::Standard);
+    assert_eq!(of(&[&mesh, &workload]), None);
+}
+
+#[test]
 fn tracing_that_is_disabled_somewhere_specific_is_off_whatever_the_rest_says() {
     let mut mesh = policy("mesh", Scope::Mesh, 0);
     mesh.tracing.provider = Some(port("mesh"));
@@ -71,6 +87,29 @@ fn tracing_that_is_disabled_somewhere_specific_is_off_whatever_the_rest_says() {
     mesh.tracing.enabled = Some(false);
     workload.tracing.enabled = Some(true);
     assert!(merged(&[&mesh, &workload]).tracing.is_some(), "and enabled there it is on");
+}
+
+/// Whoever enables traces more specifically didn't mean another collector.
+#[test]
+fn a_provider_that_cannot_be_had_is_replaced_by_no_other() {
+    let defaults = Defaults { has_collector: true, ..Defaults::default() };
+    let collector = |policies: &[&TelemetryPolicy]| {
+        effective(policies.iter().copied(), None, &defaults).tracing.map(|it| it.collector)
+    };
+    let mut mesh = policy("mesh", Scope::Mesh, 0);
+    mesh.tracing.provider = Some(port("mesh"));
+    let mut namespace = policy("ns", Scope::Namespace("ns".into()), 0);
+    namespace.tracing.withheld = true;
+    let mut workload = policy("w", Scope::Selected, 0);
+    workload.tracing.enabled = Some(true);
+    assert_eq!(collector(&[&namespace, &workload]), None, "not the process's own");
+    assert_eq!(collector(&[&mesh, &namespace, &workload]), None, "nor a less specific policy's");
+    workload.tracing.provider = Some(port("own"));
+    assert_eq!(collector(&[&mesh, &namespace, &workload]), Some(Collector::Service(port("own"))));
+    workload.tracing.provider = None;
+    mesh.tracing.withheld = true;
+    namespace.tracing = TracingPolicy { provider: Some(port("ns")), ..TracingPolicy::default() };
+    assert_eq!(collector(&[&mesh, &namespace, &workload]), Some(Collector::Service(port("ns"))));
 }
 
 #[test]
@@ -88,6 +127,44 @@ fn a_policy_for_a_gateway_wins_there_and_its_clients_have_no_say() {
     own.tracing.parent = Some(ParentSampling::Respected(Share::ALL));
     let all = effective([&namespace, &own].into_iter(), Some(&gateway), &Defaults::default());
     assert_eq!(all.tracing.map(|it| it.parent), Some(own.tracing.parent.unwrap()));
+}
+
+#[test]
+fn the_clients_of_a_gateway_have_no_say_where_it_traces_nothing_either() {
+    let gateway = GatewayKey::new("edge", "web");
+    let at = |policies: &[&TelemetryPolicy], gateway: Option<&GatewayKey>| {
+        effective(policies.iter().copied(), gateway, &Defaults::default())
+    };
+    let none = at(&[], Some(&gateway));
+    assert_eq!((none.tracing, none.parent), (None, ParentSampling::Ignored));
+    assert_eq!(at(&[], None).parent, ParentSampling::Respected(Share::ALL));
+    let mut own = policy("gw", Scope::Namespace("edge".into()), 0);
+    own.tracing.parent = Some(ParentSampling::Respected(Share::NONE));
+    assert_eq!(at(&[&own], Some(&gateway)).parent, ParentSampling::Respected(Share::NONE));
+}
+
+#[test]
+fn only_the_mesh_can_do_without_lines_of_what_policies_refuse() {
+    let disabled = |name: &str, scope: Scope| {
+        let mut made = policy(name, scope, 0);
+        made.access_log.mode = Some(LogMode::Disabled);
+        made
+    };
+    let of = |policies: &[&TelemetryPolicy]| {
+        let told = merged(policies).access_log;
+        (told.mode, told.audit)
+    };
+    let namespace = disabled("ns", Scope::Namespace("ns".into()));
+    assert_eq!(of(&[&namespace]), (LogMode::Disabled, true));
+    assert_eq!(of(&[&disabled("w", Scope::Selected)]), (LogMode::Disabled, true));
+    let mesh = disabled("mesh", Scope::Mesh);
+    assert_eq!(of(&[&namespace, &mesh]), (LogMode::Disabled, false));
+    let mut on = policy("w", Scope::Selected, 0);
+    on.access_log.mode = Some(LogMode::All);
+    assert_eq!(of(&[&on, &mesh]), (LogMode::All, false));
+    let off = AccessLog { audit: false, ..AccessLog::default() };
+    let defaults = Defaults { access_log: off, ..Defaults::default() };
+    assert!(!effective([&namespace].into_iter(), None, &defaults).access_log.audit);
 }
 
 #[test]

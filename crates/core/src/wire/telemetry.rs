@@ -6,7 +6,7 @@ use super::convert::{
     InvalidField, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
 use crate::telemetry::{
-    AccessLogPolicy, AttributeSource, LogFields, LogFormat, LogMode, ParentSampling, Share, SpanAttribute,
+    AccessLogPolicy, AttributeSource, LogFields, LogFormat, LogMode, LogOutput, ParentSampling, Share, SpanAttribute,
     TelemetryPolicy, TracingPolicy,
 };
 
@@ -53,6 +53,7 @@ impl Wire for AccessLogPolicy {
             sampling: wire_optional(self.sampling.as_ref()),
             format: self.format.map_or(0, |format| format.to_wire()),
             fields: wire_optional(self.fields.as_ref()),
+            output: wire_optional(self.output.as_ref()),
         }
     }
 
@@ -62,6 +63,29 @@ impl Wire for AccessLogPolicy {
             sampling: optional(it.sampling, "sampling")?,
             format: said(it.format, "format")?,
             fields: optional(it.fields, "fields")?,
+            output: optional(it.output, "output")?,
+        })
+    }
+}
+
+impl Wire for LogOutput {
+    type Message = proto::LogOutput;
+
+    fn to_wire(&self) -> proto::LogOutput {
+        use proto::log_output::Output as Form;
+        proto::LogOutput {
+            output: Some(match self {
+                Self::Standard => Form::Standard(proto::Empty {}),
+                Self::Collector(port) => Form::Collector(port.to_wire()),
+            }),
+        }
+    }
+
+    fn from_wire(it: proto::LogOutput) -> Result<Self, InvalidField> {
+        use proto::log_output::Output as Form;
+        Ok(match present(it.output, "output")? {
+            Form::Standard(_) => Self::Standard,
+            Form::Collector(port) => Self::Collector(field(port, "collector")?),
         })
     }
 }
@@ -97,6 +121,7 @@ impl Wire for TracingPolicy {
         proto::TracingPolicy {
             enabled: self.enabled,
             provider: wire_optional(self.provider.as_ref()),
+            withheld: self.withheld,
             sampling: wire_optional(self.sampling.as_ref()),
             parent: wire_optional(self.parent.as_ref()),
             service_name: self.service_name.clone(),
@@ -108,6 +133,7 @@ impl Wire for TracingPolicy {
         Ok(Self {
             enabled: it.enabled,
             provider: optional(it.provider, "provider")?,
+            withheld: it.withheld,
             sampling: optional(it.sampling, "sampling")?,
             parent: optional(it.parent, "parent")?,
             service_name: it.service_name,

@@ -1,7 +1,8 @@
 //! TelemetryPolicies in the index. They are few and look at each other, so all are made anew. Of two with the very same
 //! target the older is in force there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_core::change::{Resource, ResourceKey};
@@ -54,7 +55,7 @@ impl Index {
             }
         }
         all.sort_by_key(|(reference, policy)| (created_seconds(&policy.metadata), reference.clone()));
-        let mut taken: Vec<(Target, ObjectRef)> = Vec::new();
+        let mut taken: HashMap<Target, ObjectRef> = HashMap::new();
         let mut made = Vec::with_capacity(all.len());
         for (reference, object) in all {
             let mut translated = translate(&object, self);
@@ -62,8 +63,9 @@ impl Index {
             let places = translated.is_valid().then_some(&mut translated.places);
             for (i, place) in places.into_iter().flatten().enumerate() {
                 let Some(meant) = &place.meant else { continue };
-                match taken.iter().find(|(target, _)| target == meant) {
-                    Some((_, winner)) => {
+                match taken.entry(meant.clone()) {
+                    Entry::Occupied(winner) => {
+                        let winner = winner.get();
                         let field = format!("spec.targetRefs[{i}]");
                         let message = match *winner == reference {
                             true => "is there twice".to_owned(),
@@ -72,7 +74,9 @@ impl Index {
                         place.problem =
                             Some(Problem::new(field, Reason::Conflicted, message, "merge the two, or remove one"));
                     }
-                    None => taken.push((meant.clone(), reference.clone())),
+                    Entry::Vacant(free) => {
+                        free.insert(reference.clone());
+                    }
                 }
             }
             made.push((reference, object, translated));
@@ -133,9 +137,9 @@ fn services_of(policy: &TelemetryPolicy) -> Vec<ServiceKey> {
     let targets = policy.spec.target_refs.iter().flatten().filter(|target| target.kind == Kind::Service.as_str());
     let mut services: Vec<_> =
         targets.map(|target| ServiceKey::new(own, target.name.as_deref().unwrap_or_default())).collect();
-    if let Some(provider) = policy.spec.tracing.as_ref().and_then(|tracing| tracing.provider.as_ref()) {
-        let backend = &provider.backend_ref;
-        services.push(ServiceKey::new(backend.namespace.as_deref().unwrap_or(own), backend.name.as_str()));
-    }
+    let of_traces = policy.spec.tracing.as_ref().and_then(|tracing| tracing.provider.as_ref());
+    let of_lines = policy.spec.access_log.as_ref().and_then(|log| log.provider.as_ref());
+    let backends = of_traces.into_iter().chain(of_lines).map(|provider| &provider.backend_ref);
+    services.extend(backends.map(|it| ServiceKey::new(it.namespace.as_deref().unwrap_or(own), it.name.as_str())));
     services
 }

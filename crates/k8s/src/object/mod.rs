@@ -51,8 +51,8 @@ pub use status::{
     CONTROLLER_NAME, Condition, ConditionType, ObjectStatus, PolicyAncestorStatus, RouteParentStatus, StatusUpdate,
 };
 pub use telemetry_policy::{
-    AccessLogFormat, AccessLogMode, AccessLogSpec, FractionSpec, ParentBasedSampling, TelemetryPolicy,
-    TelemetryPolicySpec, TracingAttribute, TracingAttributeType, TracingBackend, TracingMode, TracingProvider,
+    AccessLogFormat, AccessLogMode, AccessLogSpec, FractionSpec, ParentBasedSampling, TelemetryBackend,
+    TelemetryPolicy, TelemetryPolicySpec, TelemetryProvider, TracingAttribute, TracingAttributeType, TracingMode,
     TracingSpec,
 };
 pub use xbackend::{EXPERIMENTAL_GROUP, ExternalHostname, XBackend, XBackendPort, XBackendTls};

@@ -63,6 +63,7 @@ pub enum AccessLogFormat {
 /// `accessLog`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.mode) || self.mode != 'Disabled' || !has(self.provider)", "provider must be empty when mode is Disabled"))]
 #[x_kube(validation = ("!has(self.samplingRate) || !has(self.mode) || self.mode == 'All'", "samplingRate is for mode All: failures are always logged unless mode is Disabled"))]
 pub struct AccessLogSpec {
     /// Disabled, Errors or All. Errors is what the mesh begins with: a status of 500 and up, and whatever a proxy ended or
@@ -79,6 +80,10 @@ pub struct AccessLogSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub fields: Option<Vec<String>>,
+    /// Who takes the lines, by OTLP over gRPC without TLS, instead of the proxy's standard output; if it is left out, whom a
+    /// less specific policy or the mesh's values name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<TelemetryProvider>,
 }
 
 /// A share: so many of so many.
@@ -116,7 +121,7 @@ pub struct TracingSpec {
     pub mode: Option<TracingMode>,
     /// Who takes spans, by OTLP over gRPC without TLS; if it is left out, whom a less specific policy or the mesh's values name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub provider: Option<TracingProvider>,
+    pub provider: Option<TelemetryProvider>,
     /// How many requests begin a trace; 1 of 100 unless the mesh's values say something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling_rate: Option<FractionSpec>,
@@ -133,18 +138,18 @@ pub struct TracingSpec {
     pub attributes: Option<Vec<TracingAttribute>>,
 }
 
-/// `tracing.provider`
+/// `tracing.provider`, `accessLog.provider`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct TracingProvider {
+pub struct TelemetryProvider {
     /// The Service.
-    pub backend_ref: TracingBackend,
+    pub backend_ref: TelemetryBackend,
 }
 
-/// `tracing.provider.backendRef`
+/// `provider.backendRef`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct TracingBackend {
+pub struct TelemetryBackend {
     /// The core group: empty.
     #[serde(default)]
     pub group: String,

@@ -15,7 +15,7 @@ use crate::object::policy::TargetRef;
 use crate::object::{GATEWAY_GROUP, Kind};
 
 /// Some listeners of a Gateway or a ListenerSet.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayTarget {
     /// Whose.
     pub holder: ListenerHolder,
@@ -24,7 +24,7 @@ pub struct GatewayTarget {
 }
 
 /// What has listeners.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ListenerHolder {
     /// A Gateway.
     Gateway(GatewayKey),

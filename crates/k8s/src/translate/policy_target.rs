@@ -9,6 +9,8 @@
 //!
 //! A target that can't be understood makes the whole policy invalid: what it was meant to guard is not known.
 
+use std::hash::{Hash, Hasher};
+
 use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use weft_core::ids::{Namespace, ServiceKey};
@@ -20,7 +22,7 @@ use super::{Problem, Reason, suggestion};
 use crate::object::policy::TargetRef;
 
 /// Some workloads of a namespace.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Selection {
     /// The namespace; all of them for a Pod selector in the root namespace.
     pub namespace: Option<Namespace>,
@@ -39,6 +41,24 @@ pub enum Pods {
     OfService(ServiceKey, Labels),
 }
 
+// A selector is text; its type says neither that it equals itself nor how it is hashed.
+impl Eq for Pods {}
+
+impl Hash for Pods {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::All => {}
+            Self::Matching(selector) => {
+                selector.match_labels.hash(state);
+                for it in selector.match_expressions.iter().flatten() {
+                    (&it.key, &it.operator, &it.values).hash(state);
+                }
+            }
+            Self::OfService(service, _) => service.hash(state),
+        }
+    }
+}
+
 impl Selection {
     /// Whether a pod is among them.
     pub fn selects(&self, namespace: &Namespace, pod: &Labels) -> bool {
@@ -52,7 +72,7 @@ impl Selection {
 }
 
 /// What a policy applies to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Applies {
     /// Every workload.
     Mesh,
@@ -238,5 +258,35 @@ fn service(namespace: &Namespace, name: &str, field: &str, lookup: &dyn TargetLo
             format!("Service {key} has no selector, so its pods are not known"),
             "target the pods by their labels",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+
+    use super::*;
+
+    /// Targets are looked up in a map: with the same hash, each of thousands would be compared with all others.
+    #[test]
+    fn what_is_selected_is_hashed_as_it_is_told_apart() {
+        let matching = |n: usize, by_label: bool| {
+            let spec = match by_label {
+                true => format!(r#"{{"matchLabels": {{"app": "a{n}"}}}}"#),
+                false => {
+                    format!(r#"{{"matchExpressions": [{{"key": "app", "operator": "In", "values": ["a{n}"]}}]}}"#)
+                }
+            };
+            Pods::Matching(serde_json::from_str(&spec).unwrap())
+        };
+        let of_service = |n: usize| Pods::OfService(ServiceKey::new("shop", format!("s{n}")), Labels::new());
+        let of = |pods| Selection { namespace: Some("shop".into()), pods };
+        let all = || (0..100).flat_map(|n| [matching(n, true), matching(n, false), of_service(n)]).map(of);
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let hashes: HashSet<_> = all().map(|it| hasher.hash_one(it)).collect();
+        assert_eq!(hashes.len(), 300);
+        let distinct: HashSet<_> = all().chain(all()).collect();
+        assert_eq!(distinct.len(), 300, "what is equal has one hash");
     }
 }

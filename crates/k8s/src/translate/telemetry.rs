@@ -1,13 +1,14 @@
 //! TelemetryPolicy -> [`core::TelemetryPolicy`](weft_core::telemetry::TelemetryPolicy).
 //!
 //! An invalid policy isn't in force: less specific ones are, and nothing is sent to where nobody meant it to go. A collector
-//! that can't be had, or may not, costs the policy's traces and nothing else.
+//! that can't be had, or may not, costs the policy's traces and nothing else; lines of the access log go to the standard output
+//! then.
 
 use http::HeaderName;
-use weft_core::ids::{Namespace, PolicyKey, Port, ServiceKey, ServicePortKey};
+use weft_core::ids::{Namespace, PolicyKey, ServiceKey};
 use weft_core::telemetry::{
-    AccessLogPolicy, AttributeSource, LOG_FIELDS, LogFields, LogFormat, LogMode, ParentSampling, Share, SpanAttribute,
-    TelemetryPolicy, TracingPolicy,
+    AccessLogPolicy, AttributeSource, LOG_FIELDS, LogFields, LogFormat, LogMode, LogOutput, ParentSampling, Share,
+    SpanAttribute, TelemetryPolicy, TracingPolicy,
 };
 
 use super::authz::UNREADABLE;
@@ -17,14 +18,18 @@ use super::{Problem, Reason, suggestion, summary};
 use crate::object::policy::TargetRef;
 use crate::object::{
     AccessLogFormat, AccessLogMode, AccessLogSpec, Condition, ConditionType, FractionSpec, ParentBasedSampling,
-    PolicyAncestorStatus, TelemetryPolicy as Spec, TracingAttribute, TracingAttributeType, TracingBackend, TracingMode,
-    TracingSpec, created_seconds,
+    PolicyAncestorStatus, TelemetryPolicy as Spec, TelemetryProvider, TracingAttribute, TracingAttributeType,
+    TracingMode, TracingSpec, created_seconds,
 };
+
+mod provider;
 
 /// The kinds that may be a target.
 const KINDS: [&str; 4] = ["Namespace", "Service", "Pod", "Gateway"];
-/// The port of OTLP over gRPC.
-const OTLP: i64 = 4317;
+/// What comes of a collector of spans that can't be had.
+const UNTRACED: &str = "Nothing that it would take is traced until then";
+/// The same of one of lines.
+const STANDARD_OUTPUT: &str = "Lines of the access log go to the standard output until then";
 
 /// What a translation needs to know of other objects.
 pub trait Lookup: TargetLookup {
@@ -33,7 +38,7 @@ pub trait Lookup: TargetLookup {
 }
 
 /// What one target of a policy stands for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// These workloads.
     Workloads(Applies),
@@ -61,8 +66,8 @@ pub struct Translated {
     pub places: Vec<Place>,
     /// What makes the policy invalid.
     problems: Vec<Problem>,
-    /// What can't be followed of it.
-    unresolved: Option<Problem>,
+    /// Collectors that can't be had, and what comes of it.
+    unresolved: Vec<(Problem, &'static str)>,
 }
 
 /// Translates a policy.
@@ -75,26 +80,35 @@ pub fn translate(object: &Spec, lookup: &dyn Lookup) -> Translated {
     }
     let (places, invalid) = places(&key.namespace, object.spec.target_refs.as_deref(), lookup);
     problems.extend(invalid);
-    let access_log = object.spec.access_log.as_ref().map(|it| access_log(it, &mut problems)).unwrap_or_default();
+    let mut access_log = object.spec.access_log.as_ref().map(|it| access_log(it, &mut problems)).unwrap_or_default();
     let mut tracing = object.spec.tracing.as_ref().map(|it| tracing(it, &mut problems)).unwrap_or_default();
-    let provider = object.spec.tracing.as_ref().and_then(|it| it.provider.as_ref());
-    let found = provider.map(|it| collector(&it.backend_ref, &key.namespace, lookup));
-    let unresolved = match found {
-        Some(Ok(port)) => {
-            tracing.provider = Some(port);
-            None
-        }
-        Some(Err(problem)) if problem.reason == Reason::Invalid => {
-            problems.push(problem);
-            None
-        }
-        Some(Err(problem)) => {
-            // Not to another collector than the one that was meant.
-            tracing.enabled = Some(false);
-            Some(problem)
-        }
-        None => None,
-    };
+    let mut unresolved = Vec::new();
+    // Nothing goes to another collector than the one that was meant.
+    let mut found =
+        |part: &str, provider: Option<&TelemetryProvider>, otherwise: &'static str| match provider::collector(
+            part,
+            &provider?.backend_ref,
+            &key.namespace,
+            lookup,
+        ) {
+            Ok(port) => Some(Some(port)),
+            Err(problem) if problem.reason == Reason::Invalid => {
+                problems.push(problem);
+                None
+            }
+            Err(problem) => {
+                unresolved.push((problem, otherwise));
+                Some(None)
+            }
+        };
+    let of_log = object.spec.access_log.as_ref().and_then(|it| it.provider.as_ref());
+    access_log.output =
+        found("accessLog", of_log, STANDARD_OUTPUT).map(|port| port.map_or(LogOutput::Standard, LogOutput::Collector));
+    match found("tracing", object.spec.tracing.as_ref().and_then(|it| it.provider.as_ref()), UNTRACED) {
+        Some(Some(port)) => tracing.provider = Some(port),
+        Some(None) => tracing.withheld = true,
+        None => {}
+    }
     let policy = TelemetryPolicy {
         key,
         scope: weft_core::policy::Scope::Selected,
@@ -151,22 +165,30 @@ impl Translated {
                 (None, true) => Condition::new(ConditionType::Accepted, true, "Accepted", "The policy is in force"),
             };
             let mut conditions = vec![accepted];
-            if let Some(problem) = self.unresolved.as_ref().filter(|_| self.is_valid()) {
-                let text = format!("{problem}. Nothing is traced by this policy until then");
-                conditions.push(Condition::new(ConditionType::ResolvedRefs, false, problem.reason.as_str(), text));
-            } else if self.policy.tracing.provider.is_some() && self.is_valid() {
-                let text = "The collector was found";
-                conditions.push(Condition::new(ConditionType::ResolvedRefs, true, "ResolvedRefs", text));
-            }
+            conditions.extend(self.resolved_refs().filter(|_| self.is_valid()));
             PolicyAncestorStatus { ancestor_ref: place.target.clone(), conditions }
         };
         self.places.iter().map(entry).collect()
     }
 
+    /// Whether its collectors are there, if it names any.
+    fn resolved_refs(&self) -> Option<Condition> {
+        if let Some((first, _)) = self.unresolved.first() {
+            let told: Vec<_> =
+                self.unresolved.iter().map(|(problem, otherwise)| format!("{problem}. {otherwise}")).collect();
+            return Some(Condition::new(ConditionType::ResolvedRefs, false, first.reason.as_str(), told.join(". ")));
+        }
+        let collects = matches!(self.policy.access_log.output, Some(LogOutput::Collector(_)));
+        let text = "The collector was found";
+        (collects || self.policy.tracing.provider.is_some())
+            .then(|| Condition::new(ConditionType::ResolvedRefs, true, "ResolvedRefs", text))
+    }
+
     /// All that is wrong with it.
     pub fn all_problems(&self) -> Vec<Problem> {
         let of_places = self.places.iter().filter_map(|place| place.problem.clone());
-        self.problems.iter().cloned().chain(self.unresolved.clone()).chain(of_places).collect()
+        let unresolved = self.unresolved.iter().map(|(problem, _)| problem.clone());
+        self.problems.iter().cloned().chain(unresolved).chain(of_places).collect()
     }
 }
 
@@ -249,6 +271,10 @@ fn access_log(spec: &AccessLogSpec, problems: &mut Vec<Problem>) -> AccessLogPol
         let remedy = "set mode: All, or remove it";
         problems.push(Problem::new("spec.accessLog.samplingRate", Reason::Invalid, message, remedy));
     }
+    if spec.provider.is_some() && spec.mode == Some(AccessLogMode::Disabled) {
+        let message = "is set although the mode is Disabled";
+        problems.push(Problem::new("spec.accessLog.provider", Reason::Invalid, message, "remove one of the two"));
+    }
     if spec.fields.as_ref().is_some_and(Vec::is_empty) {
         let message = "is empty: a line would have nothing in it";
         problems.push(Problem::new("spec.accessLog.fields", Reason::Invalid, message, "remove it to have all of them"));
@@ -272,6 +298,7 @@ fn access_log(spec: &AccessLogSpec, problems: &mut Vec<Problem>) -> AccessLogPol
             AccessLogFormat::Text => LogFormat::Text,
         }),
         fields: spec.fields.as_ref().map(LogFields::named),
+        output: None,
     }
 }
 
@@ -301,6 +328,7 @@ fn tracing(spec: &TracingSpec, problems: &mut Vec<Problem>) -> TracingPolicy {
             Some(TracingMode::ImplementationDefault) | None => None,
         },
         provider: None,
+        withheld: false,
         sampling: fraction(spec.sampling_rate.as_ref(), "spec.tracing.samplingRate", problems),
         parent: spec.parent_based_sampling.as_ref().and_then(|it| parent(it, problems)),
         service_name: spec.service_name.clone().filter(|name| !name.is_empty()),
@@ -353,41 +381,4 @@ fn attribute(spec: &TracingAttribute) -> Result<SpanAttribute, Wrong> {
         }
     };
     Ok(SpanAttribute { name: spec.name.clone(), value })
-}
-
-/// The port of the Service that spans go to.
-fn collector(spec: &TracingBackend, own: &Namespace, lookup: &dyn Lookup) -> Result<ServicePortKey, Problem> {
-    let at = |part: &str| format!("spec.tracing.provider.backendRef.{part}");
-    let problem =
-        |part: &str, reason, message: String, remedy: &str| Err(Problem::new(at(part), reason, message, remedy));
-    let kind = spec.kind.as_deref().unwrap_or("Service");
-    if !spec.group.is_empty() || kind != "Service" {
-        let message = format!("{kind} of group {:?} can't be a collector", spec.group);
-        return problem("kind", Reason::InvalidKind, message, "name a Service of the core group");
-    }
-    let number = spec.port.unwrap_or(OTLP);
-    let Some(port) = u16::try_from(number).ok().and_then(Port::new) else {
-        return problem("port", Reason::Invalid, format!("{number} is not a port"), "use 1 to 65535");
-    };
-    let namespace = spec.namespace.as_deref().map_or_else(|| own.clone(), Namespace::new);
-    let key = ServiceKey::new(namespace.clone(), spec.name.as_str());
-    if namespace != *own && !lookup.permitted(own, &key) {
-        let message = format!("Service {key} is of another namespace, which permits no TelemetryPolicy of {own}");
-        let remedy = "make a ReferenceGrant there, from kind TelemetryPolicy of group weftmesh.io";
-        return problem("namespace", Reason::RefNotPermitted, message, remedy);
-    }
-    let Some(service) = lookup.raw_service(&key) else {
-        return problem(
-            "name",
-            Reason::BackendNotFound,
-            format!("Service {key} does not exist"),
-            "create it, or correct the name",
-        );
-    };
-    let mut ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
-    if !ports.any(|it| it.port == i32::from(port.get())) {
-        let message = format!("Service {key} has no port {port}");
-        return problem("port", Reason::BackendNotFound, message, "name a port that it has, that of OTLP over gRPC");
-    }
-    Ok(ServicePortKey { service: key, port })
 }

@@ -71,6 +71,7 @@ catalogue! { &[Component::Proxy];
     BUDGET_BUFFERS_LIMIT = Gauge Bytes "weft_budget_buffer_bytes_limit" [&["namespace", "pod"]], "The most bytes that may be held.";
     DNS_FAILURES = Counter None "weft_gateway_dns_failures_total" [&["reason"]], "Hosts outside of the cluster whose addresses could not be had, by why: no_such_host or unanswered.";
     LOG_LINES_DROPPED = Counter None "weft_access_log_dropped_lines_total" [], "Lines of the access log that nobody wrote, because the output was slower than the requests.";
+    LOG_RECORDS_DROPPED = Counter None "weft_access_log_records_dropped_total" [&["reason"]], "Lines of the access log that no collector got, by why: queue (too many at once), collector (it is slow or away), export (it failed) or refused (by it).";
     LOG_LINES_SUPPRESSED = Counter None "weft_log_lines_suppressed_total" [], "Lines of the process's own log that were not written, because one place in the code had too many in one second.";
     SPANS_DROPPED = Counter None "weft_trace_spans_dropped_total" [&["reason"]], "Spans that no collector got, by why: queue (too many at once), collector (it is slow or away), export (it failed) or refused (by it).";
 }

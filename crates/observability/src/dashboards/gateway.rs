@@ -2,13 +2,12 @@
 
 use crate::Needs;
 use crate::grafana::{Board, Dashboard, Panel, Row, Unit, Variable, View};
-use crate::promql::{ERRORS, chosen, quantile, rates, sum};
+use crate::promql::{REQUESTS, chosen, failures, quantile, rates, sum};
 
 /// Gateways count as callers that dialled no Service.
 const IT: &str =
     r#"reporter="source", destination_service="", source_namespace=~"$namespace", source_workload=~"$gateway""#;
 const LOCAL: &str = r#"namespace=~"$namespace", workload=~"$gateway""#;
-const REQUESTS: &str = "weft_http_requests_total";
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -75,11 +74,7 @@ fn routes() -> Vec<Panel> {
         )
         .sized(16, 9)
         .ask("Requests", requests.clone())
-        .column(
-            "Failed",
-            Unit::Share,
-            format!("({} or 0 * {requests}) / ({requests} > 0)", rates(by, REQUESTS, &format!("{IT}, {ERRORS}"))),
-        )
+        .column("Failed", Unit::Share, format!("({} or 0 * {requests}) / ({requests} > 0)", failures(by, IT)))
         .link(Board::Route, "Route", "Route", &[("route", "route")])
         .link(
             Board::Workload,

@@ -38,7 +38,7 @@ fn numbers() -> Vec<Panel> {
         number("Requests", "How much traffic is there?", None, Unit::Requests).ask("requests", requests.clone()),
         number(
             "Failed",
-            "Which share of requests fails, by a 5xx or without an answer?",
+            "Which share of requests fails, by a 5xx, a gRPC status or without an answer?",
             more("0.05", "0.01"),
             Unit::Share,
         )

@@ -3,11 +3,10 @@
 use super::SOURCE;
 use crate::Needs;
 use crate::grafana::{Board, Dashboard, Panel, Row, Unit, Variable, View};
-use crate::promql::{ERRORS, quantile, rates};
+use crate::promql::{REQUESTS, failures, quantile, rates};
 
 /// Routes' own namespaces are in their names; the variable `namespace` is of those who answer, and chooses nothing here.
 const IT: &str = r#"reporter="source", route=~"$route""#;
-const REQUESTS: &str = "weft_http_requests_total";
 const DURATION: &str = "weft_http_request_duration_seconds";
 const BACKENDS: [(&str, &str); 3] =
     [("destination_namespace", "Namespace"), ("destination_workload", "Backend"), ("rule", "Rule")];
@@ -37,7 +36,7 @@ pub(super) fn dashboard() -> Dashboard {
 fn side_by_side() -> Vec<Panel> {
     let by = "destination_namespace, destination_workload, rule";
     let requests = rates(by, REQUESTS, IT);
-    let errors = rates(by, REQUESTS, &format!("{IT}, {ERRORS}"));
+    let errors = failures(by, IT);
     let workload = "destination_workload";
     let share = |of: &str| format!("{of} / ignoring ({workload}) group_left () (sum without ({workload}) ({of}) > 0)");
     vec![
@@ -68,11 +67,7 @@ fn side_by_side() -> Vec<Panel> {
         )
         .ask(
             "{{destination_workload}}",
-            format!(
-                "({} or 0 * {all}) / ({all} > 0)",
-                rates(workload, REQUESTS, &format!("{IT}, {ERRORS}")),
-                all = rates(workload, REQUESTS, IT)
-            ),
+            format!("({} or 0 * {all}) / ({all} > 0)", failures(workload, IT), all = rates(workload, REQUESTS, IT)),
         )
         .link(Board::Workload, "Workload", "", &[("workload", "destination_workload")]),
         Panel::new(
@@ -92,10 +87,7 @@ fn rules() -> Vec<Panel> {
             .ask("{{route}} rule {{rule}}", rates("route, rule", REQUESTS, IT)),
         Panel::new("Failed requests by rule and reason", "Which rule fails, and why?", View::Lines, Unit::Requests)
             .sized(12, 8)
-            .ask(
-                "{{route}} rule {{rule}}: {{reason}}",
-                rates("route, rule, reason", REQUESTS, &format!("{IT}, {ERRORS}")),
-            )
+            .ask("{{route}} rule {{rule}}: {{reason}}", failures("route, rule, reason", IT))
             .when(Needs::Event("a request that fails")),
     ]
 }

@@ -3,10 +3,9 @@
 use super::{ENDS, SOURCE};
 use crate::Needs;
 use crate::grafana::{Board, Dashboard, Panel, Row, Unit, Variable, View};
-use crate::promql::{ERRORS, quantile, rates};
+use crate::promql::{REQUESTS, failures, quantile, rates};
 
 const IT: &str = r#"reporter="source", destination_service_namespace=~"$namespace", destination_service=~"$service""#;
-const REQUESTS: &str = "weft_http_requests_total";
 const DURATION: &str = "weft_http_request_duration_seconds";
 
 pub(super) fn dashboard() -> Dashboard {
@@ -47,7 +46,7 @@ fn signals() -> Vec<Panel> {
             View::Lines,
             Unit::Requests,
         )
-        .ask("{{node}}", rates("node", REQUESTS, &format!("{IT}, {ERRORS}")))
+        .ask("{{node}}", failures("node", IT))
         .when(Needs::Event("a request that fails"))
         .link(Board::NodeProxy, "Node", "", &[("node", "node")]),
     ]
@@ -73,11 +72,7 @@ fn ends() -> Vec<Panel> {
         )
         .sized(12, 9)
         .ask("Requests", requests.clone())
-        .column(
-            "Failed",
-            Unit::Share,
-            format!("({} or 0 * {requests}) / ({requests} > 0)", rates(by, REQUESTS, &format!("{IT}, {ERRORS}"))),
-        )
+        .column("Failed", Unit::Share, format!("({} or 0 * {requests}) / ({requests} > 0)", failures(by, IT)))
         .link(
             Board::Workload,
             "Caller",

@@ -3,12 +3,11 @@
 use super::SOURCE;
 use crate::Needs;
 use crate::grafana::{Board, Dashboard, Panel, Row, Unit, Variable, View};
-use crate::promql::{ERRORS, chosen, quantile, rates, sum};
+use crate::promql::{REQUESTS, chosen, failures, quantile, rates, sum};
 
 const SERVED: &str = r#"reporter="source", destination_namespace=~"$namespace", destination_workload=~"$workload""#;
 const CALLED: &str = r#"reporter="source", source_namespace=~"$namespace", source_workload=~"$workload""#;
 const LOCAL: &str = r#"namespace=~"$namespace", workload=~"$workload""#;
-const REQUESTS: &str = "weft_http_requests_total";
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -69,11 +68,7 @@ fn client() -> Vec<Panel> {
         )
         .sized(12, 8)
         .ask("Requests", requests.clone())
-        .column(
-            "Failed",
-            Unit::Share,
-            format!("({} or 0 * {requests}) / ({requests} > 0)", rates(by, REQUESTS, &format!("{CALLED}, {ERRORS}"))),
-        )
+        .column("Failed", Unit::Share, format!("({} or 0 * {requests}) / ({requests} > 0)", failures(by, CALLED)))
         .link(
             Board::Workload,
             "Callee",

@@ -12,7 +12,7 @@ mod yaml;
 
 pub use pages::{index, page};
 pub use recording::groups as recordings;
-pub use yaml::{rules, tests};
+pub use yaml::{hurried, rules, tests};
 
 use crate::Needs;
 

@@ -19,6 +19,19 @@ pub(super) const HEALTHY: &[(&str, &str)] = &[
         r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="public", destination_namespace="shop", destination_workload="web", destination_service="", route="HTTPRoute/shop/public", rule="0", connection_security="mutual_tls", protocol="http2", response_class="2xx", reason="ok", grpc_status="", node="node-a"}"#,
         "0+1200x120",
     ),
+    // gRPC: HTTP says 200 of all of it. Not to be found is an answer, not to be available a failure.
+    (
+        r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="web", destination_namespace="shop", destination_workload="quotes", destination_service_namespace="shop", destination_service="quotes", destination_port="50051", route="GRPCRoute/shop/quotes", rule="0", connection_security="mutual_tls", protocol="grpc", response_class="2xx", reason="ok", grpc_status="0", node="node-a"}"#,
+        "0+1110x120",
+    ),
+    (
+        r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="web", destination_namespace="shop", destination_workload="quotes", destination_service_namespace="shop", destination_service="quotes", destination_port="50051", route="GRPCRoute/shop/quotes", rule="0", connection_security="mutual_tls", protocol="grpc", response_class="2xx", reason="ok", grpc_status="5", node="node-a"}"#,
+        "0+60x120",
+    ),
+    (
+        r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="web", destination_namespace="shop", destination_workload="quotes", destination_service_namespace="shop", destination_service="quotes", destination_port="50051", route="GRPCRoute/shop/quotes", rule="0", connection_security="mutual_tls", protocol="grpc", response_class="2xx", reason="ok", grpc_status="14", node="node-a"}"#,
+        "0+30x120",
+    ),
     (
         r#"weft_http_request_time_seconds_total{reporter="source", source_namespace="shop", source_workload="web", destination_namespace="shop", destination_workload="catalog-v1", destination_service_namespace="shop", destination_service="catalog", destination_port="80", route="HTTPRoute/shop/catalog-canary", rule="0", connection_security="mutual_tls", protocol="http1", node="node-a"}"#,
         "0+27x120",
@@ -136,26 +149,29 @@ pub(super) const HEALTHY: &[(&str, &str)] = &[
 
 /// What recording rules make of these series after half an hour: the expression, the labels and the value.
 pub(super) const RECORDED: &[(&str, &str, f64)] = &[
-    ("sum(weft:edge_requests:rate5m)", "{}", 120.0),
+    ("sum(weft:edge_requests:rate5m)", "{}", 140.0),
     (r#"sum(weft:edge_requests:rate5m{connection_security="local"})"#, "{}", 10.0),
-    ("sum(weft:edge_errors:rate5m)", "{}", 0.5),
+    ("sum(weft:edge_errors:rate5m)", "{}", 1.0),
     (r#"sum(weft:edge_errors:rate5m{destination_workload="catalog-v1"})"#, "{}", 0.0),
+    (r#"sum(weft:edge_errors:rate5m{destination_workload="quotes"})"#, "{}", 0.5),
     (r#"sum(weft:edge_request_duration_seconds:mean5m{destination_workload="catalog-v1"})"#, "{}", 0.005),
     ("sum(weft:edge_connections:rate5m)", "{}", 0.1),
     ("sum(weft:edge_bytes:rate5m)", "{}", 1000.0),
     (
-        "weft:service_requests:rate5m",
+        r#"weft:service_requests:rate5m{destination_service="catalog"}"#,
         r#"weft:service_requests:rate5m{destination_service_namespace="shop", destination_service="catalog"}"#,
         100.0,
     ),
     (
-        "weft:service_errors:rate5m",
+        r#"weft:service_errors:rate5m{destination_service="catalog"}"#,
         r#"weft:service_errors:rate5m{destination_service_namespace="shop", destination_service="catalog"}"#,
         0.5,
     ),
+    (r#"sum(weft:service_errors:rate5m{destination_service="quotes"})"#, "{}", 0.5),
     (r#"sum(weft:route_requests:rate5m{destination_workload="catalog-v2"})"#, "{}", 10.0),
     (r#"sum(weft:route_errors:rate5m{destination_workload="catalog-v2"})"#, "{}", 0.5),
-    ("weft:mesh_requests:rate5m", "weft:mesh_requests:rate5m{}", 120.0),
-    ("weft:mesh_errors:rate5m", "weft:mesh_errors:rate5m{}", 0.5),
+    (r#"sum(weft:route_errors:rate5m{destination_workload="quotes"})"#, "{}", 0.5),
+    ("weft:mesh_requests:rate5m", "weft:mesh_requests:rate5m{}", 140.0),
+    ("weft:mesh_errors:rate5m", "weft:mesh_errors:rate5m{}", 1.0),
     ("weft:mesh_encrypted:ratio5m", "weft:mesh_encrypted:ratio5m{}", 1.0),
 ];

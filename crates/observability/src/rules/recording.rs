@@ -3,7 +3,7 @@
 
 use super::{Group, Recording};
 use crate::Needs;
-use crate::promql::{EDGE, ERRORS, SERVICE};
+use crate::promql::{EDGE, REQUESTS, SERVICE, failed, sum};
 
 /// Requests as clients saw them: the one end that counts every request.
 const SOURCE: &str = r#"reporter="source""#;
@@ -27,13 +27,10 @@ fn edges() -> Vec<Recording> {
     let rate = |by: &str, counter: &str, labels: &str| format!("sum by ({by}) (rate({counter}{{{labels}}}[5m]))");
     let secured = format!("{EDGE}, connection_security");
     vec![
-        record("weft:edge_requests:rate5m", rate(&secured, "weft_http_requests_total", SOURCE)),
+        record("weft:edge_requests:rate5m", rate(&secured, REQUESTS, SOURCE)),
         record(
             "weft:edge_errors:rate5m",
-            format!(
-                "{} or 0 * sum by ({EDGE}) (weft:edge_requests:rate5m)",
-                rate(EDGE, "weft_http_requests_total", &format!("{SOURCE}, {ERRORS}"))
-            ),
+            format!("{} or 0 * sum by ({EDGE}) (weft:edge_requests:rate5m)", sum(EDGE, &failed(SOURCE, "5m"))),
         ),
         record(
             "weft:edge_request_duration_seconds:mean5m",
@@ -56,9 +53,10 @@ fn edges() -> Vec<Recording> {
 
 fn services() -> Vec<Recording> {
     let called = format!(r#"{SOURCE}, destination_service!="""#);
-    let requests = format!("sum by ({SERVICE}) (rate(weft_http_requests_total{{{called}}}[5m]))");
-    let errors = format!("sum by ({SERVICE}) (rate(weft_http_requests_total{{{called}, {ERRORS}}}[5m]))");
+    let requests = format!("sum by ({SERVICE}) (rate({REQUESTS}{{{called}}}[5m]))");
+    let errors = sum(SERVICE, &failed(&called, "5m"));
     let buckets = format!("sum by ({SERVICE}, le) (rate(weft_http_request_duration_seconds_bucket{{{called}}}[5m]))");
+    let routed = format!(r#"{SOURCE}, route!="""#);
     let by_route = "cluster, route, rule, destination_namespace, destination_workload";
     vec![
         record("weft:service_requests:rate5m", requests),
@@ -68,15 +66,10 @@ fn services() -> Vec<Recording> {
             "weft:service_request_duration_seconds:p99_5m",
             "histogram_quantile(0.99, weft:service_request_duration_seconds_bucket:rate5m)".to_owned(),
         ),
-        record(
-            "weft:route_requests:rate5m",
-            format!(r#"sum by ({by_route}) (rate(weft_http_requests_total{{{SOURCE}, route!=""}}[5m]))"#),
-        ),
+        record("weft:route_requests:rate5m", format!("sum by ({by_route}) (rate({REQUESTS}{{{routed}}}[5m]))")),
         record(
             "weft:route_errors:rate5m",
-            format!(
-                r#"sum by ({by_route}) (rate(weft_http_requests_total{{{SOURCE}, route!="", {ERRORS}}}[5m])) or 0 * weft:route_requests:rate5m"#
-            ),
+            format!("{} or 0 * weft:route_requests:rate5m", sum(by_route, &failed(&routed, "5m"))),
         ),
     ]
 }

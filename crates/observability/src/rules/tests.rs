@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::{Alert, alerts, proof, recordings};
+use super::{Alert, Scope, alerts, hurried, proof, recordings, rules};
 use crate::metric_names;
 
 fn all() -> Vec<Alert> {
@@ -53,4 +53,32 @@ fn texts_name_labels_that_the_alert_has() {
             }
         }
     }
+}
+
+#[test]
+fn hurried_rules_look_at_shorter_windows_and_at_nothing_else() {
+    let (usual, hurried) = (rules(Scope::Cluster).to_string(), hurried(&rules(Scope::Cluster), 30).to_string());
+    for (before, after) in [
+        ("[5m]", "[10s]"),
+        ("[10m]", "[20s]"),
+        ("[15m]", "[30s]"),
+        ("[30m]", "[60s]"),
+        (r#""for":"10m""#, r#""for":"20s""#),
+        (r#""for":"0m""#, r#""for":"0s""#),
+        (r#""for":"1h""#, r#""for":"120s""#),
+        ("offset 15m", "offset 30s"),
+    ] {
+        let count = usual.matches(before).count();
+        assert!(count > 0 && !hurried.contains(before), "{before} is left or was never there");
+        assert!(hurried.matches(after).count() >= count, "{before} should be {after}");
+    }
+    // What isn't a duration is as it was: names have windows too.
+    assert_eq!(
+        hurried.matches("weft:service_errors:rate5m").count(),
+        usual.matches("weft:service_errors:rate5m").count()
+    );
+    assert_eq!(
+        super::hurried(&rules(Scope::Cluster), 1).to_string().matches("[300s]").count(),
+        usual.matches("[5m]").count()
+    );
 }

@@ -1,7 +1,7 @@
 //! Alerts on what clients get.
 
 use super::{Alert, Page, Proof, Scope, Severity};
-use crate::promql::ERRORS;
+use crate::promql::{REQUESTS, failed, sum};
 
 /// Fewer failing requests in a second than this are no alert: single ones make large shares of little traffic.
 const FEW: &str = "0.1";
@@ -30,10 +30,10 @@ fn service_failing() -> Alert {
         ),
         lasts: "5m",
         summary: "More than 5 % of requests to {{ $labels.destination_service_namespace }}/{{ $labels.destination_service }} fail.",
-        description: "Callers get 5xx answers, or none. The application, a proxy or the network made them.",
+        description: "Callers get 5xx answers, gRPC statuses that mean the same, or none. The application, a proxy or the network made them.",
         page: Page {
             causes: &[
-                "The application answers 5xx: metrics have `reason=\"ok\"` for these requests.",
+                "The application answers 5xx, or with a failing gRPC status: metrics have `reason=\"ok\"` for these requests.",
                 "A new version or route: one backend or rule fails, the others don't.",
                 "A proxy can't reach the application or ends requests itself: `reason` says why.",
             ],
@@ -49,10 +49,15 @@ fn service_failing() -> Alert {
             ],
         },
         proof: Proof {
+            // Half of the failures are of HTTP, half of gRPC: neither alone is more than 5 %.
             series: &[
                 (
                     r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="web", destination_namespace="shop", destination_workload="cart", destination_service_namespace="shop", destination_service="cart", response_class="5xx", reason="ok", connection_security="mutual_tls"}"#,
-                    "0+60x30",
+                    "0+30x30",
+                ),
+                (
+                    r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="web", destination_namespace="shop", destination_workload="cart", destination_service_namespace="shop", destination_service="cart", response_class="2xx", reason="ok", grpc_status="14", connection_security="mutual_tls"}"#,
+                    "0+30x30",
                 ),
                 (
                     r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="web", destination_namespace="shop", destination_workload="cart", destination_service_namespace="shop", destination_service="cart", response_class="2xx", reason="ok", connection_security="mutual_tls"}"#,
@@ -68,21 +73,20 @@ fn service_failing() -> Alert {
 fn gateway_failing() -> Alert {
     let routes = "cluster, source_namespace, source_workload, route";
     let outside = r#"reporter="source", destination_service="", route!="""#;
+    let failures = sum(routes, &failed(outside, "5m"));
     Alert {
         name: "WeftGatewayFailing",
         severity: Severity::Critical,
         scope: Scope::Mesh,
         expr: format!(
-            "sum by ({routes}) (rate(weft_http_requests_total{{{outside}, {ERRORS}}}[5m])) / sum by ({routes}) \
-             (rate(weft_http_requests_total{{{outside}}}[5m])) > 0.05 and sum by ({routes}) \
-             (rate(weft_http_requests_total{{{outside}, {ERRORS}}}[5m])) > {FEW}"
+            "{failures} / sum by ({routes}) (rate({REQUESTS}{{{outside}}}[5m])) > 0.05 and {failures} > {FEW}"
         ),
         lasts: "5m",
         summary: "More than 5 % of requests from outside along {{ $labels.route }} fail.",
-        description: "Clients of Gateway {{ $labels.source_namespace }}/{{ $labels.source_workload }} get 5xx answers, or none.",
+        description: "Clients of Gateway {{ $labels.source_namespace }}/{{ $labels.source_workload }} get 5xx answers, gRPC statuses that mean the same, or none.",
         page: Page {
             causes: &[
-                "The application behind the route answers 5xx.",
+                "The application behind the route answers 5xx, or with a failing gRPC status.",
                 "The Gateway reaches no endpoint, or refuses its certificate (BackendTLSPolicy): `reason` says which.",
                 "An external authorizer or a name outside that can't be resolved.",
             ],
@@ -97,10 +101,15 @@ fn gateway_failing() -> Alert {
             ],
         },
         proof: Proof {
+            // Half of the failures are of HTTP, half of gRPC: neither alone is more than 5 %.
             series: &[
                 (
                     r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="public", destination_namespace="shop", destination_workload="web", destination_service="", route="HTTPRoute/shop/public", rule="0", response_class="5xx", reason="ok", connection_security="mutual_tls"}"#,
-                    "0+60x30",
+                    "0+30x30",
+                ),
+                (
+                    r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="public", destination_namespace="shop", destination_workload="web", destination_service="", route="HTTPRoute/shop/public", rule="0", response_class="2xx", reason="ok", grpc_status="14", connection_security="mutual_tls"}"#,
+                    "0+30x30",
                 ),
                 (
                     r#"weft_http_requests_total{reporter="source", source_namespace="shop", source_workload="public", destination_namespace="shop", destination_workload="web", destination_service="", route="HTTPRoute/shop/public", rule="0", response_class="2xx", reason="ok", connection_security="mutual_tls"}"#,

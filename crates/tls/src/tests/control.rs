@@ -93,3 +93,13 @@ fn a_root_hash_reads_back_as_it_was_written() {
     let signed = format!("sha256:+{}", "0".repeat(63));
     assert_eq!(signed.parse::<RootHash>(), Err(InvalidRootHash));
 }
+
+#[tokio::test]
+async fn roots_vouch_for_whatever_trust_domain_the_server_says_and_for_nobody_else() {
+    let world = world("controller");
+    let known = ServerTrust::Roots(vec![Pki::new().root.clone(), world.pki.root.clone()]);
+    assert_eq!(reason(&world, known.clone(), account("controller")).await, "ok");
+    assert_eq!(reason(&world, known, account("cart")).await, "wrong_identity");
+    let other = ServerTrust::Roots(vec![Pki::new().root.clone()]);
+    assert_eq!(reason(&world, other, account("controller")).await, "unknown_root");
+}

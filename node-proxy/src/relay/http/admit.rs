@@ -18,6 +18,7 @@ use super::client::ClientBody;
 use super::finish::Asked;
 use super::outbound::Exchange;
 use super::reply;
+use super::waiting::Waiting;
 
 /// Whether a request may not go straight to its backend.
 pub(super) fn is_held(asked: &Asked, plan: Option<&ForwardPlan<'_>>) -> bool {
@@ -28,14 +29,18 @@ impl Exchange<'_> {
     /// Sends a request on, if it may and when it can.
     pub(super) async fn admit(
         mut self,
-        asked: Asked,
+        mut asked: Asked,
         (mut parts, mut body): (Parts, ClientBody),
         backend: &Arc<Frontend>,
         mut plan: Option<ForwardPlan<'_>>,
     ) -> Response<ResponseBody> {
         if let Some(plan) = &mut plan {
-            let asking = Asking { conn: self.conn, caller: self.caller, view: self.view, asked: &asked };
-            body = match Box::pin(asking.permit(&parts, body, plan)).await {
+            let rule = plan.rule;
+            let waiting = Waiting::new(&mut asked, (Some(&rule.key), Some(&backend.key)), self.protocol);
+            let asking = Asking { conn: self.conn, caller: self.caller, view: self.view, asked: &waiting };
+            let permitted = Box::pin(asking.permit(&parts, body, plan)).await;
+            waiting.over();
+            body = match permitted {
                 Ok(body) => body,
                 Err(refusal) => {
                     let labelled = self.conn.labelled(Some(&plan.rule.key), None, self.protocol);

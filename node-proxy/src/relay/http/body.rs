@@ -1,6 +1,6 @@
 //! Bodies on their way through: never collected, never boxed on the common path.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,6 +14,7 @@ use super::finish::Finish;
 use super::grpc_web::WebResponse;
 use super::mirror::Copy;
 use super::replay::{Replay, Source};
+use crate::connect::Target;
 use crate::connect::http_pool::{ExchangeError, UpstreamBody};
 
 /// Why a body ended early.
@@ -52,6 +53,8 @@ struct State {
     answered: Cell<bool>,
     fault: Cell<Option<Reason>>,
     patience: Option<Duration>,
+    /// Who is asked.
+    target: RefCell<Option<Rc<Target>>>,
 }
 
 impl Progress {
@@ -82,6 +85,16 @@ impl Progress {
     /// Why the client's side broke it off.
     pub(crate) fn fault(&self) -> Option<Reason> {
         self.0.fault.get()
+    }
+
+    /// Whom it goes to, at this try.
+    pub(crate) fn goes_to(&self, target: &Rc<Target>) {
+        *self.0.target.borrow_mut() = Some(Rc::clone(target));
+    }
+
+    /// Whom it went to at the last try.
+    pub(crate) fn target(&self) -> Option<Rc<Target>> {
+        self.0.target.borrow().clone()
     }
 
     pub(crate) fn failed(&self, why: Reason) {

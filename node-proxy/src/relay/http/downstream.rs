@@ -76,9 +76,17 @@ impl Side {
         matches!(self, Self::Outbound(caller) if caller.front.is_secure())
     }
 
-    /// Whether the client is from outside.
+    /// Whether a Gateway was dialled.
     pub(super) fn is_gateway(&self) -> bool {
         matches!(self, Self::Outbound(Caller { front: Front::Gateway { .. }, .. }))
+    }
+
+    /// Whether the client is none of the mesh: one of a Gateway, or one that nobody vouches for.
+    pub(super) fn is_outside(&self) -> bool {
+        match self {
+            Self::Outbound(_) => self.is_gateway(),
+            Self::Inbound(called) => called.permit.inbound().peer.identity.spiffe().is_none(),
+        }
     }
 }
 

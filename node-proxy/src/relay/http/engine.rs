@@ -145,7 +145,7 @@ impl Engine {
             pool: Pool::new(parts.dial, parts.settings.pool),
             recorder: parts.recorder,
             observer: parts.observer,
-            told: Told::new(*parts.log.defaults()),
+            told: Told::new(parts.log.defaults().clone()),
             log: parts.log,
             ring: parts.ring,
             http3: parts.http3,

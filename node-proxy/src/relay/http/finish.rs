@@ -23,8 +23,10 @@ use super::wire::Watched;
 use crate::balance::InFlight;
 use crate::connect::http_pool::Lease;
 use crate::records::Kept;
+use crate::tap::Seen;
 use crate::telemetry::{Entry, RequestMeasure, RequestOutcome, TraceId, is_failure, milliseconds};
 use crate::trace::Trace;
+use crate::util::{LONGEST_TOLD, clip};
 
 /// What is known of a request from its start.
 pub(super) struct Asked {
@@ -166,43 +168,81 @@ impl Inner {
         if let Some(reason) = broken.filter(|_| self.answered.reason == Reason::Ok) {
             self.answered.reason = reason;
         }
-        self.asked.under_way = None;
-        let (status, grpc) = (self.answered.status, self.answered.grpc_status.filter(|_| self.asked.grpc));
-        let kept = self.asked.conn.engine.ring.wants((status, grpc), self.answered.reason, self.answered.upstream);
-        if kept.is_some() && self.asked.request_id.is_none() {
-            // It is told to nobody but the log, where it is found by other means.
-            self.asked.id();
-        }
-        self.record(kept);
+        report(&mut self.asked, &self.answered, self.sent);
     }
+}
 
-    fn record(&self, kept: Option<Kept>) {
-        let (asked, answered) = (&self.asked, &self.answered);
+/// Tells of a request that is over, once. `sent`: bytes of the answer's body.
+pub(super) fn report(asked: &mut Asked, answered: &Answered, sent: u64) {
+    asked.under_way = None;
+    let (status, grpc) = (answered.status, answered.grpc_status.filter(|_| asked.grpc));
+    let kept = asked.conn.engine.ring.wants((status, grpc), answered.reason, answered.upstream);
+    if kept.is_some() && asked.request_id.is_none() {
+        // It is told to nobody but the log, where it is found by other means.
+        asked.id();
+    }
+    Told { asked, answered }.record(sent, kept);
+}
+
+/// A request that is over.
+struct Told<'a> {
+    asked: &'a Asked,
+    answered: &'a Answered,
+}
+
+impl Told<'_> {
+    fn record(&self, sent: u64, kept: Option<Kept>) {
+        let Self { asked, answered } = self;
         let took = asked.started.elapsed();
         let measure = RequestMeasure {
             took,
             request_bytes: asked.progress.get(),
-            response_bytes: self.sent,
+            response_bytes: sent,
             retries: answered.tries.saturating_sub(1),
             trace: asked.trace,
         };
-        let class = u8::try_from(answered.status / 100).unwrap_or(0);
+        // What an application makes up is no class.
+        let class = match answered.status / 100 {
+            class @ 1..=5 => u8::try_from(class).unwrap_or(0),
+            _ => 0,
+        };
         let grpc_status = answered.grpc_status.filter(|_| asked.grpc);
-        answered.labelled.series.record(RequestOutcome { class, reason: answered.reason, grpc_status }, &measure);
+        let outcome = RequestOutcome { class, reason: answered.reason, grpc_status };
+        match answered.labelled.series.is_retired() {
+            false => answered.labelled.series.record(outcome, &measure),
+            // It took longer than one of its ends was there.
+            true => asked.conn.engine.recorder.requests(&answered.labelled.labels).record(outcome, &measure),
+        }
         if let Some(kept) = kept {
             asked.conn.engine.ring.push(Box::new(trail::record(asked, answered, took)), kept);
         }
         if let Some(trace) = &asked.span {
             asked.conn.engine.log.spans().send(Box::new(span::finished((asked, &**trace), answered, &measure)));
         }
+        if asked.conn.engine.log.taps().is_on() {
+            self.offer(&measure);
+        }
         let terms = &asked.told.access_log;
         if terms.wants(is_failure(answered.status, answered.reason), fastrand::u64(..)) {
-            asked.conn.engine.log.write(terms, Box::new(self.entry(&measure)));
+            asked.conn.engine.log.write(terms, Box::new(self.entry(&measure)), || span::owner(asked, answered));
         }
     }
 
+    /// Shows the request to whoever taps.
+    #[cold]
+    fn offer(&self, measure: &RequestMeasure) {
+        let Self { asked, answered } = self;
+        let labels = &answered.labelled.labels;
+        asked.conn.engine.log.taps().offer(&Seen {
+            entry: &self.entry(measure),
+            ends: (&labels.source, &labels.destination),
+            query: asked.uri.query(),
+            failed: is_failure(answered.status, answered.reason),
+        });
+    }
+
     fn entry(&self, measure: &RequestMeasure) -> Entry {
-        let (asked, answered) = (&self.asked, &self.answered);
+        let Self { asked, answered } = self;
         let labels = &answered.labelled.labels;
         let ends = asked.conn.log_ends(answered.labelled.target.as_deref());
         let text = |value: &Option<http::HeaderValue>| {
@@ -221,14 +261,14 @@ impl Inner {
             route: labels.rule.as_ref().map(|rule| rule.route.to_string()).unwrap_or_default(),
             rule: labels.rule.as_ref().map(|rule| rule.index.to_string()).unwrap_or_default(),
             protocol: labels.protocol,
-            method: asked.method.to_string(),
-            authority: asked.uri.authority().map_or_else(|| text(&asked.authority), ToString::to_string),
-            path: asked.uri.path().to_owned(),
+            method: clip(asked.method.as_str(), LONGEST_TOLD).to_owned(),
+            authority: asked.host(LONGEST_TOLD),
+            path: clip(asked.uri.path(), LONGEST_TOLD).to_owned(),
             status: answered.status,
             grpc_status: answered.grpc_status.map(|code| code.to_string()).unwrap_or_default(),
             reason: answered.reason.as_str(),
             made_by: answered.reason.made_by().as_str(),
-            detail: answered.detail.clone(),
+            detail: clip(&answered.detail, LONGEST_TOLD).to_owned(),
             request_bytes: measure.request_bytes,
             response_bytes: measure.response_bytes,
             duration_ms: milliseconds(measure.took),
@@ -238,6 +278,7 @@ impl Inner {
             client_tls: asked.conn.side.has_client_tls(),
             request_id: text(&asked.request_id),
             trace_id: asked.trace_id.map(|id| format!("{id:032x}")).unwrap_or_default(),
+            span_id: asked.span.as_ref().map(|trace| trace.span),
             ..Entry::default()
         }
     }
@@ -273,6 +314,16 @@ impl Asked {
             span: None,
             under_way: Some(UnderWay(Rc::clone(&conn.watched))),
         }
+    }
+
+    /// The host that was asked for, so many bytes of it at most; empty if none was.
+    pub(super) fn host(&self, most: usize) -> String {
+        if let Some(authority) = self.uri.authority() {
+            return clip(authority.as_str(), most).to_owned();
+        }
+        let bytes = self.authority.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes.get(..most).unwrap_or(bytes));
+        clip(&text, most).to_owned()
     }
 
     /// The request's id; one that has none gets one.

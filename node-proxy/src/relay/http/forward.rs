@@ -227,6 +227,7 @@ impl Forward<'_> {
             None => (target, &self.engine.pool),
             Some(told) => (told.target(&target), told.pool()),
         };
+        self.progress.goes_to(&target);
         let kept = if fresh { None } else { pool.kept(self.source, &target, self.protocol) };
         let lease = match kept {
             Some(lease) => lease,

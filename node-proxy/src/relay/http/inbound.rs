@@ -23,6 +23,7 @@ use super::downstream::{Called, Downstream};
 use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::forward::Message;
 use super::outbound::{close, message, protocol_label};
+use super::waiting::Waiting;
 use super::wire::End;
 use super::{check, hop, mark, reply};
 use crate::authorize::{Permit, ProbeFacts};
@@ -38,7 +39,7 @@ pub(super) async fn serve(
     called: &Called,
     request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let Begun { mut parts, body, checked, asked, protocol } = begin(&conn, request);
+    let Begun { mut parts, body, checked, mut asked, protocol } = begin(&conn, request);
     let refuse = |asked, reason, detail: String| {
         reply::respond(reply::failure(reason, detail), asked, conn.labelled(None, None, protocol), 0)
     };
@@ -47,7 +48,10 @@ pub(super) async fn serve(
         Err(bad) => return Ok(close(refuse(asked, Reason::BadRequest, bad.to_string()))),
     };
     let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
-    let body = match bodied(&conn, called, &parts, body).await {
+    let waiting = Waiting::new(&mut asked, (None, None), protocol);
+    let bodied = bodied(&conn, called, &parts, body).await;
+    waiting.over();
+    let body = match bodied {
         Ok(body) => body,
         Err(reason) => return Ok(turn_away(&conn, called, refuse(asked, reason, String::new()))),
     };
@@ -65,7 +69,10 @@ pub(super) async fn serve(
         }
     };
     restore_upgrade(&mut parts, upgrade.as_ref());
-    match forward(&conn, called, permit, (parts, body, upgrade.is_some()), &asked).await {
+    let waiting = Waiting::new(&mut asked, (None, None), protocol);
+    let forwarded = forward(&conn, called, permit, (parts, body, upgrade.is_some()), &waiting).await;
+    waiting.over();
+    match forwarded {
         Ok((response, lease)) => Ok(answer(&conn, asked, response, (lease, upgrade))),
         Err((Reason::BodyTimeout, detail)) => Ok(close(refuse(asked, Reason::BodyTimeout, detail))),
         Err((reason, detail)) => Ok(refuse(asked, reason, detail)),

@@ -1,18 +1,22 @@
-//! What an answer says of who made it and why: to pods the reason and whose proxy answered, to clients from outside the
-//! request's id only.
+//! What an answer says of who made it and why: to pods of the mesh the reason and whose proxy answered, to clients from outside
+//! the request's id only.
 //!
 //! A mark is worth what its writer is worth. That of a destination's proxy is believed where the answer came through a tunnel
 //! or through memory and names the workload that was asked, so that an application which passes somebody else's answer on
 //! isn't taken for its proxy; every other mark is taken away. Where no policy looks at requests the destination's proxy
 //! passes bytes, and an application could write the mark itself: it would only speak ill of itself.
 
-use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use weft_core::filter::grpc_status;
 use weft_core::reason::Reason;
 
 use super::downstream::{Downstream, Side};
 use super::finish::Asked;
 use super::origin::{REQUEST_ID, is_id};
+use super::reply::{GRPC_MESSAGE, GRPC_STATUS, status_of};
 use crate::connect::{Target, Transport};
 
 /// Why: a reason code.
@@ -24,7 +28,7 @@ pub(super) const BY: HeaderName = HeaderName::from_static("x-weft-by");
 pub(super) fn own(headers: &mut HeaderMap, asked: &mut Asked, reason: Reason) {
     headers.insert(REQUEST_ID, asked.id());
     strip(headers);
-    if asked.conn.side.is_gateway() {
+    if asked.conn.side.is_outside() {
         return;
     }
     headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
@@ -55,6 +59,30 @@ pub(super) fn passed(headers: &mut HeaderMap, conn: &Downstream, target: Option<
         headers.insert(BY, by);
     }
     Some(known)
+}
+
+/// Takes the reason out of what the destination's proxy wrote, on its way to a client from outside; the request's id takes its
+/// place. `Some`: the body that the answer has instead of its own.
+pub(super) fn hide(parts: &mut Parts, asked: &mut Asked, reason: Reason) -> Option<Bytes> {
+    let text = text_outside(asked);
+    let headers = &mut parts.headers;
+    if asked.grpc && (asked.web.is_some() || headers.contains_key(GRPC_STATUS)) {
+        let is_in_body = !headers.contains_key(GRPC_STATUS);
+        headers.insert(GRPC_MESSAGE, HeaderValue::try_from(text).ok()?);
+        let web = asked.web.as_ref().filter(|_| is_in_body)?;
+        // It spoke the browser's form, where status and message are the body.
+        headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(status_of(reason), reason)));
+        headers.remove(header::CONTENT_LENGTH);
+        return Some(web.local(headers));
+    }
+    if !parts.status.is_client_error() && !parts.status.is_server_error() {
+        return None;
+    }
+    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
+        headers.remove(name);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Some(if asked.method == Method::HEAD { Bytes::new() } else { Bytes::from(text) })
 }
 
 /// An answer of 500 and up that is passed on has an id, by which it is found again: the request's, or the answer's own if the

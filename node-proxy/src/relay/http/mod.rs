@@ -45,6 +45,7 @@ mod tests;
 mod told;
 mod trail;
 mod upstream;
+mod waiting;
 mod wire;
 
 use std::rc::Rc;

@@ -36,6 +36,7 @@ use super::replay::{Replays, Source};
 use super::session::{self, Session};
 use super::trail::Trail;
 use super::upstream::{Unwritable, prepare};
+use super::waiting::Waiting;
 use super::{check, gateway, hop, interim, mark, origin, reply};
 use crate::authorize::gateway::{Judged, settle};
 use crate::balance::{Balancer, hash_bytes, hash_ip};
@@ -195,7 +196,7 @@ pub(super) struct Exchange<'a> {
 impl Exchange<'_> {
     pub(super) async fn forward(
         self,
-        asked: Asked,
+        mut asked: Asked,
         (mut parts, body): (Parts, ClientBody),
         backend: &Arc<Frontend>,
         plan: Option<ForwardPlan<'_>>,
@@ -245,7 +246,10 @@ impl Exchange<'_> {
             progress: asked.progress.clone(),
         };
         let message = message(parts, body, &asked, retry.is_some(), tees);
-        match forward.run(message).await {
+        let waiting = Waiting::new(&mut asked, (rule, Some(&backend.key)), self.protocol);
+        let ran = forward.run(message).await;
+        waiting.over();
+        match ran {
             Ok(answer) => self.answer(asked, *answer, &backend.key, plan.as_ref()),
             Err(failed) => self.fail(asked, failed, &backend.key, plan.as_ref()),
         }
@@ -276,6 +280,8 @@ impl Exchange<'_> {
         let upgrade = hop::strip(&mut parts.headers);
         let told = mark::passed(&mut parts.headers, self.conn, Some(&target));
         mark::name_failure(&mut parts.headers, &mut asked, parts.status);
+        let outside = told.filter(|_| self.conn.side.is_outside());
+        let instead = outside.and_then(|reason| mark::hide(&mut parts, &mut asked, reason));
         let grpc = if asked.grpc { grpc_status(&parts.headers) } else { None };
         let web = self.web.as_ref().and_then(|web| web.answer(&mut parts));
         if let Some(plan) = plan {
@@ -302,6 +308,10 @@ impl Exchange<'_> {
             trail: (!is_plain).then(|| Box::new(trail())),
         };
         let finish = Finish::new(asked, answered);
+        if let Some(text) = instead {
+            // What the endpoint said isn't read: its connection is of no more use.
+            return Response::from_parts(parts, reply::body(text, finish.holding(flight, None, None)));
+        }
         if self.extended.is_some() && parts.status.is_success() {
             // To this client any success would mean that it may speak WebSocket.
             parts.status = StatusCode::BAD_GATEWAY;

@@ -12,7 +12,8 @@ use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::mark;
 use super::trail::Trail;
 
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The status of a failure of the proxy or the endpoint.
 pub(super) fn status_of(reason: Reason) -> StatusCode {
@@ -59,7 +60,7 @@ pub(super) fn respond_after(
     let mut reply = if asked.grpc { reply.into_grpc() } else { reply };
     mark::own(&mut reply.headers, &mut asked, reply.reason);
     // To clients from outside the codes are no business; by the id we find them.
-    let outside = asked.conn.side.is_gateway().then(|| mark::text_outside(&mut asked));
+    let outside = asked.conn.side.is_outside().then(|| mark::text_outside(&mut asked));
     if let Some(text) = outside.as_deref().filter(|_| asked.grpc).and_then(|text| HeaderValue::from_str(text).ok()) {
         reply.headers.insert(GRPC_MESSAGE, text);
     }
@@ -83,21 +84,23 @@ pub(super) fn respond_after(
         }
         None => Bytes::new(),
     };
-    let mut finish = Finish::new(asked, answered);
-    finish.add_sent(text.len() as u64);
-    let body = if text.is_empty() {
-        finish.complete(true);
-        ResponseBody::local(text, None)
-    } else {
-        ResponseBody::local(text, Some(finish))
-    };
-    let mut response = Response::new(body);
+    let mut response = Response::new(body(text, Finish::new(asked, answered)));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     if has_text {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     response
+}
+
+/// A body of ours. One without a text is over at once.
+pub(super) fn body(text: Bytes, mut finish: Finish) -> ResponseBody {
+    finish.add_sent(text.len() as u64);
+    if text.is_empty() {
+        finish.complete(true);
+        return ResponseBody::local(text, None);
+    }
+    ResponseBody::local(text, Some(finish))
 }
 
 /// The reply for a failure.

@@ -1,23 +1,21 @@
 //! The span of a request: begun with it if it is sampled, and told at its end. Names and attributes follow OpenTelemetry's
 //! conventions for HTTP, with `weft.` before what is the mesh's own.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use http::HeaderMap;
 use weft_api::opentelemetry::proto::common::v1::KeyValue;
 use weft_api::opentelemetry::proto::trace::v1::span::{Event, SpanKind};
 use weft_api::opentelemetry::proto::trace::v1::status::StatusCode;
 use weft_api::opentelemetry::proto::trace::v1::{Span, Status};
 use weft_core::reason::Reason;
-use weft_core::telemetry::{Collector, LogMode};
+use weft_core::telemetry::{Collector, LogMode, ParentSampling};
 
 use super::downstream::Side;
 use super::finish::{Answered, Asked};
-use crate::telemetry::{RequestMeasure, TraceId, is_failure};
-use crate::trace::{self, Finished, Owner, Place, Trace, number, text};
+use crate::otlp::{Owner, nanoseconds, number, text};
+use crate::telemetry::{METHODS, RequestMeasure, TraceId, is_failure};
+use crate::trace::{self, Finished, Place, Trace};
+use crate::util::{LONGEST_TOLD, clip};
 
-/// Methods that spans name (RFC 9110, section 9, and PATCH); clients may make up others.
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 /// gRPC statuses that are the server's failure: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
 const FAILED_GRPC: [u8; 6] = [2, 4, 12, 13, 14, 15];
 /// The caller is in another process, and that is known (OTLP, `SpanFlags`); the lowest bit: it is sampled.
@@ -38,7 +36,7 @@ impl Side {
 impl Asked {
     /// Begins the request's span, if it is to have one; then its headers say so.
     pub(super) fn open_span(&mut self, headers: &mut HeaderMap) {
-        if self.told.tracing.is_some() {
+        if self.told.tracing.is_some() || self.told.parent == ParentSampling::Ignored {
             self.span = trace::begin(&self.told, headers, self.conn.side.place());
             self.trace = match &self.span {
                 Some(span) => TraceId::new(span.id),
@@ -63,7 +61,8 @@ pub(super) fn finished((asked, trace): (&Asked, &Trace), answered: &Answered, me
         _ => false,
     } || is_failure(answered.status, answered.reason)
         || grpc.is_some_and(|status| FAILED_GRPC.contains(&status));
-    let status = failed.then(|| Status { message: answered.detail.clone(), code: StatusCode::Error.into() });
+    let status = failed
+        .then(|| Status { message: clip(&answered.detail, LONGEST_TOLD).to_owned(), code: StatusCode::Error.into() });
     let span = Span {
         trace_id: trace.id.to_be_bytes().to_vec(),
         span_id: trace.span.to_be_bytes().to_vec(),
@@ -81,7 +80,7 @@ pub(super) fn finished((asked, trace): (&Asked, &Trace), answered: &Answered, me
     let tracing = trace.told.tracing.as_ref();
     let collector = tracing.map_or(Collector::Default, |tracing| tracing.collector.clone());
     let own_name = tracing.and_then(|tracing| tracing.service_name.clone());
-    Finished { collector, owner: owner(asked, answered, own_name), span }
+    Finished { collector, owner: owner_named(asked, answered, own_name), span }
 }
 
 fn kind(place: Place) -> SpanKind {
@@ -106,7 +105,13 @@ fn method(asked: &Asked) -> &'static str {
     METHODS.into_iter().find(|known| *known == asked.method.as_str()).unwrap_or("HTTP")
 }
 
-fn owner(asked: &Asked, answered: &Answered, name: Option<String>) -> Owner {
+/// Whose a request is, by the name that its policy gives.
+pub(super) fn owner(asked: &Asked, answered: &Answered) -> Owner {
+    let tracing = asked.told.tracing.as_ref();
+    owner_named(asked, answered, tracing.and_then(|tracing| tracing.service_name.clone()))
+}
+
+fn owner_named(asked: &Asked, answered: &Answered, name: Option<String>) -> Owner {
     let labels = &answered.labelled.labels;
     let whose = match asked.conn.side {
         Side::Outbound(_) => &labels.source,
@@ -135,11 +140,10 @@ fn attributes(
         }
     };
     let header = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let authority = asked.uri.authority().map(ToString::to_string);
     let known = method(asked);
     say("http.request.method", if known == "HTTP" { "_OTHER".into() } else { known.into() });
-    say("url.path", asked.uri.path().to_owned());
-    say("server.address", authority.or_else(|| asked.authority.as_ref().map(header)).unwrap_or_default());
+    say("url.path", clip(asked.uri.path(), LONGEST_TOLD).to_owned());
+    say("server.address", asked.host(LONGEST_TOLD));
     say("network.protocol.name", "http".into());
     say("rpc.system", if asked.grpc { "grpc".into() } else { String::new() });
     match trace.place {
@@ -194,9 +198,4 @@ fn events((asked, trace): (&Asked, &Trace), answered: &Answered) -> Vec<Event> {
         Event { time_unix_nano: nanoseconds(at), name: "weft.try_failed".into(), attributes }
     };
     steps.map(event).collect()
-}
-
-fn nanoseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -13,7 +13,8 @@ use super::finish::{Answered, Asked};
 use super::mark;
 use super::origin::{REQUEST_ID, new_id};
 use crate::connect::Target;
-use crate::records::{Attempt, Kept, Record};
+use crate::records::{Attempt, Kept, LONGEST, Record};
+use crate::util::clip;
 
 /// What is known of the way of a request that did not simply succeed.
 #[derive(Debug, Default)]
@@ -68,7 +69,7 @@ impl Step {
                 Outcome::Status(status) => status.to_string(),
                 Outcome::Reason(reason) => reason.as_str().to_owned(),
             },
-            detail: self.detail.clone(),
+            detail: clip(&self.detail, LONGEST).to_owned(),
         }
     }
 }
@@ -104,9 +105,10 @@ pub(super) fn record(asked: &Asked, answered: &Answered, took: Duration) -> Reco
         route: labels.rule.as_ref().map(|rule| rule.route.to_string()).unwrap_or_default(),
         rule: labels.rule.as_ref().map(|rule| rule.index.to_string()).unwrap_or_default(),
         protocol: labels.protocol.to_owned(),
-        method: asked.method.to_string(),
-        authority: asked.uri.authority().map_or_else(|| text(&asked.authority), ToString::to_string),
-        path: asked.uri.path().to_owned(),
+        // Only what is kept of them is copied: a client has their length.
+        method: clip(asked.method.as_str(), LONGEST).to_owned(),
+        authority: asked.host(LONGEST),
+        path: clip(asked.uri.path(), LONGEST).to_owned(),
         status: answered.status,
         grpc_status: answered.grpc_status.map(|code| code.to_string()).unwrap_or_default(),
         reason: answered.reason.as_str().to_owned(),
@@ -116,7 +118,7 @@ pub(super) fn record(asked: &Asked, answered: &Answered, took: Duration) -> Reco
             (false, true) => asked.conn.served().1,
             (false, false) => String::new(),
         },
-        detail: answered.detail.clone(),
+        detail: clip(&answered.detail, LONGEST).to_owned(),
         object: object(&asked.conn, answered, backend, &ends.destination),
         attempts,
         duration_ms: crate::telemetry::milliseconds(took),
@@ -144,8 +146,8 @@ pub(super) fn too_slow(conn: &Downstream) -> String {
         answered_by: conn.served().1,
         ..Record::default()
     };
-    conn.engine.ring.push(Box::new(record), Kept::Failed);
-    let mark = match conn.side.is_gateway() {
+    conn.engine.ring.push(Box::new(record), Kept::Refused);
+    let mark = match conn.side.is_outside() {
         true => String::new(),
         false => format!("{}: {reason}\r\n{}: {} {}\r\n", mark::REASON, mark::BY, conn.served().0, conn.served().1),
     };

@@ -135,6 +135,7 @@ fn everything_is_in_the_catalogue(text: &str) {
     let by_the_crate = [
         &families::DNS_FAILURES,
         &families::LOG_LINES_DROPPED,
+        &families::LOG_RECORDS_DROPPED,
         &families::LOG_LINES_SUPPRESSED,
         &families::SPANS_DROPPED,
     ];

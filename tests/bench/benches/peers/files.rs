@@ -175,7 +175,14 @@ impl Files {
     /// # Errors
     /// When its configuration can't be written.
     pub fn weft_plain(&self, name: &'static str, program: &Path) -> Result<Spec> {
-        let place = if name == "weft" { 9050 } else { 9055 };
+        self.weft_counting(name, program, (if name == "weft" { 9050 } else { 9055 }, true))
+    }
+
+    /// The same at a port and the one behind it, with metrics or without.
+    ///
+    /// # Errors
+    /// When its configuration can't be written.
+    pub fn weft_counting(&self, name: &'static str, program: &Path, (place, metrics): (u16, bool)) -> Result<Spec> {
         let (h1, h2) = (local(place), local(place + 1));
         let service = |listen: SocketAddr, backend: u16, protocol, name: &str| {
             let route = json!({ "prefix": "/", "backends": { name: 1 } });
@@ -185,8 +192,8 @@ impl Files {
             "h1": service(h1, BACKEND_PORT, "http", "h1"),
             "h2": service(h2, BACKEND_H2_PORT, "h2c", "h2"),
         });
-        let config = json!({ "workers": 1, "accessLog": "off", "services": services });
-        let path = self.write(&format!("{name}.json"), config.to_string())?;
+        let config = json!({ "workers": 1, "accessLog": "off", "metrics": metrics, "services": services });
+        let path = self.write(&format!("weft-{place}.json"), config.to_string())?;
         let program = program.to_string_lossy().into_owned();
         Ok(one(name, h1, h2, vec![program, "--serve-plain".to_owned(), path]))
     }

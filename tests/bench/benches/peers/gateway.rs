@@ -21,7 +21,7 @@ use weft_node_proxy::plain::PlainConfig;
 use weft_node_proxy::store::Store;
 use weft_tls::{FetchFuture, SvidRequest, SvidSource, TrustBundle, TrustStore};
 
-use crate::node;
+use crate::node::{self, Told};
 
 /// What the process is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub fn serve(path: &Path) -> Result<()> {
             trust: TrustStore::new(TrustBundle::default()),
             trust_domain: TrustDomain::default(),
             store,
-            engine: node::engine(),
+            engine: node::engine(&Told::default())?,
         };
         let progress = Progress::new(proxy.workers());
         GatewayProxy::start(proxy, sources, progress)?.run(std::future::pending()).await;

@@ -16,6 +16,9 @@
 //! its meshes do; `envoy-h1` is what Envoy can do at best for the same work as Weft: HTTP/1.1 over kept TLS connections and
 //! bytes at the server's side. `mesh L7` has a policy on each request at the server's side, for both.
 //!
+//! `observability` is Weft beside itself: one proxy, and a pair that parses HTTP on both sides, with metrics, access log and
+//! traces on and off.
+//!
 //! `tls` is the process of a Gateway; whole and resumed handshakes have one request each, HTTP/3 is measured of those that speak
 //! it. What Weft is to have of the rest is printed as goals.
 //!
@@ -39,6 +42,7 @@ mod node;
 mod pairs;
 mod programs;
 mod rounds;
+mod seeing;
 mod termination;
 
 use std::path::PathBuf;
@@ -63,12 +67,14 @@ enum Part {
     Tls,
     /// A pair of proxies with mutual TLS between them.
     Mesh,
+    /// What metrics, access log and traces cost.
+    Observability,
     /// A snapshot of a large cluster: memory, time to apply, time to match.
     Snapshot,
 }
 
 /// Measures Weft beside Envoy, nginx and HAProxy.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Args {
     /// What to measure; everything, when none is given.
     #[arg(long, value_enum)]
@@ -109,6 +115,9 @@ struct Args {
     /// Is Weft's process of a Gateway, with this configuration.
     #[arg(long, hide = true)]
     serve_gateway: Option<PathBuf>,
+    /// Takes spans at this port and forgets them.
+    #[arg(long, hide = true)]
+    serve_collector: Option<u16>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -159,6 +168,9 @@ fn main() -> Result<()> {
     if let Some(config) = args.serve_gateway {
         return gateway::serve(&config);
     }
+    if let Some(port) = args.serve_collector {
+        return seeing::collect(port);
+    }
     weft_testkit::harness::enter()?;
     ensure!(args.rounds > 0 && args.seconds > 0, "nothing to measure");
     ensure!(args.proxy_core != args.load_core, "proxy and load on one core measure each other");
@@ -173,6 +185,9 @@ fn main() -> Result<()> {
     }
     if args.wants(Part::Mesh) {
         rounds::mesh(&args, &mut report)?;
+    }
+    if args.wants(Part::Observability) {
+        seeing::measure(&args, &mut report)?;
     }
     if args.wants(Part::Snapshot) {
         matching::measure(&args, &mut report)?;

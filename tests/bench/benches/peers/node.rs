@@ -27,14 +27,17 @@ use weft_core::service::{
     AppProtocol, Balancing, Endpoint, EndpointHealth, EndpointSlice, Service, ServiceKind, ServicePort, SliceKey,
     SlicePort, TrafficDistribution,
 };
+use weft_core::telemetry::Share;
 use weft_core::workload::{Enrolment, Owner, Workload};
 use weft_node_proxy::balance::{NodeZone, Shared};
 use weft_node_proxy::budget::{Defaults, NodeBudget};
 use weft_node_proxy::inpod::{Announcement, Manager, PodSockets};
+use weft_node_proxy::otlp::ExportSettings;
 use weft_node_proxy::records::Records;
 use weft_node_proxy::relay::http::{HttpSettings, Telemetered};
 use weft_node_proxy::store::Store;
 use weft_node_proxy::telemetry::{AccessLog, LogFormat, LogPolicy, Registry};
+use weft_node_proxy::trace;
 use weft_node_proxy::worker::{Engine, Limits, Node, Workers};
 use weft_testkit::Pod;
 use weft_tls::{
@@ -64,6 +67,37 @@ pub struct NodeFile {
     pub http_policy: bool,
     /// Folder with `ca.pem` and `ca.key`.
     pub authority: PathBuf,
+    /// What is told of its requests.
+    pub told: Told,
+}
+
+/// What is told of requests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// Whether they are counted.
+    pub metrics: bool,
+    /// Which of them have a line in the access log, which goes to `/dev/null`.
+    pub log: Lines,
+    /// How many are traced, and where spans go.
+    pub traces: Option<(f64, String)>,
+}
+
+/// Which requests have a line in the access log.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Lines {
+    /// None.
+    Off,
+    /// Those that fail.
+    Errors,
+    /// All.
+    All,
+}
+
+impl Default for Told {
+    /// Metrics and nothing else.
+    fn default() -> Self {
+        Self { metrics: true, log: Lines::Off, traces: None }
+    }
 }
 
 /// A pod as the configuration has it.
@@ -105,7 +139,7 @@ pub fn serve(path: &Path) -> Result<()> {
         gateways: Default::default(),
         limits: Limits::default(),
     });
-    let workers = Workers::start(&node, &engine(), 1)?;
+    let workers = Workers::start(&node, &engine(&file.told)?, 1)?;
     let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities));
     control.block_on(async {
         let netns = weft_sys::Netns::open(&file.netns)?;
@@ -123,17 +157,32 @@ pub fn serve(path: &Path) -> Result<()> {
     })
 }
 
-/// The product's HTTP engine, with metrics and without access logs.
-pub fn engine() -> Arc<dyn Engine> {
-    let (log, _queue) = AccessLog::new(LogPolicy::Off, LogFormat::Json);
-    Arc::new(Telemetered {
-        registry: Arc::<Registry>::default(),
+/// The product's HTTP engine.
+///
+/// # Errors
+/// When a thread of what it tells can't be started.
+pub fn engine(told: &Told) -> Result<Arc<dyn Engine>> {
+    let policy = match told.log {
+        Lines::Off => LogPolicy::Off,
+        Lines::Errors => LogPolicy::Errors,
+        Lines::All => LogPolicy::All,
+    };
+    let (mut log, queue) = AccessLog::new(policy, LogFormat::Json);
+    let output = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    std::thread::Builder::new().name("access-log".into()).spawn(move || queue.write_to(output))?;
+    if let Some((share, collector)) = &told.traces {
+        let settings = ExportSettings { endpoint: Some(collector.clone()), node: "bench".into() };
+        let share = Share::of(*share).context("no share")?;
+        log = log.sending(trace::start(settings, Arc::default())?, true, share);
+    }
+    Ok(Arc::new(Telemetered {
+        registry: Arc::new(if told.metrics { Registry::default() } else { Registry::silent() }),
         log,
         records: Records::default(),
         shared: Arc::<Shared>::default(),
         zone: NodeZone::default(),
         settings: HttpSettings::default(),
-    })
+    }))
 }
 
 impl NodeFile {

@@ -13,7 +13,7 @@ use weft_testkit::{Pod, World};
 
 use crate::envoy::{BYTES, Between, HTTP};
 use crate::files::{BACKEND_PORT, CLIENT, Files, SERVER};
-use crate::node::{NodeFile, PodFile};
+use crate::node::{NodeFile, PodFile, Told};
 use crate::programs::{Front, Peer, Program, Spec};
 
 /// Where the client dials, and routes apply.
@@ -91,8 +91,22 @@ pub fn envoy(
 pub fn weft(
     name: &'static str,
     files: &Files,
+    pods: (Pod, Pod),
+    (file, program, http_policy): (&str, &Path, bool),
+) -> Result<Spec> {
+    telling(name, files, pods, (file, program, http_policy), &Told::default())
+}
+
+/// The same with what is told of requests.
+///
+/// # Errors
+/// When its configurations can't be written.
+pub fn telling(
+    name: &'static str,
+    files: &Files,
     (client, server): (Pod, Pod),
     (file, program, http_policy): (&str, &Path, bool),
+    told: &Told,
 ) -> Result<Spec> {
     let mut programs = Vec::new();
     for (own, pod) in [(SERVER, &server), (CLIENT, &client)] {
@@ -105,6 +119,7 @@ pub fn weft(
             backend_port: BACKEND_PORT,
             http_policy,
             authority: files.folder().to_owned(),
+            told: told.clone(),
         };
         let path = files.write(&format!("{file}-{own}.json"), serde_json::to_vec(&config)?)?;
         let words = vec![program.to_string_lossy().into_owned(), "--serve-node".to_owned(), path];

@@ -78,14 +78,18 @@ fn a_network_policy_lets_in_what_is_listened_on_and_metrics_and_nothing_else() {
     let mut web = plan("web");
     let port = |port: u16, protocol: &str| json!({ "port": port, "protocol": protocol });
     let metrics = json!({ "ports": [port(15021, "TCP")] });
+    let taps = json!({ "ports": [port(15022, "TCP"), port(15021, "TCP")], "from": [{
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "mesh" } },
+        "podSelector": { "matchLabels": { "app.kubernetes.io/name": "weft-controller" } },
+    }] });
     let found = spec(&web);
-    assert_eq!(found["ingress"], json!([{ "ports": [port(53, "UDP"), port(80, "TCP")] }, metrics]));
+    assert_eq!(found["ingress"], json!([{ "ports": [port(53, "UDP"), port(80, "TCP")] }, metrics, taps]));
     assert_eq!((&found["policyTypes"], &found["egress"]), (&json!(["Ingress"]), &Value::Null));
     assert_eq!(found["podSelector"]["matchLabels"], of(&made(&web), "Deployment")["spec"]["selector"]["matchLabels"]);
     // A rule without ports would open all of them.
-    for ports in [vec![], vec![15000, 15021]] {
+    for ports in [vec![], vec![15000, 15021, 15022]] {
         web.ports = ports.into_iter().map(|port| (Port::new(port).unwrap(), Transport::Tcp)).collect();
-        assert_eq!(spec(&web)["ingress"], json!([metrics]));
+        assert_eq!(spec(&web)["ingress"], json!([metrics, taps]));
     }
     let peer = json!([{ "namespaceSelector": { "matchLabels": { "team": "metrics" } } }]);
     let some = with(plan("web"), json!({ "networkPolicy": { "metricsFrom": peer, "allowEgress": true } }));

@@ -1,7 +1,7 @@
 //! TelemetryPolicies: where they are in force, what of two wins, and what their statuses say.
 
 use weft_core::policy::Scope;
-use weft_core::telemetry::{LogFormat, LogMode, ParentSampling, Share, TelemetryPolicy};
+use weft_core::telemetry::{LogFormat, LogMode, LogOutput, ParentSampling, Share, TelemetryPolicy};
 
 use super::*;
 
@@ -164,6 +164,14 @@ fn a_policy_that_cannot_be_understood_is_not_in_force_and_says_which_field() {
             "spec.tracing.parentBasedSampling.samplingRate",
         ),
         (tracing("mode: Disabled, provider: {backendRef: {name: cart, port: 80}}"), "spec.tracing.provider"),
+        (
+            "accessLog: {mode: Disabled, provider: {backendRef: {name: cart, port: 80}}}".into(),
+            "spec.accessLog.provider",
+        ),
+        (
+            "accessLog: {provider: {backendRef: {name: cart, port: 0}}}".into(),
+            "spec.accessLog.provider.backendRef.port",
+        ),
         (tracing("provider: {backendRef: {name: cart, port: 0}}"), "spec.tracing.provider.backendRef.port"),
         (tracing("attributes: [{name: a, type: Literal}]"), "spec.tracing.attributes[0].literalValue"),
         (tracing("attributes: [{name: a, type: Header, headerName: 'a b'}]"), "spec.tracing.attributes[0].headerName"),
@@ -206,7 +214,7 @@ fn a_collector_that_cannot_be_had_costs_the_traces_and_nothing_else() {
     ] {
         let (index, _) = serve(&(SHOP.to_owned() + &one("shop", &spec(backend))));
         let made = emitted(&index).remove(0);
-        assert_eq!((made.tracing.enabled, made.tracing.provider.clone()), (Some(false), None), "{backend}");
+        assert_eq!((made.tracing.withheld, made.tracing.provider.clone()), (true, None), "{backend}");
         assert_eq!(made.access_log.mode, Some(LogMode::All));
         assert_eq!(reasons(&index, "t"), ["Accepted=true/Accepted".to_owned(), format!("ResolvedRefs=false/{reason}")]);
     }
@@ -223,6 +231,34 @@ fn a_collector_that_cannot_be_had_costs_the_traces_and_nothing_else() {
     index.delete(&ObjectRef::new(Kind::ReferenceGrant, "money", "g"));
     index.commit();
     assert_eq!(reasons(&index, "t")[1], "ResolvedRefs=false/RefNotPermitted");
+}
+
+#[test]
+fn lines_go_to_the_collector_that_is_meant_or_to_the_standard_output() {
+    let spec = |backend: &str| format!("accessLog: {{provider: {{backendRef: {{{backend}}}}}}}");
+    let made = |index: &Index| emitted(index).remove(0).access_log.output;
+    let (index, _) = serve(&(SHOP.to_owned() + &one("shop", &spec("name: cart, port: 9090"))));
+    let Some(LogOutput::Collector(port)) = made(&index) else { panic!("{:?}", made(&index)) };
+    assert_eq!(port.to_string(), "shop/cart:9090");
+    assert_eq!(reasons(&index, "t"), ["Accepted=true/Accepted", "ResolvedRefs=true/ResolvedRefs"]);
+    let (mut index, _) = serve(&(SHOP.to_owned() + &one("shop", &spec("name: bank, namespace: money, port: 80"))));
+    assert_eq!(made(&index), Some(LogOutput::Standard));
+    assert_eq!(reasons(&index, "t")[1], "ResolvedRefs=false/RefNotPermitted");
+    assert!(told(&index, "t", "shop")[0][1].1.contains("go to the standard output until then"));
+    let grant = "apiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: money}\n\
+                 spec: {from: [{group: weftmesh.io, kind: TelemetryPolicy, namespace: shop}], to: [{group: '', kind: Service}]}";
+    objects(grant).into_iter().for_each(|o| index.apply(o));
+    index.commit();
+    assert!(matches!(made(&index), Some(LogOutput::Collector(_))), "{:?}", made(&index));
+    index.delete(&ObjectRef::new(Kind::Service, "money", "bank"));
+    index.commit();
+    assert_eq!(reasons(&index, "t")[1], "ResolvedRefs=false/BackendNotFound");
+    // Each collector by itself.
+    let both = spec("name: nobody") + ", tracing: {provider: {backendRef: {name: cart, port: 9090}}}";
+    let (index, _) = serve(&(SHOP.to_owned() + &one("shop", &both)));
+    assert_eq!(made(&index), Some(LogOutput::Standard));
+    assert!(emitted(&index)[0].tracing.provider.is_some());
+    assert_eq!(reasons(&index, "t")[1], "ResolvedRefs=false/BackendNotFound");
 }
 
 #[test]

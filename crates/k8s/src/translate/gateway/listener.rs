@@ -20,8 +20,8 @@ use crate::translate::{Problem, Reason, suggestion};
 /// Protocols of the API that are served.
 const PROTOCOLS: [&str; 5] = ["HTTP", "HTTPS", "TLS", "TCP", "UDP"];
 
-/// Ports of the process itself in the pods of a Gateway: administration, and probes and metrics.
-pub const RESERVED_PORTS: [u16; 2] = [15000, 15021];
+/// Ports of the process itself in the pods of a Gateway: administration, probes and metrics, and taps.
+pub const RESERVED_PORTS: [u16; 3] = [15000, 15021, weft_core::tap::PORT];
 
 /// The kinds of route that a protocol can carry.
 fn carried(protocol: &str) -> &'static [RouteKind] {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use weft_core::change::{Change, Resource};
 use weft_core::identity::{SpiffeId, TrustDomain};
@@ -19,7 +20,8 @@ use crate::authorize::{Granted, Inbound, Registry, inbound};
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::inpod::{ListenerRole, Outgoing, PodNet};
 use crate::relay::front::HttpRelay;
-use crate::relay::http::HttpFront;
+use crate::relay::http::{HttpFront, HttpSettings};
+use crate::telemetry::LogPolicy;
 
 /// The test's own namespace: an application on loopback.
 #[derive(Debug)]
@@ -83,11 +85,14 @@ fn dry_run() -> Change {
 
 /// A client's connection to the pod, as the in-memory path brings it.
 async fn connect(world: &World, registry: &Registry, app: SocketAddr, version: Version) -> Client {
+    let identity = PeerIdentity::FirstHand(SpiffeId::new(TrustDomain::default(), "shop", "web"));
+    Client::new(connect_as(world, registry, app, identity).await, version).await
+}
+
+/// The bytes of a connection of whoever it is.
+async fn connect_as(world: &World, registry: &Registry, app: SocketAddr, identity: PeerIdentity) -> DuplexStream {
     let pod = crate::plain::pod_of(workload(), Arc::new(Loopback));
-    let peer = Peer {
-        identity: PeerIdentity::FirstHand(SpiffeId::new(TrustDomain::default(), "shop", "web")),
-        address: "127.0.0.1:4000".parse().unwrap(),
-    };
+    let peer = Peer { identity, address: "127.0.0.1:4000".parse().unwrap() };
     let asked = Inbound { workload: Rc::new(LocalWorkload::new(pod)), peer, destination: app };
     let Ok(Granted::Http(permit)) = inbound(&world.store, registry, asked).await else {
         panic!("the policy looks at requests")
@@ -95,7 +100,7 @@ async fn connect(world: &World, registry: &Registry, app: SocketAddr, version: V
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let front = HttpFront(Rc::clone(&world.engine));
     tokio::task::spawn_local(front.inbound(Box::new(theirs), permit));
-    Client::new(ours, version).await
+    ours
 }
 
 #[test]
@@ -190,6 +195,35 @@ fn a_refusal_names_its_policy_and_an_application_cannot_speak_for_its_proxy() {
             (found.object.as_str(), found.answered_by.as_str()),
             ("AuthorizationPolicies of shop/cart-1", "shop/cart-1")
         );
+    };
+    let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs") };
+    tokio::task::LocalSet::new().block_on(&runtime, limited);
+}
+
+#[test]
+fn whoever_calls_in_the_clear_hears_the_id_only() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let test = async {
+        let settings = HttpSettings { header_timeout: Duration::from_millis(50), ..HttpSettings::default() };
+        let changes = vec![Change::Upsert(Resource::Workload(Arc::new(workload()))), policy("GET")];
+        let world = World::with(changes, settings, LogPolicy::All);
+        let registry = Registry::new(Rc::clone(&world.engine.observer));
+        let app: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        for identity in [PeerIdentity::Unidentified, PeerIdentity::Node] {
+            let stream = connect_as(&world, &registry, app, identity.clone()).await;
+            let (status, headers, body) = Client::new(stream, Version::HTTP_11).await.get("/secret").await;
+            let id = headers["x-request-id"].to_str().unwrap();
+            assert_eq!((status, &body[..]), (403, format!("request {id}").as_bytes()), "{identity:?}");
+            assert!(!headers.contains_key("x-weft-reason") && !headers.contains_key("x-weft-by"), "{headers:?}");
+            let found = world.records.find(Some(id), 1).remove(0);
+            assert_eq!((found.reason.as_str(), found.kept.as_str()), ("policy_denied", "refused"));
+
+            let mut slow = connect_as(&world, &registry, app, identity).await;
+            slow.write_all(b"GET / HTTP/1.1\r\nhost: a.com\r\n").await.unwrap();
+            let mut answer = String::new();
+            slow.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 408 ") && !answer.contains("x-weft-"), "{answer}");
+        }
     };
     let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs") };
     tokio::task::LocalSet::new().block_on(&runtime, limited);

@@ -97,7 +97,7 @@ fn a_declared_get_passes_and_anything_else_ends_the_connection() {
         for other in others {
             let mut client = connect(&world, app, Version::HTTP_11).await;
             let (status, headers, body) = client.ask(other.body(empty()).unwrap()).await;
-            assert_eq!((status, &body[..], headers.get("x-path")), (403, &b"not_a_probe"[..], None));
+            assert_eq!((status, headers.get("x-path"), body.starts_with(b"request ")), (403, None, true));
             let again = Request::get("/healthz?full=1").body(empty()).unwrap();
             assert!(client.send(again).await.is_err(), "the connection has ended");
         }
@@ -152,6 +152,10 @@ fn a_policy_that_denies_holds_for_probes_too() {
             rules: vec![AuthorizationRule { from: Vec::new(), to: vec![operation] }],
         })))]);
         let (status, _, body) = client.get("/healthz?full=1").await;
-        assert_eq!((status, &body[..]), (403, &b"policy_denied"[..]));
+        assert_eq!(
+            (status, body.starts_with(b"request ")),
+            (403, true),
+            "whoever has the node's address isn't told why"
+        );
     });
 }

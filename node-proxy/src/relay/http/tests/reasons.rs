@@ -34,6 +34,25 @@ fn says(code: u16, headers: &'static [(&'static str, &'static str)]) -> App {
     })
 }
 
+/// The proxy of the pod behind endpoint 1, which refuses in the form that it is asked in: HTTP, gRPC or the browser's form of it.
+fn refuses() -> App {
+    Rc::new(move |request, _| {
+        let kind = request.headers().get("content-type").map_or("text/plain", |kind| kind.to_str().unwrap()).to_owned();
+        let response = Response::builder()
+            .header("x-weft-reason", "policy_denied")
+            .header("x-weft-by", "destination shop/cart-1")
+            .header("content-type", &kind);
+        let said = b"grpc-status:7\r\ngrpc-message:policy_denied\r\n";
+        let framed = [&[0x80, 0, 0, 0, u8::try_from(said.len()).unwrap()][..], said].concat();
+        let response = match () {
+            () if kind == "text/plain" => response.status(403).body(full("policy_denied")),
+            () if kind.starts_with("application/grpc-web") => response.body(full(framed)),
+            () => response.header("grpc-status", "7").header("grpc-message", "policy_denied").body(empty()),
+        };
+        Box::pin(async move { response.unwrap() })
+    })
+}
+
 fn kept(world: &World) -> Record {
     let mut found = world.records.find(None, 100);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -115,6 +134,130 @@ fn a_client_from_outside_hears_the_id_only() {
             assert!(!headers.contains_key("x-weft-reason"), "{headers:?}");
         });
     }
+}
+
+#[test]
+fn a_client_from_outside_hears_no_reason_of_the_destinations_proxy_either() {
+    for (version, by) in
+        BOTH.into_iter().flat_map(|version| [AppProtocol::Http, AppProtocol::H2c].map(|by| (version, by)))
+    {
+        on_worker(async move {
+            let mut changes = service("web", by, &[1]);
+            changes.extend([http("any"), meshed(), at(&["any"], rule(0, "", vec![backend("web")]))]);
+            let world = World::new(changes);
+            let mut client = world.connect_gateway(version, None).await;
+            let web = "application/grpc-web+proto";
+            world.app(1, refuses());
+            for (method, sent) in
+                [("GET", None), ("HEAD", None), ("POST", Some("application/grpc")), ("POST", Some(web))]
+            {
+                let mut request = Request::builder().method(method).uri("/a.B/C").header("host", "a.com");
+                if let Some(kind) = sent {
+                    request = request.header("content-type", kind);
+                }
+                let (status, headers, body) = client.ask(request.body(empty()).unwrap()).await;
+                assert_eq!(status, if sent.is_some() { 200 } else { 403 }, "{version:?} {method} {sent:?}");
+                let seen = format!("{headers:?} {}", String::from_utf8_lossy(&body));
+                assert!(!seen.contains("policy_denied") && !seen.contains("x-weft-"), "{seen}");
+                let logged = &world.logged()[0];
+                assert_eq!(logged["reason"], "policy_denied");
+                let text = format!("request {}", logged["request_id"].as_str().unwrap());
+                assert_eq!(seen.contains(&text), method != "HEAD", "{seen}");
+                if let Some(length) = headers.get("content-length").filter(|_| method != "HEAD") {
+                    assert_eq!(length.to_str().unwrap(), body.len().to_string());
+                }
+                if sent == Some("application/grpc") {
+                    assert_eq!(
+                        (&headers["grpc-status"], &headers["grpc-message"]),
+                        (&"7".parse().unwrap(), &text.parse().unwrap())
+                    );
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn statuses_that_an_application_makes_up_are_one_class_and_long_paths_are_cut() {
+    on_worker(async {
+        let world = World::new(service("web", AppProtocol::Http, &[1]));
+        let mut client = world.connect(Version::HTTP_11).await;
+        // The one connection to the endpoint is kept: the same application says both.
+        let code = Rc::new(std::cell::Cell::new(600));
+        let said = Rc::clone(&code);
+        world.app(1, Rc::new(move |request, address| says(said.get(), &[])(request, address)));
+        for made_up in [600, 999] {
+            code.set(made_up);
+            assert_eq!(client.get("/").await.0, made_up);
+        }
+        let page = world.registry.render();
+        let none =
+            |line: &&str| line.starts_with("weft_http_requests_total{") && line.contains("response_class=\"none\"");
+        assert_eq!(page.lines().filter(none).count(), 1, "{page}");
+        assert_eq!(world.metric("weft_http_requests_total", &["response_class=\"none\""]), Some(2.0));
+        world.logged();
+        client.get(&format!("/{}", "x".repeat(3000))).await;
+        assert_eq!(world.logged()[0]["path"].as_str().unwrap().len(), 1024);
+        let kept = world.records.find(None, 1).remove(0);
+        assert_eq!(kept.path.len(), 512);
+    });
+}
+
+#[test]
+fn a_request_that_its_client_gives_up_before_there_is_an_answer_is_told_of() {
+    for version in BOTH {
+        on_worker(async move {
+            let changes = [service("web", AppProtocol::Http, &[1]), vec![upsert(rule(3, "", vec![backend("web")]))]];
+            let world = World::new(changes.concat());
+            world.app(1, Rc::new(|_, _| Box::pin(std::future::pending())));
+            let mut client = world.connect(version).await;
+            let asking = client.send(Request::get("/slow").body(empty()).unwrap());
+            let patience = std::time::Duration::from_secs(3);
+            assert!(tokio::time::timeout(patience, asking).await.is_err());
+            drop(client);
+            let mut logged = world.logged();
+            while logged.is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                logged = world.logged();
+            }
+            let word = |key: &str| logged[0][key].as_str().unwrap().to_owned();
+            assert_eq!(
+                (word("path"), word("reason"), word("rule")),
+                ("/slow".into(), "downstream_reset".into(), "3".into())
+            );
+            assert_eq!((word("endpoint"), logged[0]["status"].as_u64()), (address(1).to_string(), Some(0)));
+            let needles = ["response_class=\"none\"", "reason=\"downstream_reset\"", "route=\"HTTPRoute/shop/r\""];
+            assert_eq!(world.metric("weft_http_requests_total", &needles), Some(1.0), "{}", world.registry.render());
+            let record = kept(&world);
+            assert_eq!((record.reason.as_str(), record.backend.as_str()), ("downstream_reset", "shop/web:80"));
+            assert!(record.duration_ms >= 3000.0 && !record.request_id.is_empty(), "{record:?}");
+        });
+    }
+}
+
+#[test]
+fn a_request_that_outlives_its_endpoints_workload_is_counted() {
+    on_worker(async {
+        let world = World::new(service("web", AppProtocol::Http, &[1]));
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let ended = std::cell::RefCell::new(Some(ended));
+        let app: App = Rc::new(move |_, _| {
+            let ended = ended.borrow_mut().take().unwrap();
+            let rest = futures::FutureExt::map(ended, |_| Ok(http_body::Frame::data("x".into())));
+            let body = http_body_util::StreamBody::new(futures::FutureExt::into_stream(rest));
+            Box::pin(async move { Response::new(http_body_util::BodyExt::boxed(body)) })
+        });
+        world.app(1, app);
+        let mut client = world.connect(Version::HTTP_11).await;
+        let answer = client.send(Request::get("/").body(empty()).unwrap()).await.unwrap();
+        // Two looks find nobody that the series names.
+        for _ in 0..2 {
+            world.registry.retain(&crate::telemetry::Alive::default());
+        }
+        end.send(()).unwrap();
+        http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+        assert_eq!(world.metric("weft_http_requests_total", &["response_class=\"2xx\""]), Some(1.0));
+    });
 }
 
 #[test]

@@ -22,21 +22,24 @@ use weft_core::policy::Scope;
 use weft_core::route::*;
 use weft_core::service::{AppProtocol, Endpoint, EndpointHealth, EndpointSlice, SliceKey, SlicePort};
 use weft_core::telemetry::{
-    AccessLogPolicy, AttributeSource, LogFormat, LogMode, Share, SpanAttribute, TelemetryPolicy, TracingPolicy,
+    AccessLogPolicy, AttributeSource, LogFormat, LogMode, ParentSampling, Share, SpanAttribute, TelemetryPolicy,
+    TracingPolicy,
 };
 
+use super::gateway::{at, http};
 use super::inbound::{Loopback, policy, workload};
 use super::world::*;
 use crate::authorize::{Granted, Inbound, Registry, inbound};
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
+use crate::otlp::ExportSettings;
 use crate::relay::front::HttpRelay;
 use crate::relay::http::{HttpFront, HttpSettings};
 use crate::telemetry::{AccessLog, LogPolicy};
-use crate::trace::{ExportSettings, start};
+use crate::trace::start;
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-fn telemetry(access_log: AccessLogPolicy, tracing: TracingPolicy) -> Change {
+pub(super) fn telemetry(access_log: AccessLogPolicy, tracing: TracingPolicy) -> Change {
     Change::Upsert(Resource::Telemetry(Arc::new(TelemetryPolicy {
         key: PolicyKey::new("root", "t"),
         scope: Scope::Mesh,
@@ -65,7 +68,7 @@ impl TraceService for Collector {
     }
 }
 
-fn said(attributes: &[KeyValue], key: &str) -> String {
+pub(super) fn said(attributes: &[KeyValue], key: &str) -> String {
     let found = attributes.iter().find(|it| it.key == key).and_then(|it| it.value.clone()?.value);
     match found {
         Some(any_value::Value::StringValue(text)) => text,
@@ -81,6 +84,11 @@ async fn collector() -> (Vec<Change>, mpsc::UnboundedReceiver<(String, Span)>) {
     let (sender, spans) = mpsc::unbounded_channel();
     let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(sender)));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    (leading_to(address), spans)
+}
+
+/// The Service `otel`, whose endpoint is at an address.
+pub(super) fn leading_to(address: std::net::SocketAddr) -> Vec<Change> {
     let mut changes = service("otel", AppProtocol::Grpc, &[]);
     changes.push(Change::Upsert(Resource::EndpointSlice(Arc::new(EndpointSlice {
         key: SliceKey { namespace: "shop".into(), name: "otel".into() },
@@ -94,7 +102,7 @@ async fn collector() -> (Vec<Change>, mpsc::UnboundedReceiver<(String, Span)>) {
             zone: None,
         }],
     }))));
-    (changes, spans)
+    changes
 }
 
 /// Lets endpoint 1 of `web` be the proxy of the pod `cart-1`, in front of a socket of its application.
@@ -219,9 +227,40 @@ fn one_trace_has_the_callers_span_those_of_both_proxies_and_the_tries_that_faile
             let (_, span) = spans.recv().await.expect("the collector is there");
             assert_eq!(hex(&span.trace_id), next);
         }
+        // Not as much of a path as a client likes.
+        let request = Request::get(format!("/{}", "x".repeat(3000))).header("traceparent", PARENT);
+        assert_eq!(client.ask(request.body(empty()).unwrap()).await.0, 403);
+        for _ in 0..2 {
+            let (_, span) = spans.recv().await.expect("the collector is there");
+            assert_eq!(said(&span.attributes, "url.path").len(), 1024);
+        }
     };
     let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs") };
     tokio::task::LocalSet::new().block_on(&runtime, limited);
+}
+
+#[test]
+fn a_client_of_a_gateway_that_traces_nothing_has_no_say_in_what_pods_trace() {
+    on_worker(async {
+        let parent = Some(ParentSampling::Ignored);
+        let untraced = telemetry(AccessLogPolicy::default(), TracingPolicy { parent, ..TracingPolicy::default() });
+        let to_web = at(&["any"], rule(0, "", vec![backend("web")]));
+        let world = World::new([vec![http("any"), to_web, untraced], service("web", AppProtocol::Http, &[1])].concat());
+        let seen = Rc::<std::cell::RefCell<Vec<String>>>::default();
+        let noted = Rc::clone(&seen);
+        world.app(
+            1,
+            Rc::new(move |request, address| {
+                let said = request.headers().get("traceparent").map(|value| value.to_str().unwrap().to_owned());
+                noted.borrow_mut().extend(said);
+                echo()(request, address)
+            }),
+        );
+        let ask = || Request::get("/").header("host", "a.com").header("traceparent", PARENT).body(empty()).unwrap();
+        assert_eq!(world.connect_gateway(Version::HTTP_11, None).await.ask(ask()).await.0, 200);
+        assert_eq!(world.connect(Version::HTTP_11).await.ask(ask()).await.0, 200);
+        assert_eq!(*seen.borrow(), [PARENT.replace("-01", "-00"), PARENT.to_owned()], "a pod's own word passes");
+    });
 }
 
 #[test]
@@ -234,7 +273,7 @@ fn a_policy_says_which_requests_are_logged_from_one_request_to_the_next() {
         client.get("/a").await;
         assert_eq!(world.logged().len(), 0);
         let all = AccessLogPolicy { mode: Some(LogMode::All), ..AccessLogPolicy::default() };
-        world.apply(&[telemetry(all, TracingPolicy::default())]);
+        world.apply(&[telemetry(all.clone(), TracingPolicy::default())]);
         client.get("/b").await;
         let lines = world.logged();
         assert_eq!(

@@ -18,11 +18,13 @@ fn access_log() -> impl Strategy<Value = AccessLogPolicy> {
     let mode = of(select(&[LogMode::Disabled, LogMode::Errors, LogMode::All][..]));
     let format = of(select(&[LogFormat::Json, LogFormat::Text][..]));
     let fields = of(subsequence(&LOG_FIELDS[..], 0..LOG_FIELDS.len()).prop_map(LogFields::named));
-    (mode, of(share()), format, fields).prop_map(|(mode, sampling, format, fields)| AccessLogPolicy {
+    let output = of(prop_oneof![Just(LogOutput::Standard), service_port_key().prop_map(LogOutput::Collector)]);
+    (mode, of(share()), format, fields, output).prop_map(|(mode, sampling, format, fields, output)| AccessLogPolicy {
         mode,
         sampling,
         format,
         fields,
+        output,
     })
 }
 
@@ -34,10 +36,12 @@ fn tracing() -> impl Strategy<Value = TracingPolicy> {
     ];
     let attribute = (any_text(), value).prop_map(|(name, value)| SpanAttribute { name, value });
     let rest = (of(any_text()), vec(attribute, FEW));
-    (of(any::<bool>()), of(service_port_key()), of(share()), parent, rest).prop_map(
-        |(enabled, provider, sampling, parent, (service_name, attributes))| TracingPolicy {
+    let provider = (of(service_port_key()), any::<bool>());
+    (of(any::<bool>()), provider, of(share()), parent, rest).prop_map(
+        |(enabled, (provider, withheld), sampling, parent, (service_name, attributes))| TracingPolicy {
             enabled,
             provider,
+            withheld,
             sampling,
             parent,
             service_name,

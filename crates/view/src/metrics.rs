@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 /// One number with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
+    /// The metric.
     pub name: String,
+    /// By their names.
     pub labels: BTreeMap<String, String>,
+    /// The number.
     pub value: f64,
 }
 
@@ -25,6 +28,11 @@ impl Metrics {
     /// Reads a page. A line that can't be read costs itself only: the page may be of another version.
     pub fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(sample).collect())
+    }
+
+    /// The same, of lines that are wanted.
+    pub fn parse_lines(text: &str, is_wanted: impl Fn(&str) -> bool) -> Self {
+        Self(text.lines().filter(|line| is_wanted(line)).filter_map(sample).collect())
     }
 
     /// All samples of a metric.

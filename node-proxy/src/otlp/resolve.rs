@@ -6,7 +6,7 @@ use weft_core::ids::ServicePortKey;
 use weft_core::service::EndpointHealth;
 use weft_core::snapshot::Snapshot;
 
-/// An endpoint of a Service that takes spans; `last`, if it is still one.
+/// An endpoint of a Service that takes what is told; `last`, if it is still one.
 pub(super) fn endpoint(snapshot: &Snapshot, port: &ServicePortKey, last: Option<SocketAddr>) -> Option<SocketAddr> {
     let frontend = snapshot.frontend(port)?;
     let ready = || frontend.endpoints.entries.iter().filter(|entry| entry.health == EndpointHealth::Ready);

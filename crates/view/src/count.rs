@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::cluster::metrics::{Metrics, Sample};
+use crate::metrics::{Metrics, Sample};
 
 /// gRPC statuses by which a server says that it failed: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and
 /// DATA_LOSS.
@@ -21,12 +21,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Between two readings. A proxy that wasn't there at first has counted from 0; one that is gone counts no more.
+    /// Between two readings. A proxy that was in one of them only counts for nothing: what it shows for the first time may be of
+    /// long before.
     pub fn between(first: &[(String, Metrics)], second: &[(String, Metrics)], took: Duration) -> Self {
-        let nothing = Metrics::default();
-        let counted = second.iter().map(|(name, now)| {
-            let then = first.iter().find(|(other, _)| other == name).map_or(&nothing, |(_, then)| then);
-            now.since(then)
+        let counted = second.iter().filter_map(|(name, now)| {
+            let (_, then) = first.iter().find(|(other, _)| other == name)?;
+            Some(now.since(then))
         });
         let now = second.iter().map(|(_, now)| now.clone()).collect();
         Self { counted: counted.collect(), now, seconds: took.as_secs_f64() }
@@ -48,6 +48,7 @@ impl Window {
 pub struct Filter {
     /// `namespace` or `namespace/workload`.
     pub from: Option<String>,
+    /// The same of whom it goes to.
     pub to: Option<String>,
     /// `namespace/name`.
     pub service: Option<String>,
@@ -98,6 +99,13 @@ pub fn counts_for_security(sample: &Sample) -> bool {
     !matches!(sample.label("connection_security"), "none" | "node" | "passthrough")
 }
 
+/// Whether a connection names both ends: others have requests that do, or another proxy that does.
+pub fn names_both_ends(sample: &Sample) -> bool {
+    let of_ends = ["source_workload", "destination_workload"].map(|end| sample.label(end));
+    let of_caller = sample.label("reporter") == "source";
+    !of_ends.contains(&"various") && (of_caller || sample.label("connection_security") == "plaintext")
+}
+
 /// A histogram, added up over series: counts by upper bound.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram(BTreeMap<u64, f64>);
@@ -114,6 +122,13 @@ impl Histogram {
         };
         // Of numbers that aren't negative the bits sort as they do.
         *self.0.entry(bound.to_bits()).or_default() += sample.value;
+    }
+
+    /// Adds what another one has.
+    pub fn merge(&mut self, other: &Self) {
+        for (bound, count) in &other.0 {
+            *self.0.entry(*bound).or_default() += count;
+        }
     }
 
     /// A quantile, interpolated within its bucket as Prometheus does; beyond the last bound it is that bound.
