@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpStream;
 
 use crate::cluster::{Session, Target, proxies};
@@ -24,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 16;
 /// The largest page that is read, in bytes.
 const LARGEST: usize = 256 << 20;
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const NOT_PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Which proxies to ask.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -162,8 +165,7 @@ async fn get(address: SocketAddr, page: &str) -> anyhow::Result<Bytes> {
 
 /// The text of an id in a query: what isn't plain is encoded (RFC 3986, section 2.1).
 pub fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    utf8_percent_encode(text, NOT_PLAIN).to_string()
 }
 
 #[cfg(test)]

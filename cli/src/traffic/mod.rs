@@ -119,6 +119,15 @@ impl Which {
         }
         Ok(Filter { from: self.from.clone(), to: self.to.clone(), service: self.service.clone() })
     }
+
+    /// What is counted from now on, for so long.
+    fn counted(&self, target: &Target, over: Duration) -> anyhow::Result<Window> {
+        block_on(async {
+            let proxies = Proxies::of(target, &self.proxies).await?;
+            let first = pages(&proxies).await?;
+            Ok(window(&proxies, first, over).await?.0)
+        })
+    }
 }
 
 /// `weft stat`
@@ -127,11 +136,7 @@ impl Which {
 /// No proxy could be asked.
 pub fn stat(args: &StatArgs, target: &Target) -> anyhow::Result<ExitCode> {
     let filter = args.which.filter()?;
-    let window = block_on(async {
-        let proxies = Proxies::of(target, &args.which.proxies).await?;
-        let first = pages(&proxies).await?;
-        window(&proxies, first, args.over).await.map(|(window, _)| window)
-    })?;
+    let window = args.which.counted(target, args.over)?;
     cluster::write(&args.which.output.show(&Stat::of(&window, args.by, &filter))?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -142,11 +147,7 @@ pub fn stat(args: &StatArgs, target: &Target) -> anyhow::Result<ExitCode> {
 /// No proxy could be asked.
 pub fn edges(args: &EdgesArgs, target: &Target) -> anyhow::Result<ExitCode> {
     let filter = args.which.filter()?;
-    let window = block_on(async {
-        let proxies = Proxies::of(target, &args.which.proxies).await?;
-        let first = pages(&proxies).await?;
-        window(&proxies, first, args.over).await.map(|(window, _)| window)
-    })?;
+    let window = args.which.counted(target, args.over)?;
     cluster::write(&args.which.output.show(&Edges::of(&window, &filter))?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ mod client;
 mod events;
 pub mod health;
 mod lease;
+mod memory;
 mod people;
 mod review;
 mod token;

@@ -1,7 +1,6 @@
 //! Who somebody is and what they may, by the API server's word: TokenReview and SubjectAccessReview, for pages of ours that
 //! the API server doesn't guard itself.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
@@ -10,20 +9,17 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
-use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::ReviewError;
+use crate::memory::{Memory, key_of, key_of_token};
 
 /// How long an answer about a token is believed, and one about a right.
 const TOKEN_BELIEVED: Duration = Duration::from_secs(10);
 const RIGHT_BELIEVED: Duration = Duration::from_secs(5);
 /// Most answers kept of each.
 const KEPT: usize = 1024;
-/// Longest token looked at, in bytes.
-const MAX_TOKEN: usize = 16 << 10;
 /// Most reviews under way at once, and how long one may take.
 const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,7 +71,7 @@ impl std::fmt::Debug for People {
 impl People {
     /// Takes tokens for `audience`, and those that are for the API server itself, which people have.
     pub fn new(client: Client, audience: impl Into<String>) -> Self {
-        let (users, rights) = (Memory::new(TOKEN_BELIEVED), Memory::new(RIGHT_BELIEVED));
+        let (users, rights) = (Memory::new(TOKEN_BELIEVED, KEPT), Memory::new(RIGHT_BELIEVED, KEPT));
         Self { client, audience: audience.into(), users, rights, turns: Semaphore::new(AT_ONCE) }
     }
 
@@ -85,10 +81,7 @@ impl People {
     /// [`ReviewError::Invalid`] if it is nobody's, expired, or for somebody else than us and the API server;
     /// [`ReviewError::Unavailable`] if the API server can't say.
     pub async fn user(&self, token: &str) -> Result<User, ReviewError> {
-        if token.is_empty() || token.len() > MAX_TOKEN {
-            return Err(ReviewError::Invalid(format!("the token has {} bytes", token.len())));
-        }
-        let key = Sha256::digest(token.as_bytes()).into();
+        let key = key_of_token(token)?;
         if let Some(known) = self.users.known(&key) {
             return known.map_err(ReviewError::Invalid);
         }
@@ -112,7 +105,7 @@ impl People {
     pub async fn may(&self, user: &User, right: Right<'_>) -> Result<Result<(), String>, ReviewError> {
         let spec = access(user, right);
         let text = serde_json::to_vec(&spec).map_err(|error| ReviewError::Unavailable(error.to_string()))?;
-        let key = Sha256::digest(&text).into();
+        let key = key_of(&text);
         if let Some(known) = self.rights.known(&key) {
             return Ok(known);
         }
@@ -188,34 +181,6 @@ fn allowed(status: &SubjectAccessReviewStatus) -> Result<(), String> {
     match status.allowed && status.denied != Some(true) {
         true => Ok(()),
         false => Err(status.reason.clone().unwrap_or_default()),
-    }
-}
-
-/// Answers of late by the hash of the question, so many at most.
-struct Memory<T> {
-    believed: Duration,
-    kept: Mutex<HashMap<[u8; 32], (Instant, T)>>,
-}
-
-impl<T: Clone> Memory<T> {
-    fn new(believed: Duration) -> Self {
-        Self { believed, kept: Mutex::default() }
-    }
-
-    fn known(&self, key: &[u8; 32]) -> Option<T> {
-        let kept = self.kept.lock();
-        kept.get(key).filter(|(at, _)| at.elapsed() < self.believed).map(|(_, answer)| answer.clone())
-    }
-
-    fn remember(&self, key: [u8; 32], asked: Instant, answer: T) {
-        let mut kept = self.kept.lock();
-        if kept.len() >= KEPT {
-            kept.retain(|_, (at, _)| at.elapsed() < self.believed);
-        }
-        // A flood of tokens costs the memory of this, never more.
-        if kept.len() < KEPT {
-            kept.insert(key, (asked, answer));
-        }
     }
 }
 

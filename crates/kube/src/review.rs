@@ -1,24 +1,21 @@
 //! Whose token this is, by the API server's TokenReview.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use weft_core::ids::{Name, Namespace, NodeName, PodUid, ServiceAccount};
+
+use crate::memory::{Memory, key_of, key_of_token};
 
 /// How long an answer is believed: as long as a token of a deleted pod goes on to be taken.
 const BELIEVED: Duration = Duration::from_secs(10);
 /// Most answers kept.
 const KEPT: usize = 4096;
-/// Longest token looked at, in bytes.
-const MAX_TOKEN: usize = 16 << 10;
 /// Most reviews under way at once, and how long one may take.
 const AT_ONCE: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,15 +51,12 @@ pub enum ReviewError {
     Unavailable(String),
 }
 
-/// When it was asked, and what the answer was.
-type Remembered = (Instant, Result<Reviewed, String>);
-
 /// Asks the API server, and remembers its answers for 10 seconds.
 #[derive(Debug)]
 pub struct Reviewer {
     client: ClientBox,
     audience: String,
-    cache: Mutex<HashMap<[u8; 32], Remembered>>,
+    answers: Memory<Result<Reviewed, String>>,
     turns: Semaphore,
 }
 
@@ -77,8 +71,8 @@ impl std::fmt::Debug for ClientBox {
 impl Reviewer {
     /// A reviewer of tokens for `audience`.
     pub fn new(client: Client, audience: impl Into<String>) -> Self {
-        let (audience, turns) = (audience.into(), Semaphore::new(AT_ONCE));
-        Self { client: ClientBox(client), audience, cache: Mutex::default(), turns }
+        let (answers, turns) = (Memory::new(BELIEVED, KEPT), Semaphore::new(AT_ONCE));
+        Self { client: ClientBox(client), audience: audience.into(), answers, turns }
     }
 
     /// Reviews a token: for our audience, of a ServiceAccount, bound to a pod.
@@ -86,11 +80,8 @@ impl Reviewer {
     /// # Errors
     /// If it isn't, or the API server can't say.
     pub async fn review(&self, token: &str) -> Result<Reviewed, ReviewError> {
-        if token.is_empty() || token.len() > MAX_TOKEN {
-            return Err(ReviewError::Invalid(format!("the token has {} bytes", token.len())));
-        }
-        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(known) = self.known(&key) {
+        let key = key_of_token(token)?;
+        if let Some(known) = self.answers.known(&key) {
             return known.map_err(ReviewError::Invalid);
         }
         let asked = Instant::now();
@@ -105,8 +96,8 @@ impl Reviewer {
         };
         metrics::counter!("weft_kube_token_reviews_total", "result" => kind).increment(1);
         match &answer {
-            Ok(reviewed) => self.remember(key, asked, Ok(reviewed.clone())),
-            Err(ReviewError::Invalid(why)) => self.remember(key, asked, Err(why.clone())),
+            Ok(reviewed) => self.answers.remember(key, asked, Ok(reviewed.clone())),
+            Err(ReviewError::Invalid(why)) => self.answers.remember(key, asked, Err(why.clone())),
             Err(ReviewError::Unavailable(_)) => {}
         }
         answer
@@ -127,7 +118,7 @@ impl Reviewer {
             Err(_elapsed) => return Err(ReviewError::Unavailable("no answer in time".to_owned())),
         };
         let known = Reviewed { node: Some(node.clone()), ..reviewed.clone() };
-        self.remember(Sha256::digest(token.as_bytes()).into(), asked, Ok(known));
+        self.answers.remember(key_of(token), asked, Ok(known));
         Ok(node)
     }
 
@@ -138,22 +129,6 @@ impl Reviewer {
         // Asked for without a version: the API server answers with what is stored, never with what a cache still has.
         let pod = pods.get_opt(reviewed.pod.as_str()).await.map_err(|e| unavailable(&e))?;
         placed(pod.as_ref(), reviewed).map_err(ReviewError::Invalid)
-    }
-
-    fn known(&self, key: &[u8; 32]) -> Option<Result<Reviewed, String>> {
-        let cache = self.cache.lock();
-        cache.get(key).filter(|(at, _)| at.elapsed() < BELIEVED).map(|(_, answer)| answer.clone())
-    }
-
-    fn remember(&self, key: [u8; 32], asked: Instant, answer: Result<Reviewed, String>) {
-        let mut cache = self.cache.lock();
-        if cache.len() >= KEPT {
-            cache.retain(|_, (at, _)| at.elapsed() < BELIEVED);
-        }
-        // A flood of tokens costs the memory of the cache, never more.
-        if cache.len() < KEPT {
-            cache.insert(key, (asked, answer));
-        }
     }
 
     async fn ask(&self, token: &str) -> Result<Reviewed, ReviewError> {
@@ -222,6 +197,7 @@ fn placed(pod: Option<&Pod>, reviewed: &Reviewed) -> Result<NodeName, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::MAX_TOKEN;
     use serde_json::{Value, json};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -379,7 +355,7 @@ mod tests {
         for n in 0..KEPT + 10 {
             assert!(reviewer.review(&format!("bad {n}")).await.is_err());
         }
-        assert_eq!(reviewer.cache.lock().len(), KEPT);
+        assert_eq!(reviewer.answers.len(), KEPT);
         assert!(reviewer.review(&"x".repeat(MAX_TOKEN + 1)).await.is_err());
         assert_eq!(asked.load(Ordering::Relaxed) as usize, KEPT + 10);
         api.answer(|_| Some(Reply::Hang));

@@ -1,6 +1,9 @@
 //! Dashboards of people who may view all, one namespace, or nothing.
 
 use serde_json::{Value, json};
+use weft_core::change::Resource;
+use weft_k8s::index::{Index, IndexConfig};
+use weft_k8s::parse;
 use weft_kube_fake::{FakeApi, Reply, Request as Call};
 
 use super::super::auth::tests::people;
@@ -40,6 +43,10 @@ fn page(n: u32) -> String {
 }
 
 fn world() -> (FakeApi, Arc<View>) {
+    world_of(Vec::new())
+}
+
+fn world_of(resources: Vec<Resource>) -> (FakeApi, Arc<View>) {
     let api = FakeApi::new();
     api.answer(and_joe);
     let labels = json!({ "app.kubernetes.io/name": "weft-node-proxy" });
@@ -51,7 +58,7 @@ fn world() -> (FakeApi, Arc<View>) {
     let (configuration, mut questions) = Configuration::channel();
     tokio::spawn(async move {
         while let Some(answer) = questions.recv().await {
-            let _ = answer.send(Vec::new());
+            let _ = answer.send(resources.clone());
         }
     });
     let read = Arc::new(std::sync::atomic::AtomicU32::new(0));
@@ -110,6 +117,24 @@ async fn who_may_view_one_namespace_hears_of_no_other() {
     let graph = asked(&view, Some("joe"), "/v1/graph?namespace=shop").await.unwrap();
     assert_eq!(pairs(&graph), ["shop/shop-web shop/cart", "shop/shop-web another namespace"]);
     assert!(graph["edges"][1]["success"].is_null() && graph["edges"][1]["services"].is_null(), "{graph}");
+}
+
+#[tokio::test]
+async fn namespaces_are_named_to_who_may_view_them() {
+    let service = |namespace: &str, ip: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{ name: web, namespace: {namespace} }}\n\
+             spec: {{ clusterIP: {ip}, clusterIPs: [{ip}], ports: [{{ name: http, port: 80 }}] }}\n---\n"
+        )
+    };
+    let mut index = Index::new(IndexConfig::default());
+    let text = service("shop", "10.96.0.1") + &service("vault", "10.96.0.2");
+    parse::parse("services.yaml", &text).objects.into_iter().for_each(|located| index.apply(located.object));
+    index.commit();
+    let (_api, view) = world_of(index.resources().cloned().collect());
+    for (token, namespaces) in [("jane", json!(["shop", "vault"])), ("joe", json!(["shop"]))] {
+        assert_eq!(asked(&view, Some(token), "/v1/namespaces").await.unwrap()["namespaces"], namespaces, "{token}");
+    }
 }
 
 /// What somebody who may view all has read a moment ago is no way around one's own rights.

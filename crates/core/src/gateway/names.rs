@@ -34,11 +34,7 @@ pub fn label_value(name: &str) -> String {
 
 /// The beginning, so short that a tag has room behind it; it doesn't end with what may not stand there.
 fn cut(name: &str) -> &str {
-    let mut end = name.len().min(LONGEST - TAG);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default().trim_end_matches(['-', '.'])
+    name.get(..name.floor_char_boundary(LONGEST - TAG)).unwrap_or_default().trim_end_matches(['-', '.'])
 }
 
 /// FNV-1a. It tells the names of one namespace apart; whoever makes two that collide gets in nobody's way but their own.

@@ -78,8 +78,7 @@ impl Record {
     /// Cuts what a peer has the length of.
     pub fn cut(&mut self) {
         for text in [&mut self.method, &mut self.authority, &mut self.path, &mut self.detail, &mut self.request_id] {
-            let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            text.truncate(end);
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
         }
     }
 }

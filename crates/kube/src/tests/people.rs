@@ -1,10 +1,12 @@
 //! Whose token, and who may: against an API server in memory.
 
 use super::*;
+use crate::memory::MAX_TOKEN;
 use serde_json::{Value, json};
 use weft_kube_fake::{FakeApi, Reply, Request};
 
-/// Knows `ours`, which is for us alone, and `jane`, which is for the API server. Jane may tap namespace shop.
+/// Knows `ours`, which is for us alone, and `jane`, which is for the API server. Jane may tap namespace shop; to list is allowed
+/// and denied at once.
 fn answer(request: &Request) -> Option<Reply> {
     let status = match request.path.as_str() {
         "/apis/authentication.k8s.io/v1/tokenreviews" => token(&request.body["spec"])?,
@@ -14,7 +16,8 @@ fn answer(request: &Request) -> Option<Reply> {
                 && (&of["group"], &of["resource"], &of["verb"])
                     == (&json!("weftmesh.io"), &json!("taps"), &json!("get"))
                 && of["namespace"] == "shop";
-            json!({ "allowed": allowed, "reason": if allowed { "" } else { "no RBAC policy matched" } })
+            let denied = of["verb"] == "list";
+            json!({ "allowed": allowed || denied, "denied": denied, "reason": if allowed { "" } else { "no RBAC policy matched" } })
         }
         _ => return None,
     };
@@ -28,6 +31,7 @@ fn token(spec: &Value) -> Option<Value> {
         ("ours", true) => {
             json!({ "authenticated": true, "audiences": ["weftmesh.io"], "user": user("system:serviceaccount:shop:tap") })
         }
+        ("theirs", true) => json!({ "authenticated": true, "audiences": ["other.example"], "user": user("jane") }),
         // A server that knows no audiences says nothing of them.
         ("jane", _) => json!({ "authenticated": true, "user": user("jane") }),
         ("nobody", _) => json!({ "authenticated": true, "user": { "username": "" } }),
@@ -53,14 +57,18 @@ async fn tokens_for_us_and_for_the_api_server_are_taken_and_no_others() {
     assert_eq!(people.user("ours").await.unwrap().name(), "system:serviceaccount:shop:tap");
     let jane = people.user("jane").await.unwrap();
     assert_eq!((jane.name(), jane.groups()), ("jane", &["dev".to_owned()][..]));
-    for (token, why) in
-        [("expired", "token has expired"), ("nobody", "not valid"), ("what", "expired or revoked"), ("", "0 bytes")]
-    {
+    let long = "x".repeat(MAX_TOKEN + 1);
+    for (token, why) in [
+        ("expired", "token has expired"),
+        ("theirs", "expired or revoked"),
+        ("nobody", "not valid"),
+        ("what", "expired or revoked"),
+        ("", "0 bytes"),
+        (&long, "16385 bytes"),
+    ] {
         let refused = people.user(token).await;
         assert!(matches!(&refused, Err(ReviewError::Invalid(said)) if said.contains(why)), "{token}: {refused:?}");
     }
-    let long = "x".repeat(MAX_TOKEN + 1);
-    assert!(matches!(people.user(&long).await, Err(ReviewError::Invalid(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,6 +79,7 @@ async fn rights_are_those_of_the_user_in_the_namespace_asked_for() {
     let denied = Ok(Err("no RBAC policy matched".to_owned()));
     assert_eq!(people.may(&jane, tap("bank")).await, denied);
     assert_eq!(people.may(&jane, Right { resource: "views", ..tap("shop") }).await, denied);
+    assert_eq!(people.may(&jane, Right { verb: "list", ..tap("shop") }).await, denied, "a denial counts more");
     assert_eq!(people.may(&ours, tap("shop")).await, denied, "somebody else");
     assert_eq!(people.may(&jane, tap("")).await, denied, "all namespaces");
     let last = api.requests().pop().unwrap().body;
@@ -113,6 +122,9 @@ async fn a_flood_of_tokens_costs_bounded_memory() {
     for n in 0..KEPT + 10 {
         assert!(people.user(&format!("guess {n}")).await.is_err());
     }
-    assert_eq!(people.users.kept.lock().len(), KEPT);
+    assert_eq!(people.users.len(), KEPT);
     assert!(people.user("jane").await.is_ok(), "it is only not remembered");
+    tokio::time::advance(TOKEN_BELIEVED).await;
+    people.user("jane").await.unwrap();
+    assert_eq!(people.users.len(), 1, "what is old makes room");
 }

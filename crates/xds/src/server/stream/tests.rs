@@ -97,3 +97,16 @@ fn the_names_of_all_types_together_are_limited() {
     }
     assert_eq!(ask("c", 1), Heard::TooMuch);
 }
+
+#[test]
+fn a_stream_has_so_many_types_and_goes_on_with_those_that_it_has() {
+    let (mut stream, publisher) = (Stream::default(), Publisher::default());
+    let mut ask = |n: usize| {
+        let request = DeltaDiscoveryRequest { type_url: format!("t{n}"), ..DeltaDiscoveryRequest::default() };
+        stream.on_request(&request, &publisher.read())
+    };
+    for n in 0..MAX_TYPES {
+        assert_eq!(ask(n), Heard::Subscription);
+    }
+    assert_eq!((ask(MAX_TYPES), ask(0)), (Heard::TooMuch, Heard::Subscription));
+}
