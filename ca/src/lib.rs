@@ -41,5 +41,11 @@ pub use server::{ServeError, ServerIdentity, serve};
 pub use service::{CaService, ServiceSettings};
 pub use weft_control::{TlsIo, control_incoming};
 
+/// Whether a signing request is one for an identity; for the fuzz targets.
+#[doc(hidden)]
+pub fn is_request_for(der: &[u8], identity: &weft_core::identity::SpiffeId) -> bool {
+    csr::public_key(der, identity).is_ok()
+}
+
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ pub mod budget;
 pub mod connect;
 pub mod control;
 mod external;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod handover;
 pub mod identify;

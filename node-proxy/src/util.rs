@@ -1,5 +1,5 @@
-//! A hasher for keys that nobody outside chooses: addresses of allocations, endpoints, indexes. And texts that are kept,
-//! which others may have chosen.
+//! A hasher for keys that nobody outside chooses: addresses of allocations, endpoints, indexes. And texts
+//! that others may have chosen: cut, and read as a number.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -59,6 +59,18 @@ pub(crate) const LONGEST_TOLD: usize = 1024;
 /// The start of a text: so many bytes at most, and no half characters. Copied, it takes no more room than it has bytes.
 pub(crate) fn clip(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+/// The number that lower-case hexadecimal digits are, as W3C Trace Context and B3 have them; 32 of them at most count.
+pub(crate) fn hexadecimal(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0_u128, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use weft_testkit::Netns;
 use weft_testkit::clients::get;
@@ -18,6 +19,24 @@ const PORT: u16 = 9090;
 const STATUS: u16 = 15021;
 /// What lets proxies answer it.
 pub const STATUS_LISTEN: [&str; 2] = ["--status-listen", "0.0.0.0:15021"];
+/// A Gateway for the shop, so that its dashboard has something to show: port 80 of each machine, `/catalog` of it.
+pub const SHOP_GATEWAY: &str = r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: public, namespace: shop }
+spec:
+  gatewayClassName: weft
+  listeners: [{ name: http, port: 80, protocol: HTTP }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: public, namespace: shop }
+spec:
+  parentRefs: [{ name: public }]
+  rules:
+  - matches: [{ path: { value: /catalog } }]
+    backendRefs: [{ name: catalog-v1, port: 80 }]
+";
 
 /// A running Prometheus that scrapes twice a second. Dropping it ends it.
 #[derive(Debug)]
@@ -109,7 +128,8 @@ impl Observatory {
     /// # Errors
     /// When Prometheus doesn't take the query.
     pub fn query(&self, expr: &str) -> Result<Vec<Value>> {
-        let reply = self.place.block_on(get(self.at, &format!("/api/v1/query?query={}", encoded(expr))))?;
+        let query = utf8_percent_encode(expr, NON_ALPHANUMERIC);
+        let reply = self.place.block_on(get(self.at, &format!("/api/v1/query?query={query}")))?;
         let said: Value = serde_json::from_slice(&reply.body)?;
         ensure!(said["status"] == "success", "{expr}\n{said:#}");
         Ok(said["data"]["result"].as_array().cloned().unwrap_or_default())
@@ -124,12 +144,4 @@ impl Observatory {
         let [one] = result.as_slice() else { anyhow::bail!("{expr}: {} series: {result:?}", result.len()) };
         Ok(one["value"][1].as_str().context("no value")?.parse()?)
     }
-}
-
-fn encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
 }

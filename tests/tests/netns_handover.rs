@@ -30,6 +30,8 @@ weft_testkit::netns_tests! {
     a_stop_waits_for_a_successor_that_is_on_its_way,
     a_predecessor_that_gives_nothing_up_is_not_started_beside,
     a_successor_that_gives_up_changes_nothing,
+    a_successor_on_a_full_disk_takes_nothing,
+    on_a_full_disk_a_proxy_serves_and_can_be_replaced_when_there_is_room,
     a_stop_waits_for_open_connections,
     a_stop_ends_at_its_deadline,
     a_saved_configuration_serves_without_a_controller,
@@ -248,6 +250,79 @@ fn a_successor_that_gives_up_changes_nothing() -> Result<()> {
     mesh.pod("a").block_on(tcp::exchange(target, b"hello"))?;
     // And the next one may come.
     let new = Process::start(&mesh, folder.path(), configured(&mesh)?, |_| {})?;
+    ensure!(old.join()? == Ending::Replaced);
+    mesh.pod("a").block_on(tcp::exchange(target, b"hello"))?;
+    new.stop.cancel();
+    new.join().map(drop)
+}
+
+/// A small disk that can be full, in the test's own mounts.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k,nr_inodes=16", "disk"]).arg(folder.path());
+        ensure!(mount.status()?.success(), "mount");
+        Ok(Self(folder))
+    }
+
+    /// Not another file fits.
+    fn fill(&self) -> Result<()> {
+        for n in 0..64 {
+            match std::fs::File::create(self.0.path().join(format!("filler-{n}"))) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        anyhow::bail!("it never fills")
+    }
+
+    fn make_room(&self) -> Result<()> {
+        for n in 0..2 {
+            std::fs::remove_file(self.0.path().join(format!("filler-{n}")))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+fn a_successor_on_a_full_disk_takes_nothing() -> Result<()> {
+    let disk = Disk::mount()?;
+    let (mesh, old, _server, target) = world(disk.0.path(), |_| {})?;
+    let a = mesh.pod("a");
+    let established = a.block_on(async { anyhow::Ok(tcp::connect(target).await?.into_std()?) })?;
+    disk.fill()?;
+    for _ in 0..2 {
+        let refused = Process::start(&mesh, disk.0.path(), configured(&mesh)?, |_| {}).err().context("it started")?;
+        ensure!(refused.to_string().contains("listen on"), "{refused:#}");
+        a.block_on(tcp::exchange(target, b"hello")).context("the predecessor goes on")?;
+    }
+    a.block_on(async { echo(&mut TcpStream::from_std(established)?).await }).context("established before")?;
+    ensure!(!old.ended.is_finished(), "the predecessor ended");
+    disk.make_room()?;
+    let new = Process::start(&mesh, disk.0.path(), configured(&mesh)?, |_| {})?;
+    ensure!(old.join()? == Ending::Replaced);
+    a.block_on(tcp::exchange(target, b"hello"))?;
+    new.stop.cancel();
+    new.join().map(drop)
+}
+
+fn on_a_full_disk_a_proxy_serves_and_can_be_replaced_when_there_is_room() -> Result<()> {
+    let disk = Disk::mount()?;
+    disk.fill()?;
+    let (mesh, old, _server, target) = world(disk.0.path(), |_| {})?;
+    mesh.pod("a").block_on(tcp::exchange(target, b"hello")).context("without a place for its socket")?;
+    disk.make_room()?;
+    old.events.until("a place for its socket", || disk.0.path().join("handover").exists())?;
+    let new = Process::start(&mesh, disk.0.path(), configured(&mesh)?, |_| {})?;
     ensure!(old.join()? == Ending::Replaced);
     mesh.pod("a").block_on(tcp::exchange(target, b"hello"))?;
     new.stop.cancel();

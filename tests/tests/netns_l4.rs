@@ -164,6 +164,7 @@ fn strict() -> Resource {
         created_unix_seconds: 0,
         mode: Some(Mode::Strict),
         port_modes: Vec::new(),
+        enforced: false,
         limits: WorkloadLimits::default(),
     }))
 }

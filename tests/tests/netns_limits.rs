@@ -59,6 +59,7 @@ fn a_flood_of_connections_is_shed_at_the_limit_of_its_pod() -> Result<()> {
         created_unix_seconds: 0,
         mode: None,
         port_modes: Vec::new(),
+        enforced: false,
         limits: WorkloadLimits { max_connections: Some(3), ..WorkloadLimits::default() },
     };
     let workload = Workload { policies: vec![policy.key.clone()], ..mesh.workload("a", true) };

@@ -12,29 +12,11 @@ use weft_observability::grafana::{Dashboard, Query};
 use weft_observability::{Needs, dashboards, questions, rules, with_all_chosen};
 use weft_testkit::clients::{Connection, Grpc, Load, banner, get, request};
 use weft_testkit::netns_tests;
-use weft_tests::{Mesh, NODES, Observatory, STATUS_LISTEN, eventually, shop};
+use weft_tests::{Mesh, NODES, Observatory, SHOP_GATEWAY, STATUS_LISTEN, eventually, shop};
 
 netns_tests! {
     every_query_returns_data_and_every_question_its_answer,
 }
-
-const GATEWAY: &str = r"
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: { name: public, namespace: shop }
-spec:
-  gatewayClassName: weft
-  listeners: [{ name: http, port: 80, protocol: HTTP }]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: { name: public, namespace: shop }
-spec:
-  parentRefs: [{ name: public }]
-  rules:
-  - matches: [{ path: { value: /catalog } }]
-    backendRefs: [{ name: catalog-v1, port: 80 }]
-";
 
 /// Panels whose event this test makes happen. Those of other events are only asked, and stay without an answer.
 const MADE: [&str; 8] = [
@@ -127,7 +109,7 @@ fn every_query_returns_data_and_every_question_its_answer() -> Result<()> {
         return Ok(());
     }
     let mesh = shop(&STATUS_LISTEN)?;
-    std::fs::write(mesh.manifests().join("90-gateway.yaml"), GATEWAY)?;
+    std::fs::write(mesh.manifests().join("90-gateway.yaml"), SHOP_GATEWAY)?;
     let wire = mesh.wire_address()?;
     let gateway: SocketAddr = (mesh.world.node(NODES[0]).ipv4(), 80).into();
     let answers = || Ok(mesh.world.wire().block_on(get(gateway, "/catalog")).is_ok_and(|it| it.status == 200));

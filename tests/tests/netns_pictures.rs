@@ -14,7 +14,7 @@ use serde_json::Value;
 use weft_observability::{Needs, dashboards};
 use weft_testkit::clients::{Grpc, Load, banner, get};
 use weft_testkit::netns_tests;
-use weft_tests::{Mesh, NODES, Observatory, STATUS_LISTEN, eventually, shop};
+use weft_tests::{Mesh, NODES, Observatory, SHOP_GATEWAY, STATUS_LISTEN, eventually, shop};
 
 netns_tests! {
     every_dashboard_is_drawn_with_real_numbers,
@@ -24,24 +24,6 @@ netns_tests! {
 const BUSY: Duration = Duration::from_secs(100);
 /// The dashboard that needs a cluster.
 const OF_CLUSTER: &str = "weft-control-plane";
-
-const GATEWAY: &str = r"
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: { name: public, namespace: shop }
-spec:
-  gatewayClassName: weft
-  listeners: [{ name: http, port: 80, protocol: HTTP }]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: { name: public, namespace: shop }
-spec:
-  parentRefs: [{ name: public }]
-  rules:
-  - matches: [{ path: { value: /catalog } }]
-    backendRefs: [{ name: catalog-v1, port: 80 }]
-";
 
 /// A round of what happens in a shop; `fails`: the catalogue, for a while.
 fn round(mesh: &Mesh, fails: bool) -> Result<()> {
@@ -78,7 +60,7 @@ fn every_dashboard_is_drawn_with_real_numbers() -> Result<()> {
         return Ok(());
     };
     let mesh = shop(&STATUS_LISTEN)?;
-    std::fs::write(mesh.manifests().join("90-gateway.yaml"), GATEWAY)?;
+    std::fs::write(mesh.manifests().join("90-gateway.yaml"), SHOP_GATEWAY)?;
     let wire = mesh.wire_address()?;
     let gateway = (mesh.world.node(NODES[0]).ipv4(), 80).into();
     let answers = || Ok(mesh.world.wire().block_on(get(gateway, "/catalog")).is_ok_and(|it| it.status == 200));

@@ -45,6 +45,7 @@ fn mesh() -> Result<Mesh> {
         created_unix_seconds: 0,
         mode: Some(Mode::Strict),
         port_modes: Vec::new(),
+        enforced: false,
         limits: WorkloadLimits::default(),
     };
     let source = Source { identities: vec![GlobMatch::new("cluster.local/ns/shop/sa/nobody")], ..Source::default() };

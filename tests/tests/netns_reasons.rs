@@ -68,6 +68,7 @@ fn policy(name: &str, mode: Option<Mode>, limits: WorkloadLimits) -> MeshPolicy 
         created_unix_seconds: 0,
         mode,
         port_modes: Vec::new(),
+        enforced: false,
         limits,
     }
 }

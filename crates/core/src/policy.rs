@@ -144,7 +144,7 @@ impl GlobMatch {
 /// A `MeshPolicy`: how workloads take traffic from outside the mesh, and their budgets.
 ///
 /// For each setting the most specific policy that gives it wins: workload, namespace, mesh; among equals the
-/// older, then the name.
+/// older, then the name. What enforced policies come to among themselves is the least that holds in any case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeshPolicy {
     /// Its key.
@@ -157,6 +157,9 @@ pub struct MeshPolicy {
     pub mode: Option<Mode>,
     /// By port of the pod, over `mode`.
     pub port_modes: Vec<(Port, Mode)>,
+    /// Whether other policies can make a workload only stricter than this one says, and its budgets only smaller. Set in
+    /// the root namespace alone.
+    pub enforced: bool,
     /// What the workload may use of the node.
     pub limits: WorkloadLimits,
 }

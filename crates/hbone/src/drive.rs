@@ -19,8 +19,10 @@ use crate::io::SharedIo;
 pub(crate) enum Command {
     /// Announce the end (GOAWAY) and let streams finish.
     Drain,
-    /// End now.
+    /// End now, with a word to the peer.
     Stop,
+    /// End without waiting until the peer has taken that.
+    Over,
 }
 
 /// A one-slot mailbox of a driver on the same thread. A later, stronger command replaces an earlier one.

@@ -97,11 +97,12 @@ pub enum AuthorityError {
 pub fn parse_authority(text: &str) -> Result<SocketAddr, AuthorityError> {
     let address: SocketAddr = text.parse().map_err(|_| AuthorityError::NotAnAddress)?;
     let zoned = matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0);
-    if zoned || address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+    // An IPv4-mapped address is the IPv4 address, for policy too.
+    let ip = address.ip().to_canonical();
+    if zoned || address.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
         return Err(AuthorityError::NotConnectable);
     }
-    // An IPv4-mapped address is the IPv4 address, for policy too.
-    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    Ok(SocketAddr::new(ip, address.port()))
 }
 
 #[cfg(test)]
@@ -132,6 +133,8 @@ mod tests {
             ("10.0.0.1:0", NotConnectable),
             ("0.0.0.0:80", NotConnectable),
             ("224.0.0.1:80", NotConnectable),
+            ("[::ffff:0.0.0.0]:80", NotConnectable),
+            ("[::ffff:224.0.0.1]:80", NotConnectable),
             ("[fe80::1%2]:80", NotConnectable),
         ] {
             assert_eq!(parse_authority(text), Err(want), "{text:?}");

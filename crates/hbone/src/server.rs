@@ -9,6 +9,7 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{self, Connection, SendResponse};
@@ -24,6 +25,9 @@ use crate::io::SharedIo;
 use crate::limits::{BULK_FRAME, ServerLimits};
 use crate::request::ConnectRequest;
 use crate::stream::TunnelStream;
+
+/// How long the last word on a connection may take to be taken.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Decides about streams and carries them.
 pub trait Handler: 'static {
@@ -218,7 +222,9 @@ where
 {
     loop {
         let accepted = poll_fn(|cx| {
-            obey(connection, shared, cx);
+            if obey(connection, shared, cx) {
+                return Poll::Ready(Err(ServeEnd::Io));
+            }
             match turn(io, cx, |cx| connection.poll_accept(cx)) {
                 (Poll::Pending, Err(_)) => Poll::Ready(Err(ServeEnd::Io)),
                 (polled, _) => polled.map(Ok),
@@ -253,17 +259,20 @@ where
     }
 }
 
-fn obey<IO>(connection: &mut Connection<SharedIo<IO>, Bytes>, shared: &Shared, cx: &mut Context<'_>)
+/// Whether it is over.
+fn obey<IO>(connection: &mut Connection<SharedIo<IO>, Bytes>, shared: &Shared, cx: &mut Context<'_>) -> bool
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(command) = shared.control.poll(cx) {
         match command {
+            Command::Over => return true,
             Command::Drain => connection.graceful_shutdown(),
             Command::Stop if shared.too_many_resets.get() => connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
             Command::Stop => connection.abrupt_shutdown(Reason::NO_ERROR),
         }
     }
+    false
 }
 
 /// Pings the peer, and turns the drain signal into GOAWAY and later the end.
@@ -285,6 +294,9 @@ async fn keep_clock(shared: Rc<Shared>, pings: Option<h2::PingPong>, drain: Canc
         () = drained => shared.deadline_passed.set(true),
     }
     shared.control.send(Command::Stop);
+    // A peer that takes nothing doesn't take our last word either.
+    tokio::time::sleep(PARTING).await;
+    shared.control.send(Command::Over);
 }
 
 fn dispatch<H: Handler>(

@@ -196,7 +196,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let ended: Result<(), String> = poll_fn(|cx| {
-        if tunnel.control.poll(cx) == Some(Command::Stop) {
+        if tunnel.control.poll(cx) >= Some(Command::Stop) {
             return Poll::Ready(Ok(()));
         }
         match turn(io, cx, |cx| Pin::new(&mut *connection).poll(cx)) {

@@ -94,6 +94,96 @@ fn a_rapid_reset_slow_enough_to_be_accepted_ends_the_connection_too() {
     });
 }
 
+/// A client that writes frames itself, behind the preface and empty SETTINGS.
+async fn by_hand() -> (DuplexStream, JoinHandle<ServeReport>) {
+    let (mut io, serving) = serve(ServerLimits::default());
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    (io, serving)
+}
+
+#[test]
+fn a_head_in_ever_more_frames_ends_the_connection() {
+    run(async {
+        let (mut io, serving) = by_hand().await;
+        // HEADERS with `:method: CONNECT` as a literal, and then CONTINUATIONs with `x: y`; none ends the head.
+        let mut sent = 0;
+        let mut taken = io.write_all(b"\0\0\x11\x01\0\0\0\0\x01\0\x07:method\x07CONNECT").await.is_ok();
+        while taken && sent < 1000 {
+            taken = io.write_all(b"\0\0\x05\x09\0\0\0\0\x01\0\x01x\x01y").await.is_ok();
+            sent += 1;
+            tokio::task::yield_now().await;
+        }
+        assert!(sent < 20, "{sent}");
+        assert_eq!(serving.await.unwrap().end.reason(), "protocol_limit");
+    });
+}
+
+#[test]
+fn a_head_that_is_large_once_it_is_unpacked_reaches_no_handler() {
+    run(async {
+        let (mut io, serving) = by_hand().await;
+        // A field of 3 KiB to be remembered (RFC 7541, section 6.2.1), and that 12,000 times.
+        let mut bomb = b"\0\x07:method\x07CONNECT\0\x0a:authority\x0d10.0.0.1:8080\x40\x01x\x7f\x81\x17".to_vec();
+        bomb.extend([b'y'; 3072]);
+        bomb.extend([0xbe; 12_000]);
+        let mut frame = u32::try_from(bomb.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([1, 5, 0, 0, 0, 1]);
+        io.write_all(&[frame, bomb].concat()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        io.shutdown().await.unwrap();
+        let report = serving.await.unwrap();
+        assert_eq!((report.streams, report.panics), (0, 0), "{report:?}");
+    });
+}
+
+#[test]
+fn who_asks_for_acknowledgements_and_takes_none_is_stopped_and_then_let_go() {
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0whatever";
+    const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff";
+    run(async {
+        for asking in [PING, SETTINGS] {
+            let (mut io, serving) = by_hand().await;
+            let (many, mut sent) = (asking.repeat(1000), 0);
+            while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(1), io.write_all(&many)).await {
+                sent += many.len();
+                assert!(sent < 4 << 20, "it reads on, and holds what it has to say");
+            }
+            assert_eq!(serving.await.unwrap().end, ServeEnd::Unresponsive);
+        }
+    });
+}
+
+/// `:method: CONNECT` and an authority whose application never answers, as literals.
+fn connect_by_hand(stream: u32) -> Vec<u8> {
+    let mut head = b"\0\x07:method\x07CONNECT\0\x0a:authority\x0a10.0.0.1:6".to_vec();
+    let mut frame = u32::try_from(head.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([1, 4]);
+    frame.extend(stream.to_be_bytes());
+    frame.append(&mut head);
+    frame
+}
+
+/// A window that grows beyond its limit is an error of its stream (RFC 9113, section 6.9.1).
+#[test]
+fn who_has_us_reset_streams_is_let_go() {
+    run(async {
+        let (mut io, serving) = by_hand().await;
+        let mut sent = 0;
+        while sent < 1000 && !serving.is_finished() {
+            let stream: u32 = 2 * sent + 1;
+            let overflow = [&[0, 0, 4, 8, 0][..], &stream.to_be_bytes(), &[0x7f, 0xff, 0xff, 0xff]].concat();
+            let _ = io.write_all(&connect_by_hand(stream)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = io.write_all(&overflow).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = tokio::time::timeout(Duration::ZERO, io.read(&mut [0; 4096])).await;
+            sent += 1;
+        }
+        assert!((200..300).contains(&sent), "{sent}");
+        assert_eq!(serving.await.unwrap().end, ServeEnd::TooManyResets);
+    });
+}
+
 #[test]
 fn clients_that_give_up_now_and_then_are_no_attack() {
     run(async {

@@ -32,6 +32,11 @@ pub fn os_error(error: &io::Error) -> Option<i32> {
     }
 }
 
+/// Whether an error says that a file system has no room: it may have some later.
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 #[derive(Debug)]
 struct Contextual {
     what: String,

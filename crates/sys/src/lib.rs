@@ -15,6 +15,6 @@ pub mod netns;
 pub mod seqpacket;
 pub mod sock;
 
-pub use context::{ErrorContext, os_error};
+pub use context::{ErrorContext, is_disk_full, os_error};
 pub use netns::{Netns, NetnsId};
-pub use seqpacket::{Message, SeqPacket, SeqPacketListener};
+pub use seqpacket::{Message, PreparedListener, SeqPacket, SeqPacketListener};

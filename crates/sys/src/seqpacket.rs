@@ -201,10 +201,18 @@ impl SeqPacketListener {
     /// # Errors
     /// `AlreadyExists` when there is something that isn't a socket at `path`; otherwise what the kernel says.
     pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
-        Self::bind_inner(path, mode).context(|| format!("listen on {}", path.display()))
+        Self::prepare(path, mode)?.publish()
     }
 
-    fn bind_inner(path: &Path, mode: u32) -> io::Result<Self> {
+    /// All of [`Self::bind`] that needs room in the file system: nobody finds the socket before it is published.
+    ///
+    /// # Errors
+    /// See [`Self::bind`].
+    pub fn prepare(path: &Path, mode: u32) -> io::Result<PreparedListener> {
+        Self::prepare_inner(path, mode).context(|| format!("listen on {}", path.display()))
+    }
+
+    fn prepare_inner(path: &Path, mode: u32) -> io::Result<PreparedListener> {
         match std::fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
@@ -221,11 +229,10 @@ impl SeqPacketListener {
         }
         let fd = seqpacket_socket()?;
         net::bind(&fd, &SocketAddrUnix::new(&temporary)?)?;
-        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(mode))?;
-        net::listen(&fd, BACKLOG)?;
-        std::fs::rename(&temporary, path)?;
-        let file = file_id(path)?;
-        Ok(Self { fd: register(fd)?, path: path.to_owned(), file })
+        let prepared = PreparedListener { fd: Some(fd), temporary, path: path.to_owned() };
+        std::fs::set_permissions(&prepared.temporary, std::fs::Permissions::from_mode(mode))?;
+        prepared.fd.iter().try_for_each(|fd| net::listen(fd, BACKLOG))?;
+        Ok(prepared)
     }
 
     /// The next connection. Cancel-safe.
@@ -254,6 +261,42 @@ impl Drop for SeqPacketListener {
         if file_id(&self.path).ok() == Some(self.file) {
             let _gone_already = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A listener under a temporary name, which goes with the value unless it is published.
+#[derive(Debug)]
+#[must_use = "nobody finds it before it is published"]
+pub struct PreparedListener {
+    /// None once it is published.
+    fd: Option<OwnedFd>,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl PreparedListener {
+    /// Puts the socket in its place, where a former one may be. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What the kernel says; a former socket is still in its place then.
+    pub fn publish(mut self) -> io::Result<SeqPacketListener> {
+        let placed = self.place();
+        placed.context(|| format!("listen on {}", self.path.display()))
+    }
+
+    fn place(&mut self) -> io::Result<SeqPacketListener> {
+        let Some(fd) = self.fd.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let file = file_id(&self.temporary)?;
+        let fd = register(fd)?;
+        std::fs::rename(&self.temporary, &self.path)?;
+        Ok(SeqPacketListener { fd, path: self.path.clone(), file })
+    }
+}
+
+impl Drop for PreparedListener {
+    fn drop(&mut self) {
+        // Gone if it was published.
+        let _gone_already = std::fs::remove_file(&self.temporary);
     }
 }
 

@@ -117,3 +117,28 @@ async fn a_listener_takes_over_from_a_former_one() {
     assert_eq!(SeqPacketListener::bind(&path, 0o600).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
+
+#[tokio::test]
+async fn a_prepared_listener_changes_nothing_until_it_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("handover");
+    let old = SeqPacketListener::bind(&path, 0o600).unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+
+    let given_up = SeqPacketListener::prepare(&path, 0o600).unwrap();
+    assert_eq!(files(), 2);
+    drop(given_up);
+    assert_eq!(files(), 1, "what isn't published leaves nothing");
+    let prepared = SeqPacketListener::prepare(&path, 0o600).unwrap();
+    let _client = SeqPacket::connect(&path).unwrap();
+    soon(old.accept()).await.expect("the old one is still in its place");
+
+    let new = prepared.publish().unwrap();
+    assert_eq!(files(), 1);
+    let _client = SeqPacket::connect(&path).unwrap();
+    soon(new.accept()).await.unwrap();
+    drop(old);
+    assert!(path.exists(), "the old listener leaves the new one's file alone");
+    drop(new);
+    assert_eq!(files(), 0);
+}

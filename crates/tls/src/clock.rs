@@ -1,6 +1,7 @@
 //! The wall clock that validity is judged by: the system's, or in tests one that follows tokio's paused time.
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustls::time_provider::TimeProvider;
@@ -14,7 +15,7 @@ pub struct Clock(Source);
 #[derive(Clone, Copy)]
 enum Source {
     System,
-    Tokio { base: SystemTime, start: Instant },
+    Tokio { base: SystemTime, start: Instant, step: Option<&'static AtomicI64> },
 }
 
 impl Clock {
@@ -25,14 +26,24 @@ impl Clock {
 
     /// A clock that shows `base` now and moves with tokio's time, paused or not.
     pub fn following_tokio(base: SystemTime) -> Self {
-        Self(Source::Tokio { base, start: Instant::now() })
+        Self(Source::Tokio { base, start: Instant::now(), step: None })
+    }
+
+    /// The same, for tests of clocks that are wrong: set off by as many seconds as `step` says at any moment.
+    pub fn stepped(base: SystemTime, step: &'static AtomicI64) -> Self {
+        Self(Source::Tokio { base, start: Instant::now(), step: Some(step) })
     }
 
     /// The current time.
     pub fn now(&self) -> SystemTime {
         match self.0 {
             Source::System => SystemTime::now(),
-            Source::Tokio { base, start } => base.checked_add(start.elapsed()).unwrap_or(base),
+            Source::Tokio { base, start, step } => {
+                let now = base.checked_add(start.elapsed()).unwrap_or(base);
+                let step = step.map_or(0, |step| step.load(Ordering::Relaxed));
+                let off = Duration::from_secs(step.unsigned_abs());
+                if step < 0 { now.checked_sub(off) } else { now.checked_add(off) }.unwrap_or(now)
+            }
         }
     }
 

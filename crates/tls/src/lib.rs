@@ -66,5 +66,14 @@ pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 /// A TLS stream of either role over `IO`.
 pub type TlsStream<IO> = tokio_rustls::TlsStream<IO>;
 
+/// The identity that a leaf certificate names, before anything of it is verified; for the fuzz targets.
+///
+/// # Errors
+/// It names none, or is malformed.
+#[doc(hidden)]
+pub fn identity_of_leaf(der: &[u8]) -> Result<weft_core::identity::SpiffeId, PeerRefused> {
+    leaf::Leaf::read(der).map(|leaf| leaf.identity)
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Handshakes in memory between real stores; certificates made by rcgen, some of them broken on purpose.
 
 mod backend;
+mod chains;
 mod clients;
 mod control;
 mod gateway;
@@ -9,3 +10,4 @@ mod pki;
 mod renewal;
 mod resumption;
 mod serve;
+mod trust;

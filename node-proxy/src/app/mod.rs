@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::NodeName;
-use weft_sys::SeqPacketListener;
+use weft_sys::{PreparedListener, SeqPacketListener};
 use weft_tls::{CertManager, CertStore, Clock, IdentityLease, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
@@ -42,6 +42,8 @@ const RETAIN: Duration = Duration::from_secs(60);
 /// How often a process that runs is asked for its pods, and the pause in between.
 const TAKEOVERS: u32 = 3;
 const TAKEOVER_PAUSE: Duration = Duration::from_millis(500);
+/// How often a full disk is tried again.
+const ROOM: Duration = Duration::from_secs(1);
 /// Events of the agent that may wait: it sends one pod after the other.
 const AGENT_QUEUE: usize = 8;
 
@@ -119,8 +121,7 @@ impl Proxy {
         });
         let workers = Workers::start(&node, &sources.engine, settings.workers())?;
         let manager = Arc::new(Manager::new(Arc::clone(&node), Arc::clone(workers.handles()), identities.clone()));
-        inherit(&settings.handover_socket, &node, &manager).await?;
-        let handover = settings.handover_socket.as_ref().map(|path| SeqPacketListener::bind(path, 0o600));
+        let handover = inherit(&settings.handover_socket, &node, &manager).await?;
         let limits = tokio::spawn({
             let manager = Arc::clone(&manager);
             async move { manager.follow_limits().await }
@@ -132,7 +133,6 @@ impl Proxy {
         let served = Arc::clone(&manager);
         let agent = tokio::spawn(serve_agent(client, settings.node.clone(), served, sources.trust_domain));
         let (replaced, displaced) = (CancellationToken::new(), CancellationToken::new());
-        let handover = handover.transpose()?;
         Ok(Self {
             node,
             manager,
@@ -242,8 +242,12 @@ impl Proxy {
     }
 
     /// Waits until a successor has taken over.
-    async fn replacement(&self) {
-        let Some(listener) = &self.handover else { return std::future::pending().await };
+    async fn replacement(&mut self) {
+        let Some(path) = &self.settings.handover_socket else { return std::future::pending().await };
+        let listener = match &mut self.handover {
+            Some(listener) => listener,
+            missing => missing.insert(listen_when_there_is_room(path).await),
+        };
         let taken = give_up_to_successor(listener, &self.manager, &self.node.certificates).await;
         self.replaced.cancel();
         if taken.shares_our_network {
@@ -253,7 +257,7 @@ impl Proxy {
 
     /// Told to end, it serves on for a while in case that a successor is already starting: in between, pods would have
     /// nobody.
-    async fn await_successor(&self) -> Ending {
+    async fn await_successor(&mut self) -> Ending {
         let patience = self.settings.successor_wait;
         if patience.is_zero() || self.handover.is_none() || self.manager.pods().is_empty() {
             return Ending::Stopped;
@@ -276,21 +280,28 @@ async fn stand_by(socket: &Path, stop: impl Future<Output = ()>) {
     }
 }
 
-/// Takes over from a process that runs, if there is one. It may be busy with another successor that then gives up.
-async fn inherit(socket: &Option<PathBuf>, node: &Node, manager: &Manager) -> Result<(), HandoverError> {
-    let Some(path) = socket else { return Ok(()) };
+/// Takes over from a process that runs, if there is one. It may be busy with another successor that then gives up. What the
+/// next successor will ask at is there before the predecessor is told: one that fails at it has taken nothing. With nobody to
+/// take over from a full disk is no reason not to serve: `None`, and it is tried again.
+async fn inherit(
+    socket: &Option<PathBuf>,
+    node: &Node,
+    manager: &Manager,
+) -> Result<Option<SeqPacketListener>, StartError> {
+    let Some(path) = socket else { return Ok(None) };
+    let prepared = SeqPacketListener::prepare(path, 0o600);
     let mut attempts = 1..=TAKEOVERS;
-    let pending = loop {
+    let mut pending = loop {
         let attempt = attempts.next();
         match take_over(path, env!("CARGO_PKG_VERSION")).await {
             Ok(Some(pending)) => break pending,
-            Ok(None) => return Ok(()),
-            Err(error) if attempt.is_none_or(|attempt| attempt == TAKEOVERS) => return Err(error),
+            Ok(None) => return alone(prepared),
+            Err(error) if attempt.is_none_or(|attempt| attempt == TAKEOVERS) => return Err(error.into()),
             Err(error) => tracing::warn!("nothing taken over yet from the process that runs: {error}"),
         }
         tokio::time::sleep(TAKEOVER_PAUSE).await;
     };
-    let mut pending = pending;
+    let prepared = prepared?;
     let inheritance = std::mem::take(&mut pending.inheritance);
     for svid in inheritance.certificates {
         node.certificates.install(svid);
@@ -302,11 +313,35 @@ async fn inherit(socket: &Option<PathBuf>, node: &Node, manager: &Manager) -> Re
             tracing::error!(%workload, "inherited pod can't be served: {error}");
         }
     }
+    let listener = prepared.publish()?;
     match pending.taken().await {
         Ok(()) => tracing::info!(pods, "taken over"),
         Err(error) => tracing::warn!("the predecessor is gone: {error}"),
     }
-    Ok(())
+    Ok(Some(listener))
+}
+
+/// Nobody runs: what a successor will ask at, unless the disk is full.
+fn alone(prepared: std::io::Result<PreparedListener>) -> Result<Option<SeqPacketListener>, StartError> {
+    match prepared.and_then(PreparedListener::publish) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if weft_sys::is_disk_full(&error) => {
+            tracing::error!("no successor can take over: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Listens for a successor as soon as it can.
+async fn listen_when_there_is_room(path: &Path) -> SeqPacketListener {
+    loop {
+        match SeqPacketListener::bind(path, 0o600) {
+            Ok(listener) => return listener,
+            Err(error) => tracing::debug!("still no successor can take over: {error}"),
+        }
+        tokio::time::sleep(ROOM).await;
+    }
 }
 
 async fn serve_agent(client: InpodClient, node: NodeName, manager: Arc<Manager>, trust_domain: TrustDomain) {

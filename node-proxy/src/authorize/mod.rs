@@ -80,7 +80,7 @@ impl HttpPermit {
     /// The reason of the refusal.
     pub fn authorize(&self, store: &Store, request: HttpFacts<'_>, facts: &ProbeFacts<'_>) -> Result<Permit, Reason> {
         let snapshot = store.load();
-        let workload = self.inbound.workload.pod.configured(&snapshot).ok_or(Reason::UnknownDestination)?;
+        let workload = &*self.inbound.workload.pod.judged_as(&snapshot).ok_or(Reason::UnknownDestination)?;
         let probes = self.from_node().then(|| probe::declared(workload, self.port)).into_iter().flatten();
         let declared = probe::is_probe(probes, (request.method, request.path), facts);
         if !declared && let Some(refused) = refused_in_the_clear(&snapshot, workload, &self.inbound, self.port) {
@@ -98,19 +98,19 @@ impl HttpPermit {
     /// Why a request was denied, for people: the policy that says so, or that none allows it.
     pub fn why_denied(&self, store: &Store, request: HttpFacts<'_>) -> String {
         let snapshot = store.load();
-        let Some(workload) = self.inbound.workload.pod.configured(&snapshot) else { return String::new() };
+        let Some(workload) = self.inbound.workload.pod.judged_as(&snapshot) else { return String::new() };
         let call = Call { peer: &self.inbound.peer, port: self.port, declared: false, told: None };
-        decide::why_denied(&snapshot, workload, call, request)
+        decide::why_denied(&snapshot, &workload, call, request)
     }
 
     /// Whether a request is decided by its body too.
     pub fn looks_at_body(&self, store: &Store, parts: &http::request::Parts) -> bool {
         let snapshot = store.load();
-        let workload = self.inbound.workload.pod.configured(&snapshot).filter(|_| self.from_node());
+        let workload = self.inbound.workload.pod.judged_as(&snapshot).filter(|_| self.from_node());
         let is_grpc = |call: &ProbeCall| matches!(call, ProbeCall::Grpc { .. });
         parts.version == http::Version::HTTP_2
             && parts.uri.path() == probe::GRPC_CHECK
-            && workload.is_some_and(|workload| probe::declared(workload, self.port).any(is_grpc))
+            && workload.is_some_and(|workload| probe::declared(&workload, self.port).any(is_grpc))
     }
 
     /// Whether the connection is one from the node's own address.
@@ -158,7 +158,7 @@ impl ProbePermit {
     pub fn requests(self, store: &Store) -> Result<HttpPermit, Reason> {
         let snapshot = store.load();
         let HttpPermit { inbound, port, .. } = &self.0;
-        let workload = inbound.workload.pod.configured(&snapshot).ok_or(Reason::UnknownDestination)?;
+        let workload = &*inbound.workload.pod.judged_as(&snapshot).ok_or(Reason::UnknownDestination)?;
         let is_request = |call: &ProbeCall| matches!(call, ProbeCall::Http { .. } | ProbeCall::Grpc { .. });
         let is_judged = || {
             let call = Call { peer: &inbound.peer, port: *port, declared: false, told: None };
@@ -235,7 +235,8 @@ fn application_port(inbound: &Inbound) -> Result<Port, Reason> {
 
 fn judge(store: &Store, inbound: &Inbound, port: Port, told: Told<'_>) -> Verdict {
     let snapshot = store.load();
-    let Some(workload) = inbound.workload.pod.configured(&snapshot) else { return Verdict::NotConfigured };
+    let Some(workload) = inbound.workload.pod.judged_as(&snapshot) else { return Verdict::NotConfigured };
+    let workload = &*workload;
     let clear = refused_in_the_clear(&snapshot, workload, inbound, port);
     let call = Call { peer: &inbound.peer, port, declared: false, told };
     let probes = matches!(inbound.peer.identity, PeerIdentity::Node) && probe::has_any(workload, port);
@@ -263,7 +264,7 @@ fn refused_in_the_clear(snapshot: &Snapshot, workload: &Workload, inbound: &Inbo
 /// wants to see requests that it then matches without having seen them.
 fn tls_probe(store: &Store, inbound: &Inbound, port: Port, told: Told<'_>) -> Result<(), Reason> {
     let snapshot = store.load();
-    let workload = inbound.workload.pod.configured(&snapshot).ok_or(Reason::UnknownDestination)?;
+    let workload = &*inbound.workload.pod.judged_as(&snapshot).ok_or(Reason::UnknownDestination)?;
     if !probe::declared(workload, port).any(|call| *call == ProbeCall::Https) {
         return Err(Reason::NotAProbe);
     }

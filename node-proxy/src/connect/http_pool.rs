@@ -5,6 +5,7 @@
 //! request at a time and the one used last is used next; HTTP/2 connections carry many. Those that tell endpoints of a
 //! client end with the client's own ([`OwnPool`]).
 
+pub mod fuzzing;
 mod h1;
 mod h2;
 mod key;
@@ -128,10 +129,28 @@ enum Conn {
     H2(H2),
 }
 
+/// A request to be sent. It stays where it is while it waits, and is taken piece by piece: moving it through the futures of
+/// everybody who waits for its answer would cost more than sending it.
+pub(crate) struct Outgoing {
+    /// `None`: it was sent.
+    pub(crate) head: Option<RequestHead>,
+    /// `None`: some of it may have been sent.
+    pub(crate) body: Option<RequestBody>,
+    /// The head may be needed once more, and is not to be taken.
+    pub(crate) keep: bool,
+}
+
+impl Outgoing {
+    /// To be sent once.
+    pub(crate) fn new(head: RequestHead, body: RequestBody) -> Self {
+        Self { head: Some(head), body: Some(body), keep: false }
+    }
+}
+
 /// Why a request got no answer.
 pub(crate) enum SendError {
-    /// Not a byte of it was sent: here is its body again.
-    Unsent(RequestBody),
+    /// Not a byte of it was sent: [`Outgoing`] has it whole.
+    Unsent,
     /// It may have been sent.
     Sent(ExchangeError),
 }
@@ -292,33 +311,19 @@ impl Lease {
         self.reused
     }
 
-    /// Sends a request and waits for the head of the answer; `told` hears of interim answers (HTTP/1 only). Unless `keep` says that it may be needed once more, the head may
-    /// be taken.
+    /// Sends a request and waits for the head of the answer; `told` hears of interim answers (HTTP/1 only).
     pub(crate) async fn send(
         &mut self,
-        head: &mut Option<RequestHead>,
-        body: RequestBody,
-        keep: bool,
+        outgoing: &mut Outgoing,
         told: &dyn Fn(&Response<()>),
     ) -> Result<Response<UpstreamBody>, SendError> {
         match &mut self.conn {
-            Conn::H1(conn) => {
-                let Some(head) = head.as_ref() else { return Err(SendError::Unsent(body)) };
-                conn.send(head, body, told).await.map(|response| response.map(UpstreamBody::H1))
-            }
-            Conn::H2(conn) => {
-                let taken = if keep { head.as_ref().map(clone_head) } else { head.take() };
-                let Some(taken) = taken else { return Err(SendError::Unsent(body)) };
-                match conn.send(Request::from_parts(taken, body)).await {
-                    Ok(response) => Ok(response.map(UpstreamBody::H2)),
-                    Err(Lost::Sent(error)) => Err(SendError::Sent(error.into())),
-                    Err(Lost::Unsent(request)) => {
-                        let (taken, body) = request.into_parts();
-                        *head = Some(taken);
-                        Err(SendError::Unsent(body))
-                    }
-                }
-            }
+            Conn::H1(conn) => conn.send(outgoing, told).await.map(|response| response.map(UpstreamBody::H1)),
+            Conn::H2(conn) => match conn.send(outgoing).await {
+                Ok(response) => Ok(response.map(UpstreamBody::H2)),
+                Err(Lost::Sent(error)) => Err(SendError::Sent(error.into())),
+                Err(Lost::Unsent) => Err(SendError::Unsent),
+            },
         }
     }
 

@@ -34,6 +34,9 @@ pub use resolve::{Standing, resolve};
 pub use stream::UpstreamStream;
 pub use tunnel::{TunnelKey, Tunnels};
 
+/// Endpoints that one request or connection passes by because nobody knows who has their address.
+const MAX_SKIPPED: usize = 64;
+
 /// An endpoint chosen, with how to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -47,6 +50,14 @@ pub struct Target {
     pub tls: Option<BackendClient>,
     /// What the application is told of the connection before everything else, also before TLS.
     pub proxy: Option<ProxyHeader>,
+}
+
+impl Target {
+    /// Whether dialling it fails without a packet: the list of endpoints is older than what is known of pods. That costs
+    /// nothing, so it is none of the few tries that whoever looks for an endpoint has; `tried` are those it has been to.
+    pub(crate) fn is_skipped(&self, tried: &[SocketAddr]) -> bool {
+        self.transport == Transport::Unknown && tried.len() < MAX_SKIPPED && !tried.contains(&self.address)
+    }
 }
 
 /// How to get to an endpoint.

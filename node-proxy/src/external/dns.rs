@@ -172,6 +172,14 @@ fn read(reply: &Message, kind: RecordType) -> Result<Answer, Failure> {
     Ok(Answer { addresses, ttl: Duration::from_secs(u64::from(ttl)) })
 }
 
+/// The IPv4 addresses in a reply, if it is one to the query with this id for those of a host.
+pub(super) fn addresses_in(reply: &[u8], host: &str, id: u16) -> Option<Vec<IpAddr>> {
+    let mut query = Message::query();
+    query.metadata.id = id;
+    query.add_query(Query::query(Name::from_ascii(host).ok()?, RecordType::A));
+    read(&answers(reply, &query)?, RecordType::A).ok().map(|answer| answer.addresses)
+}
+
 #[cfg(test)]
 #[path = "tests/dns.rs"]
 pub(super) mod tests;

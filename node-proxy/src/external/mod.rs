@@ -10,6 +10,7 @@
 //! machine's, the cloud's metadata, a node's, the cluster's own. Nothing is sent to these unless the operator allows it.
 
 mod dns;
+pub mod fuzzing;
 mod hosts;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,4 +6,4 @@ mod peer;
 mod pod;
 
 pub use peer::{Peer, PeerIdentity};
-pub use pod::{LocalWorkload, Pod};
+pub use pod::{Known, LocalWorkload, Pod};

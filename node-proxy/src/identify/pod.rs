@@ -1,9 +1,11 @@
 //! The pods of this node.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use weft_core::identity::SpiffeId;
 use weft_core::ids::{SandboxId, WorkloadUid};
@@ -13,6 +15,10 @@ use weft_tls::{CertManager, IdentityLease};
 
 use crate::budget::Budget;
 use crate::inpod::PodNet;
+
+/// How long a pod that the configuration names no more is judged by what was known of it last. The API server forgets a pod
+/// before its processes have ended, and clients hear of that later than we do.
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// A pod that this node proxy serves, as all workers share it.
 #[derive(Debug)]
@@ -33,6 +39,36 @@ pub struct Pod {
     announced: Arc<Workload>,
     /// Where the node's own traffic to it comes from, by the agent's word.
     node_addresses: ArcSwap<Vec<IpAddr>>,
+    /// What the configuration said of it last.
+    last: ArcSwapOption<Last>,
+}
+
+/// What the configuration said of a pod.
+#[derive(Debug)]
+struct Last {
+    workload: Arc<Workload>,
+    /// When it was found to say nothing more.
+    gone: Option<Instant>,
+}
+
+/// What calls to a pod are judged by.
+#[derive(Debug)]
+pub enum Known<'a> {
+    /// The configuration names the pod. No counter that cores share is touched for it.
+    Now(&'a Workload),
+    /// It did until a moment ago.
+    Last(Arc<Workload>),
+}
+
+impl Deref for Known<'_> {
+    type Target = Workload;
+
+    fn deref(&self) -> &Workload {
+        match self {
+            Self::Now(workload) => workload,
+            Self::Last(workload) => workload,
+        }
+    }
 }
 
 impl Pod {
@@ -46,8 +82,8 @@ impl Pod {
     ) -> Self {
         let (uid, identity) = (announced.uid.clone(), announced.identity.clone());
         let lease = identities.lease(&identity);
-        let node_addresses = ArcSwap::default();
-        Self { sandbox, uid, identity, net, lease, budget, announced, node_addresses }
+        let (node_addresses, last) = (ArcSwap::default(), ArcSwapOption::empty());
+        Self { sandbox, uid, identity, net, lease, budget, announced, node_addresses, last }
     }
 
     /// Sets where the node's own traffic to the pod comes from.
@@ -74,6 +110,32 @@ impl Pod {
     /// The workload as the configuration has it.
     pub fn configured<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<Workload>> {
         snapshot.workload(&self.uid).filter(|workload| workload.identity == self.identity)
+    }
+
+    /// Remembers what the configuration says of the pod. To be called with every snapshot.
+    pub fn remember(&self, snapshot: &Snapshot) {
+        let last = self.last.load();
+        let next = match (self.configured(snapshot), last.as_deref()) {
+            (Some(now), Some(Last { workload, gone: None })) if Arc::ptr_eq(now, workload) => return,
+            (Some(now), _) => Last { workload: Arc::clone(now), gone: None },
+            (None, Some(Last { workload, gone: None })) => {
+                Last { workload: Arc::clone(workload), gone: Some(Instant::now()) }
+            }
+            (None, _) => return,
+        };
+        self.last.store(Some(Arc::new(next)));
+    }
+
+    /// The workload that calls to the pod are judged by: as the configuration has it, or for half a minute as it had it last.
+    /// Policies are those of now in both cases.
+    pub fn judged_as<'a>(&self, snapshot: &'a Snapshot) -> Option<Known<'a>> {
+        if let Some(workload) = self.configured(snapshot) {
+            return Some(Known::Now(workload));
+        }
+        let last = self.last.load();
+        // None: whoever remembers hears of this snapshot in a moment.
+        let fresh = last.as_deref().filter(|last| last.gone.is_none_or(|gone| gone.elapsed() < REMEMBERED));
+        fresh.map(|last| Known::Last(Arc::clone(&last.workload)))
     }
 
     /// The workload as the configuration has it, else as the node agent announced it.
@@ -141,5 +203,46 @@ impl LocalWorkload {
     /// The workload as the configuration has it, else as the node agent announced it.
     pub fn workload(&self, snapshot: &Snapshot) -> Arc<Workload> {
         self.pod.workload(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_core::change::{Change, Resource, ResourceKey};
+    use weft_core::workload::Enrolment;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_named_no_more_is_judged_by_the_last_word_for_half_a_minute() {
+        let pod = crate::plain::fixed_pod();
+        let before = Workload { network_policy: true, enrolment: Enrolment::Enrolled, ..(**pod.announced()).clone() };
+        let named = Snapshot::default().apply(&[Change::Upsert(Resource::Workload(Arc::new(before)))]);
+        let unnamed = named.apply(&[Change::Remove(ResourceKey::Workload(pod.uid.clone()))]);
+        assert!(pod.judged_as(&unnamed).is_none(), "it was never named");
+        pod.remember(&unnamed);
+        assert!(pod.judged_as(&unnamed).is_none());
+
+        pod.remember(&named);
+        assert!(matches!(pod.judged_as(&named), Some(Known::Now(_))));
+        assert!(pod.judged_as(&unnamed).is_some_and(|it| it.network_policy), "before anybody else heard of it");
+        pod.remember(&unnamed);
+        tokio::time::advance(Duration::from_secs(29)).await;
+        pod.remember(&unnamed);
+        assert!(pod.judged_as(&unnamed).is_some_and(|it| it.network_policy));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(pod.judged_as(&unnamed).is_none(), "what is remembered gets too old");
+        pod.remember(&named);
+        pod.remember(&unnamed);
+        assert!(pod.judged_as(&unnamed).is_some(), "named again in between");
+    }
+
+    #[tokio::test]
+    async fn another_pod_of_the_same_name_is_not_this_one() {
+        let pod = crate::plain::fixed_pod();
+        let mut other = (**pod.announced()).clone();
+        other.identity = SpiffeId::new(weft_core::identity::TrustDomain::default(), "elsewhere", "other");
+        let named = Snapshot::default().apply(&[Change::Upsert(Resource::Workload(Arc::new(other)))]);
+        pod.remember(&named);
+        assert!(pod.judged_as(&named).is_none());
     }
 }

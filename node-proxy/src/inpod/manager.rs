@@ -173,7 +173,7 @@ impl Manager {
         self.pods.lock().values_mut().for_each(|held| held.listeners.clear());
     }
 
-    /// Keeps the pods' budgets as the configuration says; ends with the store.
+    /// Keeps the pods' budgets as the configuration says, and what it said of them last; ends with the store.
     pub async fn follow_limits(&self) {
         let mut versions = self.node.store.subscribe();
         while versions.changed().await.is_ok() {
@@ -183,6 +183,7 @@ impl Manager {
 
     fn set_limits(&self, pod: &Pod) {
         let snapshot = self.node.store.load();
+        pod.remember(&snapshot);
         pod.budget.set_limits(snapshot.limits_for(&pod.workload(&snapshot)));
     }
 

@@ -173,8 +173,8 @@ impl Call<'_> {
         let node = &self.worker.node;
         let balancer = self.worker.balancers.get(frontend, Instant::now());
         let mut tried = SmallVec::<[SocketAddr; ATTEMPTS]>::new();
-        let mut reason = Reason::NoEndpoint;
-        for _ in 0..ATTEMPTS {
+        let (mut reason, mut attempts) = (Reason::NoEndpoint, 0);
+        while attempts < ATTEMPTS {
             let hash = balancer.hash_key().and_then(|key| self.hash(&key));
             let now = Instant::now();
             let ask = Ask { client: self.client.ip(), hash, tried: &tried, now, random: fastrand::u64(..) };
@@ -204,6 +204,8 @@ impl Call<'_> {
                     if error.retryable() == Retry::Pointless {
                         break;
                     }
+                    let skipped = target.is_ok_and(|target| target.is_skipped(&tried));
+                    attempts += usize::from(!skipped);
                     tried.push(entry.address);
                 }
             }

@@ -4,6 +4,7 @@
 //! Reading is strict: a header that two readers could understand differently is none, and what has the beginning of one and
 //! isn't one ends its connection. Who may send one at all is decided elsewhere, by the connection's address.
 
+pub mod fuzzing;
 mod read;
 #[cfg(test)]
 mod tests;

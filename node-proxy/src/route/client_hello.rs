@@ -40,7 +40,7 @@ pub(crate) async fn read_client_hello(io: &mut (impl AsyncRead + Unpin), limit: 
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Parsed {
+pub(super) enum Parsed {
     /// More bytes may make it one.
     Incomplete,
     /// Not a ClientHello, or a malformed one.
@@ -49,7 +49,7 @@ enum Parsed {
     Name(Option<String>),
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+pub(super) fn parse(bytes: &[u8]) -> Parsed {
     let hello = match handshake(bytes) {
         Ok(hello) => hello,
         Err(other) => return other,
@@ -151,7 +151,8 @@ fn server_name(hello: &[u8]) -> Option<Option<String>> {
         let name = std::str::from_utf8(names.vector(2)?.0).ok()?;
         let name = name.strip_suffix('.').unwrap_or(name);
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        return (!name.is_empty() && name.bytes().all(legal)).then(|| Some(name.to_ascii_lowercase()));
+        let has_labels = name.split('.').all(|label| !label.is_empty());
+        return (has_labels && name.bytes().all(legal)).then(|| Some(name.to_ascii_lowercase()));
     }
     Some(None)
 }
@@ -213,7 +214,7 @@ mod tests {
         {
             assert_eq!(parse(bytes), Parsed::Other, "{bytes:?}");
         }
-        for bad in ["a b", "nul\0", "ümlaut", ""] {
+        for bad in ["a b", "nul\0", "ümlaut", "", "a..b", "a..", ".a"] {
             assert_eq!(parse(&records(&hello(Some(bad)), 4096)), Parsed::Other, "{bad:?}");
         }
     }

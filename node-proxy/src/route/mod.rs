@@ -2,6 +2,7 @@
 
 mod client_hello;
 mod endpoint;
+pub mod fuzzing;
 mod replayed;
 
 use std::net::SocketAddr;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use http::{HeaderMap, HeaderName};
 
+use crate::util::hexadecimal;
+
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The id of a trace; never 0.
@@ -34,18 +36,6 @@ impl TraceId {
         }
         Self::new(hexadecimal(field(3, 35)?)?)
     }
-}
-
-/// Lower-case digits only, as the specification has it.
-fn hexadecimal(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0_u128, |number, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(digit))
-    })
 }
 
 impl fmt::Display for TraceId {
@@ -120,6 +110,7 @@ mod tests {
         assert_eq!(sampled(&format!("cc-{ID}-00f067aa0ba902b7-01-what.comes")).as_deref(), Some(ID));
         for not in [
             format!("00-{ID}-00f067aa0ba902b7-00"),
+            format!("00-{ID}-00f067aa0ba902b7-02"),
             format!("00-{ID}-00f067aa0ba902b7-01-more"),
             format!("ff-{ID}-00f067aa0ba902b7-01"),
             format!("00-{}-00f067aa0ba902b7-01", ID.to_uppercase()),

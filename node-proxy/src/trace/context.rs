@@ -4,6 +4,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::util::hexadecimal;
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const B3: HeaderName = HeaderName::from_static("b3");
@@ -62,14 +64,14 @@ fn traceparent(value: &[u8]) -> Option<Context> {
     let mut parts = value.split(|byte| *byte == b'-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let more = parts.next().is_some();
-    if version.len() != 2 || version == b"ff" || (version == b"00" && more) || hex(version).is_none() {
+    if version.len() != 2 || version == b"ff" || (version == b"00" && more) || hexadecimal(version).is_none() {
         return None;
     }
     let (trace, span) = (id(trace, 32)?, id(span, 16)?);
     if flags.len() != 2 {
         return None;
     }
-    let sampled = hex(flags)? & 1 == 1;
+    let sampled = hexadecimal(flags)? & 1 == 1;
     Some(Context { trace, span: u64::try_from(span).ok()?, sampled: Some(sampled) })
 }
 
@@ -118,19 +120,7 @@ fn id(digits: &[u8], len: usize) -> Option<u128> {
     if digits.len() != len {
         return None;
     }
-    hex(digits).filter(|id| *id != 0)
-}
-
-/// Lower-case digits, as both formats have them.
-fn hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0_u128, |number, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(digit))
-    })
+    hexadecimal(digits).filter(|id| *id != 0)
 }
 
 /// Says to whoever is next that it is called by a sampled span.

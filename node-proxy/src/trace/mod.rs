@@ -10,6 +10,8 @@
 mod begin;
 mod context;
 mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

@@ -47,6 +47,7 @@ fn all_forms_of_a_context_are_read() {
     for (pairs, expected) in [
         (&[("traceparent", w3c("01").as_str())][..], Some(Some(true))),
         (&[("traceparent", w3c("00").as_str())], Some(Some(false))),
+        (&[("traceparent", w3c("02").as_str())], Some(Some(false))),
         (&[("traceparent", format!("cc-{TRACE}-{SPAN}-01-what-comes").as_str())], Some(Some(true))),
         (&[("b3", format!("{TRACE}-{SPAN}-1").as_str())], Some(Some(true))),
         (&[("b3", format!("{TRACE}-{SPAN}-d").as_str())], Some(Some(true))),

@@ -208,12 +208,26 @@ fn is_http(operation: &Operation, http: &HttpFacts<'_>, unknown: bool) -> bool {
     let looks_at_path = !operation.paths.is_empty() || !operation.not_paths.is_empty();
     let path_holds = match http.ambiguous_path && looks_at_path {
         true => unknown,
-        false => listed(&operation.paths, &operation.not_paths, path),
+        false => {
+            let holds = listed(&operation.paths, &operation.not_paths, path);
+            // Some servers cut `;x=1` off a segment before they look at it (RFC 3986, section 3.3), and some don't.
+            let differs = |bare: &str| listed(&operation.paths, &operation.not_paths, |list| any(list, bare)) != holds;
+            let bare = looks_at_path.then(|| without_parameters(http.path)).flatten();
+            if bare.is_some_and(|bare| differs(&bare)) { unknown } else { holds }
+        }
     };
     path_holds
         && listed(&operation.methods, &operation.not_methods, method)
         && listed(&operation.hosts, &operation.not_hosts, host)
         && operation.headers.iter().all(|condition| has_header(condition, http.headers))
+}
+
+/// A path without the parameters of its segments; `None`: it has none.
+fn without_parameters(path: &str) -> Option<String> {
+    path.contains(';').then(|| {
+        let bare: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
+        bare.join("/")
+    })
 }
 
 /// The common shape of conditions: one of the list if there is one, and none of the other.

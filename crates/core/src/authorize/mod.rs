@@ -10,4 +10,4 @@ mod settings;
 mod tests;
 
 pub use self::evaluate::{Audited, CallFacts, Decision, DenyCause, HttpFacts, Outcome, Verdict, evaluate, needs_http};
-pub use self::settings::{effective_limits, effective_mode};
+pub use self::settings::{effective_limits, effective_mode, is_strict_somewhere};

@@ -301,6 +301,25 @@ fn a_path_that_servers_read_differently_fails_closed() {
 }
 
 #[test]
+fn a_path_whose_parameters_some_servers_cut_off_fails_closed_where_that_matters() {
+    let at = |path| Caller { path, ..Caller::default() };
+    for path in ["/admin;", "/admin;x=1", "/admin;x/users", "/;x/admin"] {
+        let denied = if path == "/;x/admin" { "//admin" } else { "/admin*" };
+        assert_eq!(at(path).verdict(&[policy("d", Action::Deny, paths(&[denied]))]), "deny by d", "{path}");
+    }
+    let allow = |text: &str| [policy("a", Action::Allow, paths(&[text]))];
+    assert_eq!(at("/shop/cart;session=1").verdict(&allow("/shop/*")), "allow by a", "either way");
+    assert_eq!(at("/shop;/cart").verdict(&allow("/shop*")), "allow by a", "either way");
+    assert_eq!(at("/shop;/../cart").verdict(&allow("/shop;*")), "deny", "only if it is not cut off");
+    assert_eq!(at("/login;x=1").verdict(&allow("/login")), "deny", "only if it is cut off");
+    let not = || to(Operation { not_paths: globs(&["/admin"]), ..Operation::default() });
+    assert_eq!(at("/admin;x").verdict(&[policy("a", Action::Allow, not())]), "deny");
+    assert_eq!(at("/admin;x").verdict(&[policy("d", Action::Deny, not())]), "deny by d");
+    let method = to(Operation { methods: globs(&["GET"]), ..Operation::default() });
+    assert_eq!(at("/admin;x").verdict(&[policy("a", Action::Allow, method)]), "allow by a", "no path is looked at");
+}
+
+#[test]
 fn http_is_needed_only_where_a_policy_looks_at_it() {
     let port = Operation { ports: vec![Port::new(1).unwrap()], ..Operation::default() };
     let header = HeaderCondition { name: "x".into(), values: vec![], not_values: vec![] };
@@ -327,6 +346,7 @@ fn mesh_policy(name: &str, scope: Scope, created: i64, mode: Option<Mode>, ports
         created_unix_seconds: created,
         mode,
         port_modes: ports.iter().map(|(port, mode)| (Port::new(*port).unwrap(), *mode)).collect(),
+        enforced: false,
         limits: WorkloadLimits::default(),
     }
 }
@@ -363,4 +383,65 @@ fn each_limit_comes_from_the_most_specific_policy_that_gives_it() {
     workload.limits = WorkloadLimits { max_connections: Some(9), ..WorkloadLimits::default() };
     let limits = effective_limits([&mesh, &workload].into_iter());
     assert_eq!((limits.max_connections, limits.max_handshakes, limits.max_buffer_bytes), (Some(9), Some(2), None));
+}
+
+/// What a namespace says for itself can only add to what is enforced; who enforces makes the exceptions.
+#[test]
+fn what_is_enforced_is_the_least_that_holds() {
+    use Mode::{Permissive, Strict, StrictAudit};
+    let enforced = |policy: MeshPolicy| MeshPolicy { enforced: true, ..policy };
+    let namespace = || Scope::Namespace("ns".into());
+    let mesh = enforced(mesh_policy("m", Scope::Mesh, 9, Some(Strict), &[(15, Permissive)]));
+    let audited = enforced(mesh_policy("a", Scope::Mesh, 9, Some(StrictAudit), &[]));
+    let open = mesh_policy("n", namespace(), 1, Some(Permissive), &[(8080, StrictAudit)]);
+    let pods = mesh_policy("w", Scope::Selected, 0, Some(Permissive), &[]);
+    let strict = mesh_policy("s", namespace(), 0, Some(Strict), &[]);
+    let exception = enforced(mesh_policy("e", namespace(), 10, Some(Permissive), &[]));
+    let mode = |policies: &[&MeshPolicy], port: u16| {
+        let forward = effective_mode(policies.iter().copied(), Port::new(port).unwrap());
+        assert_eq!(forward, effective_mode(policies.iter().rev().copied(), Port::new(port).unwrap()));
+        forward
+    };
+    for (policies, port, expected) in [
+        (vec![&mesh, &open], 80, Strict),
+        (vec![&mesh, &open], 8080, Strict),
+        (vec![&mesh, &open, &pods], 80, Strict),
+        (vec![&mesh, &open], 15, Permissive),
+        (vec![&audited, &open], 80, StrictAudit),
+        (vec![&audited, &strict], 80, Strict),
+        // Of the same scope, and younger than the namespace's own: an exception holds, and may be declined.
+        (vec![&mesh, &open, &exception], 80, Permissive),
+        (vec![&mesh, &strict, &exception], 80, Strict),
+        (vec![&mesh, &exception, &pods], 80, Permissive),
+    ] {
+        let names: Vec<_> = policies.iter().map(|policy| policy.key.name.as_str()).collect();
+        assert_eq!(mode(&policies, port), expected, "{names:?} {port}");
+    }
+
+    let limit = |most| WorkloadLimits { max_connections: most, ..WorkloadLimits::default() };
+    let budget = MeshPolicy { limits: limit(Some(100)), ..mesh.clone() };
+    for (own, expected) in [(Some(1000), 100), (Some(10), 10), (None, 100)] {
+        let own = MeshPolicy { limits: limit(own), ..open.clone() };
+        assert_eq!(effective_limits([&budget, &own].into_iter()).max_connections, Some(expected));
+    }
+}
+
+#[test]
+fn a_workload_is_strict_somewhere_if_one_port_is() {
+    use Mode::{Permissive, Strict, StrictAudit};
+    let mesh = |mode, ports: &[(u16, Mode)]| mesh_policy("m", Scope::Mesh, 0, mode, ports);
+    let pods = |mode, ports: &[(u16, Mode)]| mesh_policy("w", Scope::Selected, 0, mode, ports);
+    for (policies, expected) in [
+        (vec![], false),
+        (vec![mesh(Some(StrictAudit), &[])], false),
+        (vec![mesh(Some(Strict), &[])], true),
+        (vec![mesh(None, &[(80, Strict)])], true),
+        (vec![mesh(Some(Strict), &[(80, Permissive)])], true),
+        (vec![mesh(Some(Permissive), &[(u16::MAX, Permissive)])], false),
+        (vec![mesh(Some(Strict), &[(u16::MAX, Permissive)])], true),
+        (vec![mesh(Some(Strict), &[]), pods(Some(Permissive), &[])], false),
+        (vec![mesh(None, &[(80, Strict)]), pods(None, &[(80, Permissive)])], false),
+    ] {
+        assert_eq!(is_strict_somewhere(&policies.iter().collect::<Vec<_>>()), expected, "{policies:?}");
+    }
 }

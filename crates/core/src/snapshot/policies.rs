@@ -128,6 +128,12 @@ impl<P: Scoped> PolicySet<P> {
 
 /// What is told of workloads.
 impl Snapshot {
+    /// Whether a workload refuses plaintext on any of its ports.
+    pub fn is_strict_somewhere(&self, workload: &Workload) -> bool {
+        let policies: Vec<_> = self.mesh_policies.applying_to(workload).map(|policy| &**policy).collect();
+        crate::authorize::is_strict_somewhere(&policies)
+    }
+
     /// Whether there is a telemetry policy at all.
     pub fn has_telemetry_policies(&self) -> bool {
         !self.telemetry.is_empty()

@@ -191,6 +191,7 @@ impl Wire for MeshPolicy {
             max_connections: self.limits.max_connections,
             max_handshakes: self.limits.max_handshakes,
             max_buffer_bytes: self.limits.max_buffer_bytes,
+            enforced: self.enforced,
         }
     }
 
@@ -206,6 +207,7 @@ impl Wire for MeshPolicy {
             created_unix_seconds: it.created_unix_seconds,
             mode: (!silent).then(|| field(it.mode, "mode")).transpose()?,
             port_modes: port_modes.collect::<Result<_, InvalidField>>()?,
+            enforced: it.enforced,
             limits: WorkloadLimits {
                 max_connections: it.max_connections,
                 max_handshakes: it.max_handshakes,

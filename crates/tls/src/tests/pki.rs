@@ -47,6 +47,22 @@ impl Spec {
     }
 }
 
+/// What a leaf is made of.
+pub fn leaf(spec: &Spec) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.not_before = OffsetDateTime::from(spec.not_before);
+    params.not_after = OffsetDateTime::from(spec.not_after);
+    let uri = |text: &String| SanType::URI(Ia5String::try_from(text.as_str()).unwrap());
+    let dns = |text: &String| SanType::DnsName(Ia5String::try_from(text.as_str()).unwrap());
+    params.subject_alt_names = spec.uris.iter().map(uri).chain(spec.dns.iter().map(dns)).collect();
+    params.key_usages.clone_from(&spec.key_usages);
+    params.extended_key_usages.clone_from(&spec.extended);
+    if spec.is_ca {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    params
+}
+
 /// A root with one intermediate.
 pub struct Pki {
     pub root: CertificateDer<'static>,
@@ -77,18 +93,7 @@ impl Pki {
     }
 
     fn sign(&self, spec: &Spec, key: &impl rcgen::PublicKeyData) -> Vec<CertificateDer<'static>> {
-        let mut params = CertificateParams::default();
-        params.not_before = OffsetDateTime::from(spec.not_before);
-        params.not_after = OffsetDateTime::from(spec.not_after);
-        let uri = |text: &String| SanType::URI(Ia5String::try_from(text.as_str()).unwrap());
-        let dns = |text: &String| SanType::DnsName(Ia5String::try_from(text.as_str()).unwrap());
-        params.subject_alt_names = spec.uris.iter().map(uri).chain(spec.dns.iter().map(dns)).collect();
-        params.key_usages.clone_from(&spec.key_usages);
-        params.extended_key_usages.clone_from(&spec.extended);
-        if spec.is_ca {
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        }
-        let leaf = params.signed_by(key, &self.issuer).unwrap();
+        let leaf = leaf(spec).signed_by(key, &self.issuer).unwrap();
         vec![leaf.der().clone(), self.intermediate.clone()]
     }
 

@@ -1,6 +1,7 @@
 //! Renewal in virtual time: the clock of certificates moves with tokio's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -63,9 +64,14 @@ struct World {
 
 impl World {
     fn new(life: Duration) -> Self {
+        Self::by(life, Clock::following_tokio(SystemTime::now()))
+    }
+
+    /// A node that goes by another clock than its authority.
+    fn by(life: Duration, own: Clock) -> Self {
         let clock = Clock::following_tokio(SystemTime::now());
         let (pki, other) = (Pki::new(), Pki::new());
-        let store = CertStore::new(TrustStore::new(pki.bundle()), clock, TlsSettings::default());
+        let store = CertStore::new(TrustStore::new(pki.bundle()), own, TlsSettings::default());
         let (mood, asked) = (Mutex::new(Mood::Issues), Mutex::default());
         let source = Arc::new(Fake { pki, other, life, clock, mood, asked });
         let manager = CertManager::new(store, source.clone(), ManagerSettings::default(), Handle::current());
@@ -241,4 +247,41 @@ async fn a_hundred_identities_ask_no_more_than_a_few_at_a_time() {
     for lease in &leases {
         lease.ready(HOUR).await.unwrap();
     }
+}
+
+/// Ahead by more than a certificate's life every certificate has expired, one that was just issued, too: nothing is sent until
+/// the clock is right, and then the one from before serves at once.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_stepped_ahead_costs_the_certificate_until_it_is_stepped_back() {
+    static STEP: AtomicI64 = AtomicI64::new(0);
+    let world = World::by(DAY, Clock::stepped(SystemTime::now(), &STEP));
+    let lease = world.manager.lease(&id("cart"));
+    let first = lease.ready(HOUR).await.unwrap();
+    STEP.store(2 * 24 * 3600, Ordering::Relaxed);
+    assert!(matches!(lease.current().unwrap_err(), NoCertificate::Expired { .. }));
+    sleep(HOUR).await;
+    assert!(lease.current().is_err(), "one that this node takes for expired was installed");
+    assert!((2..200).contains(&world.asked().len()), "{:?}", world.asked());
+    STEP.store(0, Ordering::Relaxed);
+    assert_eq!(lease.current().unwrap().serial(), first.serial());
+    sleep(DAY).await;
+    assert_ne!(lease.current().unwrap().serial(), first.serial(), "renewals go on");
+}
+
+/// Behind, the certificate that is there goes on, and what is issued is from the future: it is renewed when the clock is right.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_stepped_back_costs_nothing_that_is_there() {
+    static STEP: AtomicI64 = AtomicI64::new(0);
+    let world = World::by(DAY, Clock::stepped(SystemTime::now(), &STEP));
+    let lease = world.manager.lease(&id("cart"));
+    let first = lease.ready(HOUR).await.unwrap();
+    STEP.store(-3 * 3600, Ordering::Relaxed);
+    sleep(HOUR).await;
+    assert_eq!(lease.current().unwrap().serial(), first.serial());
+    let pod = world.manager.lease(&id("late"));
+    assert!(pod.ready(HOUR).await.is_err(), "a certificate that isn't valid yet was installed");
+    STEP.store(0, Ordering::Relaxed);
+    pod.ready(HOUR).await.unwrap();
+    sleep(DAY).await;
+    assert_ne!(lease.current().unwrap().serial(), first.serial(), "renewals go on");
 }

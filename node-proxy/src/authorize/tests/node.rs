@@ -73,6 +73,7 @@ fn mode(mode: Mode) -> Change {
         created_unix_seconds: 0,
         mode: Some(mode),
         port_modes: Vec::new(),
+        enforced: false,
         limits: WorkloadLimits::default(),
     })))
 }

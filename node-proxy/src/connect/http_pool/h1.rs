@@ -9,6 +9,7 @@
 
 mod decode;
 mod error;
+pub mod fuzzing;
 mod head;
 mod io;
 #[cfg(test)]
@@ -28,7 +29,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::super::UpstreamStream;
-use super::{PoolSettings, SendError};
+use super::{Outgoing, PoolSettings, SendError};
 use crate::relay::http::RequestBody;
 use decode::Decoder;
 pub(crate) use error::ExchangeError;
@@ -135,11 +136,12 @@ impl H1 {
     /// Sends a request and waits for the head of the answer; `told` hears of interim answers.
     pub(super) async fn send(
         &mut self,
-        head: &RequestHead,
-        body: RequestBody,
+        outgoing: &mut Outgoing,
         told: Told<'_>,
     ) -> Result<Response<AnswerBody>, SendError> {
-        self.0.borrow_mut().start(head, body);
+        let Outgoing { head: Some(head), body, .. } = outgoing else { return Err(SendError::Unsent) };
+        let Some(sent) = body.take() else { return Err(SendError::Unsent) };
+        self.0.borrow_mut().start(head, sent);
         let answered = poll_fn(|cx| self.0.borrow_mut().poll_head(cx, (head, told))).await;
         let mut conn = self.0.borrow_mut();
         match answered {
@@ -152,8 +154,10 @@ impl H1 {
             Err(error) => {
                 conn.keeps = false;
                 match conn.sending.take() {
-                    Some(sending) if !conn.touched => Err(SendError::Unsent(sending.body)),
-                    None if !conn.touched => Err(SendError::Unsent(RequestBody::Empty)),
+                    sending if !conn.touched => {
+                        *body = Some(sending.map_or(RequestBody::Empty, |sending| sending.body));
+                        Err(SendError::Unsent)
+                    }
                     _ => Err(SendError::Sent(error)),
                 }
             }

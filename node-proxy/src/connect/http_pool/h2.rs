@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ::h2::client::{Builder, SendRequest};
+use ::h2::client::{Builder, ResponseFuture, SendRequest};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
@@ -24,10 +24,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::{ConnectError, UpstreamStream};
-use super::PoolSettings;
+use super::{Outgoing, PoolSettings, clone_head};
 use crate::relay::http::{RequestBody, gather, strip_hop_headers};
 
 pub(crate) use answer::H2Body;
+use upload::Uploading;
 
 /// A stream's window: a body of this size needs no round trip for credit.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -85,8 +86,8 @@ pub(super) struct H2 {
 
 /// Why a request has no answer.
 pub(super) enum Lost {
-    /// Not a byte of it was sent: here it is again.
-    Unsent(Box<Request<RequestBody>>),
+    /// Not a byte of it was sent.
+    Unsent,
     /// It may have been sent.
     Sent(::h2::Error),
 }
@@ -98,21 +99,13 @@ impl H2 {
     }
 
     /// Sends a request and waits for the head of its answer. Who drops this before gives the request up.
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<H2Body>, Lost> {
+    pub(super) async fn send(&mut self, outgoing: &mut Outgoing) -> Result<Response<H2Body>, Lost> {
         if !self.is_let_in().await {
-            return Err(Lost::Unsent(Box::new(request)));
+            return Err(Lost::Unsent);
         }
-        let (mut head, body) = request.into_parts();
-        // The codec refuses them, and what a filter sets is looked at by nobody else.
-        strip_hop_headers(&mut head.headers);
-        tell_length(&mut head, &body);
-        let link = Rc::clone(&self.sender.link);
-        let ends = body.is_end_stream();
-        let (answer, stream) = self.sender.h2.send_request(Request::from_parts(head, ()), ends).map_err(Lost::Sent)?;
-        link.sent.set(link.sent.get() + 1);
-        self.sent = true;
-        let uploading = if ends { None } else { upload::start(body, stream) };
+        let (answer, uploading) = self.start(outgoing)?;
         let answer = answer.await.map_err(Lost::Sent)?;
+        let link = Rc::clone(&self.sender.link);
         // The rest of the body goes on beside the answer.
         if let Some(uploading) = uploading {
             uploading.detach();
@@ -121,6 +114,22 @@ impl H2 {
         let (head, stream) = answer.into_parts();
         let body = H2Body::new(stream, &head.headers, link);
         Ok(Response::from_parts(head, body))
+    }
+
+    /// Opens the stream, and sends what there is at once.
+    fn start(&mut self, outgoing: &mut Outgoing) -> Result<(ResponseFuture, Option<Uploading>), Lost> {
+        let Outgoing { head, body, keep } = outgoing;
+        let taken = if *keep { head.as_ref().map(clone_head) } else { head.take() };
+        let (Some(mut head), Some(body)) = (taken, body.take()) else { return Err(Lost::Unsent) };
+        // The codec refuses them, and what a filter sets is looked at by nobody else.
+        strip_hop_headers(&mut head.headers);
+        tell_length(&mut head, &body);
+        let ends = body.is_end_stream();
+        let (answer, stream) = self.sender.h2.send_request(Request::from_parts(head, ()), ends).map_err(Lost::Sent)?;
+        let link = &self.sender.link;
+        link.sent.set(link.sent.get() + 1);
+        self.sent = true;
+        Ok((answer, if ends { None } else { upload::start(body, stream) }))
     }
 
     /// Waits until the endpoint has room for a stream; `false`: the connection takes none any more.

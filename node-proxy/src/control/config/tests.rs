@@ -97,6 +97,7 @@ fn policy(name: &str) -> Resource {
         created_unix_seconds: 0,
         mode: None,
         port_modes: vec![(Port::new(80).unwrap(), weft_core::policy::Mode::Strict)],
+        enforced: false,
         limits: WorkloadLimits::default(),
     }))
 }

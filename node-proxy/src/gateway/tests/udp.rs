@@ -159,6 +159,7 @@ fn a_workload_of_the_mesh_gets_datagrams_unless_it_takes_nothing_in_the_clear() 
                 created_unix_seconds: 0,
                 mode: Some(mode),
                 port_modes: Vec::new(),
+                enforced: false,
                 limits: WorkloadLimits::default(),
             })))
         };

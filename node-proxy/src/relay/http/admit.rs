@@ -29,7 +29,7 @@ impl Exchange<'_> {
     /// Sends a request on, if it may and when it can.
     pub(super) async fn admit(
         mut self,
-        mut asked: Asked,
+        mut asked: Box<Asked>,
         (mut parts, mut body): (Parts, ClientBody),
         backend: &Arc<Frontend>,
         mut plan: Option<ForwardPlan<'_>>,

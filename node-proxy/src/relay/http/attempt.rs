@@ -8,16 +8,21 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use weft_core::reason::Reason;
 
-use super::body::RequestBody;
 use super::finish::grpc_status;
+use super::mark;
 use super::trail::Step;
 use crate::balance::{InFlight, Outcome, Picked};
 use crate::connect::http_pool::{Lease, UpstreamBody};
 use crate::connect::{ConnectError, Target};
 
+/// Endpoints that are tried when none could be reached.
+pub(super) const MAX_UNSENT: usize = 3;
+
 /// The head of an answer, and what must be held while its body passes.
 pub(super) struct Answer {
     pub(super) response: Response<UpstreamBody>,
+    /// When it came.
+    pub(super) at: Instant,
     pub(super) lease: Lease,
     pub(super) flight: InFlight,
     pub(super) target: Rc<Target>,
@@ -66,12 +71,39 @@ pub(super) struct Tries {
 impl Tries {
     /// Notes a try that came to nothing. A kept connection that was closed meanwhile is no try.
     pub(super) fn note(&mut self, tried: &Tried) {
-        let (Tried::Unsent(_, failed, None) | Tried::Lost(failed, None) | Tried::Hopeless(failed)) = tried else {
+        let (Tried::Unsent(failed, None) | Tried::Lost(failed, None) | Tried::Hopeless(failed)) = tried else {
             return;
         };
         if let Some(target) = &failed.target {
             self.steps.push(Step::failed(target, failed.reason, &failed.detail));
         }
+    }
+
+    /// An endpoint could not be reached. One that nobody knows is passed by.
+    pub(super) fn has_not_reached(&mut self, target: Option<&Target>) {
+        let Some(target) = target else {
+            self.unreached += 1;
+            return;
+        };
+        self.unreached += usize::from(!target.is_skipped(&self.tried));
+        self.tried.push(target.address);
+    }
+
+    /// Whether the answer is only the destination's proxy's word that the request reached no application, and another endpoint
+    /// may be asked: then it is noted as one that could not be reached.
+    pub(super) fn turned_away(&mut self, answer: &Answer) -> bool {
+        let Some(reason) = mark::never_reached(answer.response.headers(), &answer.target) else { return false };
+        if self.unreached + 1 >= MAX_UNSENT {
+            return false;
+        }
+        self.has_not_reached(Some(&answer.target));
+        self.steps.push(Step::failed(&answer.target, reason, "its proxy turned the request away"));
+        true
+    }
+
+    /// Whether nothing was tried yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.sent == 0 && self.unreached == 0 && self.tried.is_empty()
     }
 
     /// As logs and metrics count them.
@@ -83,8 +115,8 @@ impl Tries {
 /// What came of one try.
 pub(super) enum Tried {
     Answered(Box<Answer>),
-    /// Nothing was sent; the request's body again.
-    Unsent(RequestBody, Failed, Option<Picked>),
+    /// Nothing was sent.
+    Unsent(Failed, Option<Picked>),
     /// It was sent, and there is no answer.
     Lost(Failed, Option<Picked>),
     /// There will be no answer, whoever is asked.

@@ -17,7 +17,7 @@ pub(super) struct Begun {
     pub(super) parts: Parts,
     pub(super) body: ClientBody,
     pub(super) checked: Result<Checked, BadRequest>,
-    pub(super) asked: Asked,
+    pub(super) asked: Box<Asked>,
     pub(super) protocol: &'static str,
 }
 
@@ -35,7 +35,8 @@ pub(super) fn begin(conn: &Rc<Downstream>, request: Request<ClientBody>) -> Begu
         parts.version = Version::HTTP_2;
     }
     let checked = check(&mut parts, ambiguous);
-    let mut asked = Asked::new(conn, &parts, started);
+    // Boxed: it goes through many hands.
+    let mut asked = Box::new(Asked::new(conn, &parts, started));
     asked.open_span(&mut parts.headers);
     let protocol = protocol_label(version, asked.grpc);
     Begun { parts, body, checked, asked, protocol }

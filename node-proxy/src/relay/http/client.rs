@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::body::BodyError;
 use super::grpc_web::WebRequest;
 use super::h3::Http3Body;
+use super::hop::strip_trailers;
 
 /// A request's body on the client's side.
 pub(crate) enum ClientBody {
@@ -37,13 +38,19 @@ impl Body for ClientBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
+        let mut polled = match &mut *self {
             Self::None => Poll::Ready(None),
             Self::Codec(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http),
             Self::Http3(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(body) => Poll::Ready(body.next().map(Ok)),
             Self::GrpcWeb(body) => body.poll_frame(cx),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            strip_trailers(trailers);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -80,7 +80,7 @@ pub(super) struct Answered {
 pub(crate) struct Finish(Box<Inner>);
 
 struct Inner {
-    asked: Asked,
+    asked: Box<Asked>,
     answered: Answered,
     sent: u64,
     flight: Option<InFlight>,
@@ -91,7 +91,7 @@ struct Inner {
 }
 
 impl Finish {
-    pub(super) fn new(asked: Asked, answered: Answered) -> Self {
+    pub(super) fn new(asked: Box<Asked>, answered: Answered) -> Self {
         let (flight, lease, deadline) = (None, None, None);
         Self(Box::new(Inner { asked, answered, sent: 0, flight, lease, deadline, timed_out: None, done: false }))
     }
@@ -309,7 +309,7 @@ impl Asked {
             grpc,
             web,
             progress: Progress::new(patience),
-            trace: TraceId::sampled(&parts.headers),
+            trace: None,
             trace_id: None,
             span: None,
             under_way: Some(UnderWay(Rc::clone(&conn.watched))),

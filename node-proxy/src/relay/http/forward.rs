@@ -1,12 +1,14 @@
 //! From a request and a backend to the head of its answer: endpoint, connection, tries.
 //!
 //! What may be tried again: a request of which nothing was sent, always, on another endpoint (or on a fresh connection,
-//! when a kept one turned out to be closed); an idempotent request without a body that a kept connection lost before a
+//! when a kept one turned out to be closed); one that the destination's proxy turned away before an application saw a byte of
+//! it, on another endpoint, if it has no body or its body is there from its start; an idempotent request without a body that a kept connection lost before a
 //! byte of the answer, once, on a fresh connection (RFC 9110, section 9.2.2); and what the rule's `retry` says, as long
 //! as the body can be sent from its start, and as the backend's budget of retries lasts. Only the last are the rule's
 //! attempts, and paid from the budget.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,17 +27,17 @@ use super::replay::Replays;
 use super::trail::Step;
 use super::upstream::Told;
 use crate::balance::{Ask, Balancer, Outcome, Picked, RetryBudget};
-use crate::connect::http_pool::{Lease, Protocol, SendError};
+use crate::connect::http_pool::{Lease, Outgoing, Pool, Protocol, SendError};
 use crate::connect::{ConnectError, Retry as Retryable, Target};
 use crate::identify::LocalWorkload;
 
+use super::attempt::MAX_UNSENT;
 pub(super) use super::attempt::{Answer, Failed, Limit};
-
-/// Endpoints that are tried when none could be reached.
-const MAX_UNSENT: usize = 3;
 
 /// A request on its way to a backend.
 pub(super) struct Forward<'a> {
+    /// When the request came.
+    pub(super) started: Instant,
     pub(super) engine: &'a Engine,
     pub(super) view: &'a View,
     pub(super) source: &'a Rc<LocalWorkload>,
@@ -63,25 +65,31 @@ pub(super) struct Forward<'a> {
 
 /// The message of a request: how it is made for each try.
 pub(super) struct Message {
-    pub(super) head: Parts,
-    pub(super) body: RequestBody,
+    pub(super) outgoing: Outgoing,
     /// Makes the body again.
     pub(super) replays: Option<Replays>,
     /// Takes interim answers, if somebody wants them.
     pub(super) listener: Option<Listener>,
 }
 
-/// A message that is sent, as far as all tries share it.
-struct Outgoing {
-    head: Option<Parts>,
-    /// The head is needed whole for another try.
-    keep: bool,
-    listener: Option<Listener>,
+impl Message {
+    /// One whose body can't be made again.
+    pub(super) fn new(head: Parts, body: RequestBody) -> Self {
+        Self { outgoing: Outgoing::new(head, body), replays: None, listener: None }
+    }
+
+    /// The body for the next try; `false`: it can't be made again.
+    fn remake_body(&mut self, bodyless: bool) -> bool {
+        if self.outgoing.body.is_none() {
+            self.outgoing.body = remake_body(bodyless, &self.replays);
+        }
+        self.outgoing.body.is_some()
+    }
 }
 
 impl Forward<'_> {
     /// Tries until there is an answer to give.
-    pub(super) async fn run(&self, message: Message) -> Result<Box<Answer>, Failed> {
+    pub(super) async fn run(&self, message: &mut Message) -> Result<Box<Answer>, Failed> {
         let mut tries = Tries::default();
         match self.try_all(message, &mut tries).await {
             Ok(mut answer) => {
@@ -92,30 +100,32 @@ impl Forward<'_> {
         }
     }
 
-    async fn try_all(&self, message: Message, tries: &mut Tries) -> Result<Box<Answer>, Failed> {
-        let Message { head, body, replays, listener } = message;
-        let bodyless = body.is_empty();
+    async fn try_all(&self, message: &mut Message, tries: &mut Tries) -> Result<Box<Answer>, Failed> {
+        let Outgoing { head, body, keep } = &mut message.outgoing;
+        let bodyless = body.as_ref().is_some_and(RequestBody::is_empty);
         let again = bodyless && !self.upgrade;
-        let idempotent = again && is_idempotent(&head.method);
-        let may_retry = self.retry.is_some_and(|retry| retry.attempts > 0) && (again || replays.is_some());
-        let keep = idempotent || may_retry;
-        let (mut outgoing, mut next) = (Outgoing { head: Some(head), keep, listener }, Some(body));
+        let idempotent = again && head.as_ref().is_some_and(|head| is_idempotent(&head.method));
+        let may_retry = self.retry.is_some_and(|retry| retry.attempts > 0) && (again || message.replays.is_some());
+        *keep = again || may_retry;
         if let Some(budget) = &self.budget {
-            budget.request(Instant::now());
+            budget.request(self.started);
         }
         let mut stale_retry = idempotent;
         loop {
-            let Some(body) = next.take().or_else(|| remake_body(bodyless, &replays)) else {
+            if !message.remake_body(bodyless) {
                 return Err(Failed::new(Reason::UpstreamReset, "the body cannot be sent again", None, tries.count()));
-            };
+            }
             let fresh = tries.fresh.is_some();
-            let tried = self.attempt(&mut outgoing, body, tries).await;
+            let tried = self.attempt(message, tries).await;
             tries.note(&tried);
             match tried {
                 Tried::Answered(answer) => {
-                    if !self.wants_retry(answer.response.status(), tries) || !can_remake(bodyless, &replays, may_retry)
-                    {
-                        if let Some(replays) = &replays {
+                    let can_remake = || can_remake(bodyless, &message.replays, may_retry);
+                    if (again || can_remake()) && tries.turned_away(&answer) {
+                        continue;
+                    }
+                    if !self.wants_retry(answer.response.status(), tries) || !can_remake() {
+                        if let Some(replays) = &message.replays {
                             replays.settle();
                         }
                         return Ok(answer);
@@ -126,30 +136,27 @@ impl Forward<'_> {
                     drop(answer);
                     Box::pin(self.try_again(tries, target)).await?;
                 }
-                Tried::Unsent(body, failed, reused) => {
-                    match reused {
-                        Some(picked) if !fresh => tries.fresh = Some(picked),
-                        _ => {
-                            tries.unreached += 1;
-                            tries.tried.extend(failed.target.as_ref().map(|target| target.address));
-                            match failed.target.clone() {
-                                _ if tries.unreached < MAX_UNSENT => {}
-                                // Nothing of the body was sent: it needs no second copy.
-                                Some(target) if self.has_retry(tries) && !self.is_late() => {
-                                    Box::pin(self.try_again(tries, target)).await?;
-                                }
-                                _ => return Err(Failed { tries: tries.count(), ..failed }),
+                Tried::Unsent(failed, reused) => match reused {
+                    Some(picked) if !fresh => tries.fresh = Some(picked),
+                    _ => {
+                        tries.has_not_reached(failed.target.as_deref());
+                        match failed.target.clone() {
+                            _ if tries.unreached < MAX_UNSENT => {}
+                            // Nothing of the body was sent: it needs no second copy.
+                            Some(target) if self.has_retry(tries) && !self.is_late() => {
+                                Box::pin(self.try_again(tries, target)).await?;
                             }
+                            _ => return Err(Failed { tries: tries.count(), ..failed }),
                         }
                     }
-                    next = Some(body);
-                }
+                },
                 Tried::Lost(failed, reused) => {
+                    message.outgoing.body = None;
                     if let Some(picked) = reused.filter(|_| std::mem::take(&mut stale_retry)) {
                         tries.fresh = Some(picked);
                         continue;
                     }
-                    let more = self.has_retry(tries) && can_remake(bodyless, &replays, may_retry);
+                    let more = self.has_retry(tries) && can_remake(bodyless, &message.replays, may_retry);
                     let Some(target) = failed.target.clone().filter(|_| more && !self.is_late()) else {
                         return Err(failed);
                     };
@@ -210,10 +217,12 @@ impl Forward<'_> {
         }
     }
 
-    async fn attempt(&self, outgoing: &mut Outgoing, body: RequestBody, tries: &mut Tries) -> Tried {
+    async fn attempt(&self, message: &mut Message, tries: &mut Tries) -> Tried {
         let fresh = tries.fresh.is_some();
         let picked = tries.fresh.take().or_else(|| {
-            let (now, random) = (Instant::now(), fastrand::u64(..));
+            // A clock costs more than a random number: the first try begins when the request does.
+            let now = if tries.is_first() { self.started } else { Instant::now() };
+            let random = fastrand::u64(..);
             let ask = Ask { client: self.client, hash: self.hash, tried: &tries.tried, now, random };
             let kept = self.session.and_then(|endpoint| self.balancer.pick_of_session(endpoint, &ask));
             kept.or_else(|| self.balancer.pick(&ask))
@@ -232,19 +241,21 @@ impl Forward<'_> {
         let lease = match kept {
             Some(lease) => lease,
             // Boxed: most requests find a connection, and a future is moved as big as its rarest way.
-            None => {
-                match Box::pin(until(self.deadline, pool.acquire(self.source, &target, self.protocol, fresh))).await {
-                    Some(Ok(lease)) => lease,
-                    Some(Err(error)) => {
-                        return self.unreached(body, &picked, &error, Failed::of(&error, target, tries.count()));
-                    }
-                    None => {
-                        return Tried::Hopeless(Failed::new(Reason::RequestTimeout, "", Some(target), tries.count()));
-                    }
+            None => match Box::pin(self.acquire(pool, &target, fresh)).await {
+                Some(Ok(lease)) => lease,
+                Some(Err(error)) => {
+                    return self.unreached(&picked, &error, Failed::of(&error, target, tries.count()));
                 }
-            }
+                None => {
+                    return Tried::Hopeless(Failed::new(Reason::RequestTimeout, "", Some(target), tries.count()));
+                }
+            },
         };
-        self.send((outgoing, body), (lease, picked, target), tries).await
+        self.send(message, (lease, picked, target), tries).await
+    }
+
+    async fn acquire(&self, pool: &Rc<Pool>, target: &Rc<Target>, fresh: bool) -> Option<Result<Lease, ConnectError>> {
+        until(self.deadline, pin!(pool.acquire(self.source, target, self.protocol, fresh))).await
     }
 
     fn learn(&self, picked: &Picked, outcome: Outcome, now: Instant) {
@@ -254,17 +265,17 @@ impl Forward<'_> {
     }
 
     /// Nothing was sent, because there is no connection.
-    fn unreached(&self, body: RequestBody, picked: &Picked, error: &ConnectError, failed: Failed) -> Tried {
+    fn unreached(&self, picked: &Picked, error: &ConnectError, failed: Failed) -> Tried {
         if error.retryable() != Retryable::NeverSent {
             return Tried::Hopeless(failed);
         }
         self.learn(picked, Outcome::Failed, Instant::now());
-        Tried::Unsent(body, failed, None)
+        Tried::Unsent(failed, None)
     }
 
     async fn send(
         &self,
-        (outgoing, body): (&mut Outgoing, RequestBody),
+        message: &mut Message,
         (mut lease, picked, target): (Lease, Picked, Rc<Target>),
         tries: &mut Tries,
     ) -> Tried {
@@ -272,9 +283,9 @@ impl Forward<'_> {
             lease.expect_upgrade();
         }
         let limit = self.limit();
-        let Outgoing { head, keep, listener } = outgoing;
-        let (keep, told) = (*keep, |answer: &_| listener.iter().for_each(|listener| listener.told(answer)));
-        let result = until(limit.map(|limit| limit.at), lease.send(head, body, keep, &told)).await;
+        let Message { outgoing, listener, .. } = message;
+        let told = |answer: &_| listener.iter().for_each(|listener| listener.told(answer));
+        let result = until(limit.map(|limit| limit.at), pin!(lease.send(outgoing, &told))).await;
         let now = Instant::now();
         let learn = |outcome| self.learn(&picked, outcome, now);
         match result {
@@ -282,17 +293,17 @@ impl Forward<'_> {
                 tries.sent += 1;
                 learn(outcome_of(&response));
                 let (tries, steps) = (tries.count(), Vec::new());
-                let answer = Answer { response, lease, flight: picked.flight, target, tries, limit, steps };
+                let answer = Answer { response, at: now, lease, flight: picked.flight, target, tries, limit, steps };
                 Tried::Answered(Box::new(answer))
             }
-            Some(Err(SendError::Unsent(body))) => {
+            Some(Err(SendError::Unsent)) => {
                 let reused = lease.is_reused();
                 if !reused {
                     learn(Outcome::Failed);
                 }
                 let failed =
                     Failed::new(Reason::UpstreamReset, "closed before the request", Some(target), tries.count());
-                Tried::Unsent(body, failed, reused.then_some(picked))
+                Tried::Unsent(failed, reused.then_some(picked))
             }
             Some(Err(SendError::Sent(error))) => {
                 tries.sent += 1;
@@ -302,7 +313,7 @@ impl Forward<'_> {
                     return Tried::Hopeless(Failed::new(reason, "", Some(target), tries.count()));
                 }
                 // A kept connection that was closed meanwhile says nothing about the endpoint.
-                let stale = lease.is_reused() && keep && !error.is_parse();
+                let stale = lease.is_reused() && outgoing.keep && !error.is_parse();
                 if !stale {
                     learn(Outcome::Failed);
                 }
@@ -338,8 +349,7 @@ fn remake_body(bodyless: bool, replays: &Option<Replays>) -> Option<RequestBody>
 }
 
 /// The result, unless the time comes first. Without a limit there is no timer.
-async fn until<T>(limit: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-    let work = std::pin::pin!(work);
+async fn until<T>(limit: Option<Instant>, work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     match limit {
         None => Some(work.await),
         // Boxed: most requests have no limit.

@@ -83,6 +83,11 @@ impl H1Framing {
         None
     }
 
+    /// Complete heads so far.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
     /// Whether a head has begun and not ended.
     pub(super) fn is_in_head(&self) -> bool {
         matches!(self.at, At::Head) && (self.head.started || !self.line.is_empty())

@@ -35,11 +35,11 @@ const MAX_CHECK: usize = 4096;
 
 /// Serves one request; every failure is an answer.
 pub(super) async fn serve(
-    conn: Rc<Downstream>,
+    conn: &Rc<Downstream>,
     called: &Called,
     request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let Begun { mut parts, body, checked, mut asked, protocol } = begin(&conn, request);
+    let Begun { mut parts, body, checked, mut asked, protocol } = begin(conn, request);
     let refuse = |asked, reason, detail: String| {
         reply::respond(reply::failure(reason, detail), asked, conn.labelled(None, None, protocol), 0)
     };
@@ -49,11 +49,11 @@ pub(super) async fn serve(
     };
     let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
     let waiting = Waiting::new(&mut asked, (None, None), protocol);
-    let bodied = bodied(&conn, called, &parts, body).await;
+    let bodied = bodied(conn, called, &parts, body).await;
     waiting.over();
     let body = match bodied {
         Ok(body) => body,
-        Err(reason) => return Ok(turn_away(&conn, called, refuse(asked, reason, String::new()))),
+        Err(reason) => return Ok(turn_away(conn, called, refuse(asked, reason, String::new()))),
     };
     let facts = ProbeFacts {
         version: parts.version,
@@ -61,19 +61,19 @@ pub(super) async fn serve(
         body: body.whole(),
         upgrade: upgrade.is_some() || parts.method == Method::CONNECT,
     };
-    let permit = match authorize(&conn, called, &parts, (checked.ambiguous_path, &facts)) {
+    let permit = match authorize(conn, called, &parts, (checked.ambiguous_path, &facts)) {
         Ok(permit) => permit,
         Err(reason) => {
-            let why = why_not(&conn, called, &parts, checked.ambiguous_path, reason);
-            return Ok(turn_away(&conn, called, refuse(asked, reason, why)));
+            let why = why_not(conn, called, &parts, checked.ambiguous_path, reason);
+            return Ok(turn_away(conn, called, refuse(asked, reason, why)));
         }
     };
     restore_upgrade(&mut parts, upgrade.as_ref());
     let waiting = Waiting::new(&mut asked, (None, None), protocol);
-    let forwarded = forward(&conn, called, permit, (parts, body, upgrade.is_some()), &waiting).await;
+    let forwarded = forward(conn, called, permit, (parts, body, upgrade.is_some()), &waiting).await;
     waiting.over();
     match forwarded {
-        Ok((response, lease)) => Ok(answer(&conn, asked, response, (lease, upgrade))),
+        Ok((response, lease)) => Ok(answer(conn, asked, response, (lease, upgrade))),
         Err((Reason::BodyTimeout, detail)) => Ok(close(refuse(asked, Reason::BodyTimeout, detail))),
         Err((reason, detail)) => Ok(refuse(asked, reason, detail)),
     }
@@ -170,9 +170,9 @@ async fn forward(
     }
     let message = match body {
         Bodied::Stream(body) => message(parts, body, asked, false, Vec::new()),
-        Bodied::Whole(body) => Message { head: parts, body: RequestBody::Whole(body), replays: None, listener: None },
+        Bodied::Whole(body) => Message::new(parts, RequestBody::Whole(body)),
     };
-    let (mut head, mut body, listener) = (Some(message.head), message.body, message.listener);
+    let Message { mut outgoing, listener, .. } = message;
     let told = |answer: &_| listener.iter().for_each(|listener| listener.told(answer));
     let mut permit = Some(permit);
     loop {
@@ -185,10 +185,10 @@ async fn forward(
             lease.expect_upgrade();
         }
         let was_kept = lease.is_reused();
-        match lease.send(&mut head, body, false, &told).await {
+        match lease.send(&mut outgoing, &told).await {
             Ok(response) => return Ok((response, lease)),
-            Err(SendError::Unsent(again)) if was_kept => body = again,
-            Err(SendError::Unsent(_)) => return Err((Reason::UpstreamReset, "closed before the request".into())),
+            Err(SendError::Unsent) if was_kept => {}
+            Err(SendError::Unsent) => return Err((Reason::UpstreamReset, "closed before the request".into())),
             Err(SendError::Sent(_)) if asked.progress.fault().is_some() => {
                 return Err((asked.progress.fault().unwrap_or(Reason::DownstreamReset), String::new()));
             }
@@ -220,7 +220,7 @@ async fn connect(
 
 fn answer(
     conn: &Rc<Downstream>,
-    mut asked: Asked,
+    mut asked: Box<Asked>,
     response: Response<UpstreamBody>,
     (lease, upgrade): (Lease, Option<HeaderValue>),
 ) -> Response<ResponseBody> {

@@ -48,17 +48,28 @@ pub(super) fn text_outside(asked: &mut Asked) -> String {
 pub(super) fn passed(headers: &mut HeaderMap, conn: &Downstream, target: Option<&Target>) -> Option<Reason> {
     let (reason, by) = strip(headers);
     let (reason, by) = (reason?, by?);
-    let known = Reason::of_code(reason.to_str().ok()?).filter(|reason| *reason != Reason::Ok)?;
-    let in_mesh = |target: &&Target| matches!(target.transport, Transport::Hbone { .. } | Transport::Local { .. });
-    let asked = target.filter(in_mesh)?.workload.as_deref()?;
-    if by.as_bytes() != format!("destination {}/{}", asked.namespace, asked.name).as_bytes() {
-        return None;
-    }
+    let known = believed((&reason, &by), target?)?;
     if matches!(&conn.side, Side::Outbound(_)) && !conn.side.is_gateway() {
         headers.insert(REASON, reason);
         headers.insert(BY, by);
     }
     Some(known)
+}
+
+/// Why the destination's proxy answered before a byte of the request had reached an application, if it says so: the pod is gone,
+/// or nobody listens in it any more. Another endpoint may be asked, whatever the method.
+pub(super) fn never_reached(headers: &HeaderMap, target: &Target) -> Option<Reason> {
+    let reason = believed((headers.get(&REASON)?, headers.get(&BY)?), target)?;
+    matches!(reason, Reason::UnknownDestination | Reason::WorkloadGone | Reason::ConnectFailed).then_some(reason)
+}
+
+/// What a mark says, if it is the destination's proxy that vouches for it.
+fn believed((reason, by): (&HeaderValue, &HeaderValue), target: &Target) -> Option<Reason> {
+    let known = Reason::of_code(reason.to_str().ok()?).filter(|reason| *reason != Reason::Ok)?;
+    let in_mesh = matches!(target.transport, Transport::Hbone { .. } | Transport::Local { .. });
+    let asked = target.workload.as_deref().filter(|_| in_mesh)?;
+    let writer = format!("destination {}/{}", asked.namespace, asked.name);
+    (by.as_bytes() == writer.as_bytes()).then_some(known)
 }
 
 /// Takes the reason out of what the destination's proxy wrote, on its way to a client from outside; the request's id takes its

@@ -93,14 +93,15 @@ pub(super) fn start(order: Order, plan: &ForwardPlan<'_>, parts: &Parts, body: &
         let (tee, copy) = mirror::tee(body.size_hint());
         (Some(tee), RequestBody::Copy(copy))
     };
-    tokio::task::spawn_local(run(order, Message { head, body, replays: None, listener: None }, protocol));
+    tokio::task::spawn_local(run(order, Message::new(head, body), protocol));
     tee
 }
 
-async fn run(order: Order, message: Message, protocol: Protocol) {
+async fn run(order: Order, mut message: Message, protocol: Protocol) {
     let view = order.engine.view();
     let now = Instant::now();
     let forward = Forward {
+        started: now,
         engine: &order.engine,
         view: &view,
         source: &order.source,
@@ -118,7 +119,7 @@ async fn run(order: Order, message: Message, protocol: Protocol) {
         upgrade: false,
         progress: Progress::default(),
     };
-    let Ok(answer) = forward.run(message).await else {
+    let Ok(answer) = forward.run(&mut message).await else {
         order.count("failed");
         return;
     };

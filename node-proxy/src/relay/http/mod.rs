@@ -23,8 +23,11 @@ mod factory;
 mod finish;
 mod forward;
 mod framing;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod gather;
+mod given_up;
 mod grpc_web;
 mod h3;
 mod hop;

@@ -141,9 +141,12 @@ fn way(hops: &[IpAddr]) -> Text {
     list(hops, |text, _, ip| write!(text, "{ip}"))
 }
 
-/// Whether a header says on whose behalf a request comes, and how (RFC 7239, and what was used before it).
-fn is_claim(name: &HeaderName) -> bool {
-    *name == header::FORWARDED || name == "x-real-ip" || name.as_str().starts_with("x-forwarded-")
+/// Whether a header says on whose behalf a request comes, and how (RFC 7239, and what was used before it). Endpoints that make
+/// variables of headers can't tell an underscore from a dash (RFC 3875, section 4.1.18).
+pub(super) fn is_claim(name: &HeaderName) -> bool {
+    let is_it = |name: &str| name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-");
+    let name = name.as_str();
+    is_it(name) || (name.contains('_') && is_it(&name.replace('_', "-")))
 }
 
 /// What proxies in front say.
@@ -194,6 +197,11 @@ impl Said {
         let last = self.by.len().saturating_sub(1);
         self.by.into_iter().nth(addresses.saturating_sub(2).min(last)).unwrap_or_default()
     }
+}
+
+/// Whom proxies say that they got a request from, the nearest proxy first; `None`: a line can't be read.
+pub(super) fn hops_said(headers: &HeaderMap, header: ForwardedHeader) -> Option<Vec<Option<IpAddr>>> {
+    Said::of(headers, &ClientAddress { header, ..ClientAddress::default() }).map(|said| said.hops)
 }
 
 /// The elements of all lines of a header.

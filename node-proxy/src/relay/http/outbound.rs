@@ -43,11 +43,11 @@ use crate::balance::{Balancer, hash_bytes, hash_ip};
 
 /// Serves one request; every failure is an answer.
 pub(super) async fn serve(
-    conn: Rc<Downstream>,
+    conn: &Rc<Downstream>,
     caller: &Caller,
     request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let Begun { mut parts, body, checked, mut asked, protocol } = begin(&conn, request);
+    let Begun { mut parts, body, checked, mut asked, protocol } = begin(conn, request);
     let ambiguous_path = match checked {
         Ok(checked) => checked.ambiguous_path,
         Err(bad) => {
@@ -72,16 +72,15 @@ pub(super) async fn serve(
     }
     let client = origin.as_ref().map_or(caller.client, |origin| origin.client);
     let asker = Asker { caller, client, ambiguous_path };
-    let (view, routed) = match route(&first, &conn, asker, &parts) {
+    let (view, routed) = match route(&first, conn, asker, &parts) {
         Routed::Unsettled(listener) => {
             Box::pin(settle(&conn.engine.store, &listener)).await;
             let view = second.get_or_init(|| conn.engine.view());
-            (view, route(view, &conn, asker, &parts))
+            (view, route(view, conn, asker, &parts))
         }
         routed => (&first, routed),
     };
-    let exchange =
-        Exchange { conn: &conn, caller, client, view, protocol, upgrade, extended, session: None, web: None };
+    let exchange = Exchange { conn, caller, client, view, protocol, upgrade, extended, session: None, web: None };
     let mut response = match routed {
         Routed::Unsettled(_) => {
             let local = reply::failure(Reason::PolicyDenied, Judged::Unsettled.why_not().unwrap_or_default());
@@ -90,10 +89,10 @@ pub(super) async fn serve(
         Routed::Reply(local, rule) => reply::respond(local, asked, conn.labelled(rule, None, protocol), 0),
         Routed::Forward { backend, plan, session } => {
             let exchange = Exchange { session, ..exchange };
+            // Boxed, or the futures around them would be moved with their kilobytes inside.
             match is_held(&asked, plan.as_ref()) {
-                // Boxed: most requests go straight on.
                 true => Box::pin(exchange.admit(asked, (parts, body), backend, plan)).await,
-                false => exchange.forward(asked, (parts, body), backend, plan).await,
+                false => Box::pin(exchange.forward(asked, (parts, body), backend, plan)).await,
             }
         }
     };
@@ -196,7 +195,7 @@ pub(super) struct Exchange<'a> {
 impl Exchange<'_> {
     pub(super) async fn forward(
         self,
-        mut asked: Asked,
+        mut asked: Box<Asked>,
         (mut parts, body): (Parts, ClientBody),
         backend: &Arc<Frontend>,
         plan: Option<ForwardPlan<'_>>,
@@ -228,6 +227,7 @@ impl Exchange<'_> {
         let retry = plan.as_ref().and_then(|plan| plan.retry);
         let client = self.client.ip();
         let forward = Forward {
+            started: asked.started,
             told: self.conn.tells(self.caller, self.client, backend),
             engine,
             view: self.view,
@@ -245,9 +245,9 @@ impl Exchange<'_> {
             upgrade: self.upgrade.is_some(),
             progress: asked.progress.clone(),
         };
-        let message = message(parts, body, &asked, retry.is_some(), tees);
+        let mut message = message(parts, body, &asked, retry.is_some(), tees);
         let waiting = Waiting::new(&mut asked, (rule, Some(&backend.key)), self.protocol);
-        let ran = forward.run(message).await;
+        let ran = forward.run(&mut message).await;
         waiting.over();
         match ran {
             Ok(answer) => self.answer(asked, *answer, &backend.key, plan.as_ref()),
@@ -269,12 +269,12 @@ impl Exchange<'_> {
 
     fn answer(
         self,
-        mut asked: Asked,
+        mut asked: Box<Asked>,
         answer: Answer,
         backend: &ServicePortKey,
         plan: Option<&ForwardPlan<'_>>,
     ) -> Response<ResponseBody> {
-        let Answer { response, lease, flight, target, tries, limit, steps } = answer;
+        let Answer { response, at, lease, flight, target, tries, limit, steps } = answer;
         asked.progress.answered();
         let (mut parts, body) = response.into_parts();
         let upgrade = hop::strip(&mut parts.headers);
@@ -291,7 +291,7 @@ impl Exchange<'_> {
             session.tell(&self.conn.engine, &mut parts.headers, target.address, self.caller.front.is_secure());
         }
         let labelled = self.conn.labelled(plan.map(|plan| &plan.rule.key), Some(&target), self.protocol);
-        let upstream = asked.started.elapsed();
+        let upstream = at.saturating_duration_since(asked.started);
         self.conn.last.set(Reason::Ok);
         let status = parts.status.as_u16();
         let by_destination = told.is_some();
@@ -348,7 +348,7 @@ impl Exchange<'_> {
 
     fn fail(
         self,
-        asked: Asked,
+        asked: Box<Asked>,
         failed: Failed,
         backend: &ServicePortKey,
         plan: Option<&ForwardPlan<'_>>,
@@ -386,12 +386,13 @@ pub(super) fn message(parts: Parts, body: ClientBody, asked: &Asked, keep: bool,
     let listener = Some(listener);
     if body.is_end_stream() {
         tees.into_iter().for_each(mirror::Tee::end);
-        return Message { head: parts, body: RequestBody::Empty, replays: None, listener };
+        return Message { listener, ..Message::new(parts, RequestBody::Empty) };
     }
     let source = Source::new(body, &asked.progress, tees, gate);
     if keep {
         let replays = Replays::new(source);
-        return Message { head: parts, body: RequestBody::Replay(replays.next()), replays: Some(replays), listener };
+        let body = RequestBody::Replay(replays.next());
+        return Message { replays: Some(replays), listener, ..Message::new(parts, body) };
     }
-    Message { head: parts, body: RequestBody::Stream(source), replays: None, listener }
+    Message { listener, ..Message::new(parts, RequestBody::Stream(source)) }
 }

@@ -9,6 +9,7 @@ use weft_core::reason::Reason;
 use super::body::ResponseBody;
 use super::downstream::Labelled;
 use super::finish::{Answered, Asked, Finish, grpc_status};
+use super::given_up::ForNobody;
 use super::mark;
 use super::trail::Trail;
 
@@ -42,7 +43,7 @@ pub(super) fn status_of(reason: Reason) -> StatusCode {
 /// The response, and its end as an exchange.
 pub(super) fn respond(
     reply: LocalReply<'_>,
-    asked: Asked,
+    asked: Box<Asked>,
     labelled: std::rc::Rc<Labelled>,
     tries: u32,
 ) -> Response<ResponseBody> {
@@ -52,11 +53,11 @@ pub(super) fn respond(
 /// The same after `tries` that came to nothing.
 pub(super) fn respond_after(
     reply: LocalReply<'_>,
-    mut asked: Asked,
+    mut asked: Box<Asked>,
     labelled: std::rc::Rc<Labelled>,
     (tries, trail): (u32, Option<Box<Trail>>),
 ) -> Response<ResponseBody> {
-    let LocalReply { status, .. } = reply;
+    let LocalReply { status, reason, .. } = reply;
     let mut reply = if asked.grpc { reply.into_grpc() } else { reply };
     mark::own(&mut reply.headers, &mut asked, reply.reason);
     // To clients from outside the codes are no business; by the id we find them.
@@ -87,6 +88,9 @@ pub(super) fn respond_after(
     let mut response = Response::new(body(text, Finish::new(asked, answered)));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
+    if reason == Reason::DownstreamReset {
+        response.extensions_mut().insert(ForNobody);
+    }
     if has_text {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }

@@ -1,12 +1,12 @@
 //! One downstream connection from its first byte to its last: HTTP/1 or HTTP/2, its limits, its end.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, header};
+use http::{Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use super::downstream::{Downstream, Side};
 use super::engine::HttpSettings;
 use super::framing::{H1Framing, H2Framing};
 use super::gather::gather;
+use super::given_up::{ForNobody, GivenUp, Unanswered};
 use super::wire::{End, Framing, Wire};
 use super::{inbound, outbound, trail};
 use crate::observe::Ended;
@@ -84,26 +85,24 @@ where
     }
 }
 
-async fn respond(
-    conn: Rc<Downstream>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, std::convert::Infallible> {
-    let mut response = answer(Rc::clone(&conn), request.map(ClientBody::from)).await?;
-    if let Some(alternative) = conn.alternative() {
-        response.headers_mut().insert(header::ALT_SVC, alternative);
-    }
-    Ok(response)
-}
-
-/// Answers a request, whatever carries it; every failure is an answer.
+/// Answers a request, whatever carries it; every failure is an answer. `unanswered` is told then.
 pub(super) async fn answer(
     conn: Rc<Downstream>,
     request: Request<ClientBody>,
+    unanswered: Unanswered,
 ) -> Result<Response<ResponseBody>, std::convert::Infallible> {
-    match &conn.side {
-        Side::Outbound(caller) => outbound::serve(Rc::clone(&conn), caller, request).await,
-        Side::Inbound(called) => inbound::serve(Rc::clone(&conn), called, request).await,
+    let is_http3 = request.version() == Version::HTTP_3;
+    let mut response = match &conn.side {
+        Side::Outbound(caller) => outbound::serve(&conn, caller, request).await?,
+        Side::Inbound(called) => inbound::serve(&conn, called, request).await?,
+    };
+    if let Some(alternative) = (!is_http3).then(|| conn.alternative()).flatten() {
+        response.headers_mut().insert(header::ALT_SVC, alternative);
     }
+    if response.extensions().get::<ForNobody>().is_none() {
+        unanswered.answered();
+    }
+    Ok(response)
 }
 
 async fn serve_h1<T>(wire: Wire<T>, conn: &Rc<Downstream>) -> Reason
@@ -112,7 +111,10 @@ where
 {
     let service = service_fn({
         let conn = Rc::clone(conn);
-        move |request| respond(Rc::clone(&conn), request)
+        // Boxed, because the codec moves it, and it has kilobytes.
+        move |request: Request<Incoming>| {
+            Box::pin(answer(Rc::clone(&conn), request.map(ClientBody::from), Unanswered::new(None)))
+        }
     });
     let mut connection = h1_builder(&conn.engine.settings).serve_connection(TokioIo::new(wire), service);
     let mut leaving = false;
@@ -123,12 +125,12 @@ where
             // `Connection: close`. If none comes, the worker's watch ends the connection.
             Some(End::Gracefully) if !leaving && conn.watched.busy.get() > 0 => {
                 leaving = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
             _ => {}
         }
         // Not `poll_without_shutdown`, which would need a box for each request. A switched connection is left open.
-        std::pin::Pin::new(&mut connection).poll(cx).map(|result| result.map_err(|error| reason_of(&error)))
+        Pin::new(&mut connection).poll(cx).map(|result| result.map_err(|error| reason_of(&error)))
     })
     .await;
     let parts = connection.into_parts();
@@ -185,9 +187,12 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let service = service_fn({
-        let conn = Rc::clone(conn);
+        let (conn, given_up) = (Rc::clone(conn), GivenUp::of(conn));
         // Boxed, because the codec and the runtime move it several times, and it has kilobytes.
-        move |request| Box::pin(respond(Rc::clone(&conn), request))
+        move |request: Request<Incoming>| {
+            let unanswered = Unanswered::new(given_up.as_ref());
+            Box::pin(answer(Rc::clone(&conn), request.map(ClientBody::from), unanswered))
+        }
     });
     let (wire, written) = gather(wire);
     let connection = h2_builder(conn).serve_connection(TokioIo::new(wire), service);
@@ -231,15 +236,28 @@ struct RequestExec(Rc<Downstream>);
 
 impl<F> hyper::rt::Executor<F> for RequestExec
 where
-    F: Future + 'static,
+    F: Future + Unpin + 'static,
 {
     fn execute(&self, task: F) {
         let conn = Rc::clone(&self.0);
-        // The codec's own tasks report through what they serve.
-        drop(tokio::task::spawn_local(async move {
-            let _counted = CountPanic(&conn);
-            drop(task.await);
-        }));
+        drop(tokio::task::spawn_local(Counted { task, conn }));
+    }
+}
+
+/// A task of a connection, which is told of a panic in it. Not an `async` block, which would have the task twice: as what it
+/// was given, and as what it waits for.
+struct Counted<F> {
+    task: F,
+    conn: Rc<Downstream>,
+}
+
+impl<F: Future + Unpin> Future for Counted<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { task, conn } = &mut *self;
+        let _counted = CountPanic(conn);
+        Pin::new(task).poll(cx).map(drop)
     }
 }
 

@@ -167,7 +167,7 @@ fn seconds(time: Duration) -> u64 {
 }
 
 /// What has the form of a seal under a session's name.
-fn presented<'h>(carrier: &SessionCarrier, headers: &'h HeaderMap) -> impl Iterator<Item = &'h str> {
+pub(super) fn presented<'h>(carrier: &SessionCarrier, headers: &'h HeaderMap) -> impl Iterator<Item = &'h str> {
     let values: Vec<&str> = match carrier {
         SessionCarrier::Header(name) => headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect(),
         SessionCarrier::Cookie { name, .. } => {

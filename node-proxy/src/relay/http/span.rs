@@ -38,11 +38,11 @@ impl Asked {
     pub(super) fn open_span(&mut self, headers: &mut HeaderMap) {
         if self.told.tracing.is_some() || self.told.parent == ParentSampling::Ignored {
             self.span = trace::begin(&self.told, headers, self.conn.side.place());
-            self.trace = match &self.span {
-                Some(span) => TraceId::new(span.id),
-                None => TraceId::sampled(headers),
-            };
         }
+        self.trace = match &self.span {
+            Some(span) => TraceId::new(span.id),
+            None => TraceId::sampled(headers),
+        };
         self.trace_id = match &self.span {
             Some(span) => Some(span.id),
             None if self.told.access_log.mode == LogMode::Disabled => None,

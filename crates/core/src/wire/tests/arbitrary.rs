@@ -415,13 +415,14 @@ fn mesh_policy() -> impl Strategy<Value = MeshPolicy> {
             max_buffer_bytes,
         },
     );
-    (policy_key(), scope(), any::<i64>(), of(mode()), vec((port(), mode()), FEW), limits).prop_map(
-        |(key, scope, created_unix_seconds, mode, port_modes, limits)| MeshPolicy {
+    (policy_key(), scope(), any::<i64>(), of(mode()), vec((port(), mode()), FEW), any::<bool>(), limits).prop_map(
+        |(key, scope, created_unix_seconds, mode, port_modes, enforced, limits)| MeshPolicy {
             key,
             scope,
             created_unix_seconds,
             mode,
             port_modes,
+            enforced,
             limits,
         },
     )

@@ -171,13 +171,13 @@ async fn ask(answer: &str, slowly: bool) -> (Result<(u16, Vec<u8>), ExchangeErro
         }
         endpoint
     });
-    let answered = match conn.send(&get(), RequestBody::Empty, &|_| {}).await {
+    let answered = match conn.send(&mut Outgoing::new(get(), RequestBody::Empty), &|_| {}).await {
         Ok(response) => {
             let status = response.status().as_u16();
             collect(response.into_body()).await.map(|body| (status, body))
         }
         Err(SendError::Sent(error)) => Err(error),
-        Err(SendError::Unsent(_)) => panic!("it was sent"),
+        Err(SendError::Unsent) => panic!("it was sent"),
     };
     // The endpoint's end is held until here: what is closed is not asked.
     let _endpoint = served.await.unwrap();
@@ -232,10 +232,10 @@ async fn ask_to_the_end(answer: &'static str) -> ExchangeError {
         let _ = endpoint.read(&mut [0; 512]).await;
         let _ = endpoint.write_all(answer.as_bytes()).await;
     });
-    let error = match conn.send(&get(), RequestBody::Empty, &|_| {}).await {
+    let error = match conn.send(&mut Outgoing::new(get(), RequestBody::Empty), &|_| {}).await {
         Ok(response) => collect(response.into_body()).await.unwrap_err(),
         Err(SendError::Sent(error)) => error,
-        Err(SendError::Unsent(_)) => panic!("it was sent"),
+        Err(SendError::Unsent) => panic!("it was sent"),
     };
     assert!(!conn.is_reusable());
     served.await.unwrap();
@@ -276,7 +276,9 @@ async fn a_body_without_a_length_that_tls_does_not_end_is_cut_off() {
                 endpoint.shutdown().await.unwrap();
             }
         });
-        let Ok(response) = conn.send(&get(), RequestBody::Empty, &|_| {}).await else { panic!("there is a head") };
+        let Ok(response) = conn.send(&mut Outgoing::new(get(), RequestBody::Empty), &|_| {}).await else {
+            panic!("there is a head")
+        };
         let body = collect(response.into_body()).await;
         served.await.unwrap();
         match body {

@@ -109,6 +109,7 @@ impl Asking<'_> {
         let tls = self.caller.front.upstream_tls(&engine.backends, self.view, key, protocol);
         let tls = tls.map_err(|why| Refusal::Failed(Reason::InvalidBackend, format!("authorizer {key}: {why}")))?;
         let forward = Forward {
+            started: Instant::now(),
             engine,
             view: self.view,
             source: &self.caller.source,
@@ -133,7 +134,7 @@ impl Asking<'_> {
                 secure_scheme(&mut head);
             }
             let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Whole(body.clone()) };
-            match Box::pin(forward.run(Message { head, body, replays: None, listener: None })).await {
+            match Box::pin(forward.run(&mut Message::new(head, body))).await {
                 Ok(answer) => return Ok(answer),
                 Err(lost) if is_lost(lost.reason) && std::mem::take(&mut again) => {}
                 Err(error) => return Err(failed(&format!("{} {}", error.reason, error.detail))),

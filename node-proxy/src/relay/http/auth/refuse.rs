@@ -17,7 +17,7 @@ impl Refusal {
     /// The answer, with what CORS adds, so that a page can read it.
     pub(in crate::relay::http) fn respond(
         self,
-        asked: Asked,
+        asked: Box<Asked>,
         labelled: std::rc::Rc<Labelled>,
         cors: &CorsResponse<'_>,
     ) -> Response<ResponseBody> {
@@ -36,7 +36,7 @@ impl Refusal {
 }
 
 impl Denial {
-    fn respond(self, mut asked: Asked, labelled: std::rc::Rc<Labelled>, detail: String) -> Response<ResponseBody> {
+    fn respond(self, mut asked: Box<Asked>, labelled: std::rc::Rc<Labelled>, detail: String) -> Response<ResponseBody> {
         if asked.grpc {
             return self.respond_grpc(asked, labelled, detail);
         }
@@ -82,7 +82,12 @@ impl Denial {
     }
 
     /// A gRPC client gets the gRPC status that stands for the answer's, and the authorizer's headers, but not its page.
-    fn respond_grpc(self, asked: Asked, labelled: std::rc::Rc<Labelled>, detail: String) -> Response<ResponseBody> {
+    fn respond_grpc(
+        self,
+        asked: Box<Asked>,
+        labelled: std::rc::Rc<Labelled>,
+        detail: String,
+    ) -> Response<ResponseBody> {
         let (status, mut headers) = match self {
             Self::Http(answer) => {
                 let (head, _) = answer.response.into_parts();

@@ -17,6 +17,7 @@ use http::{Method, response};
 use weft_core::matching::is_grpc;
 
 pub(crate) use body::{WebRequest, WebResponse};
+pub(super) use text::TextDecoder;
 
 use super::client::ClientBody;
 use super::upstream::h2_form;

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 /// Not base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotBase64;
+pub(crate) struct NotBase64;
 
 /// Reads text; holds up to three bytes of it back, until the next piece comes.
 #[derive(Debug, Default)]
-pub(super) struct TextDecoder {
+pub(crate) struct TextDecoder {
     held: Vec<u8>,
 }
 
@@ -20,7 +20,7 @@ impl TextDecoder {
     ///
     /// # Errors
     /// It isn't base64.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<Bytes, NotBase64> {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Result<Bytes, NotBase64> {
         let mut text = std::mem::take(&mut self.held);
         text.extend_from_slice(piece);
         self.held = text.split_off(text.len() / 4 * 4);
@@ -37,7 +37,7 @@ impl TextDecoder {
     }
 
     /// Whether nothing is held back: the text may end here.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.held.is_empty()
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::super::body::ResponseBody;
 use super::super::client::ClientBody;
+use super::super::given_up::Unanswered;
 use super::super::serve::answer;
 use super::body::{Broken, Heard, Http3Body, Receiver, Talk};
 use super::code::Code;
@@ -88,7 +89,7 @@ pub(super) async fn serve(shared: Rc<Shared>, send: SendStream, receive: RecvStr
     let body = Http3Body::new(receiver, &talk, most, body);
     let body = if body.is_end_stream() { ClientBody::None } else { ClientBody::Http3(Box::new(body)) };
     // Boxed, because it is most of what this task is.
-    let answering = Box::pin(answer(Rc::clone(&shared.conn), request.map(|()| body)));
+    let answering = Box::pin(answer(Rc::clone(&shared.conn), request.map(|()| body), Unanswered::new(None)));
     let answered = client.wait(answering, &talk, expects).await;
     let result = match answered {
         Ok(response) => client.write(response, &talk, is_head).await,

@@ -15,6 +15,7 @@ mod connection;
 mod control;
 mod exchange;
 mod frames;
+pub mod fuzzing;
 mod head;
 mod huffman;
 mod qpack;

@@ -90,7 +90,12 @@ async fn connect(world: &World, registry: &Registry, app: SocketAddr, version: V
 }
 
 /// The bytes of a connection of whoever it is.
-async fn connect_as(world: &World, registry: &Registry, app: SocketAddr, identity: PeerIdentity) -> DuplexStream {
+pub(super) async fn connect_as(
+    world: &World,
+    registry: &Registry,
+    app: SocketAddr,
+    identity: PeerIdentity,
+) -> DuplexStream {
     let pod = crate::plain::pod_of(workload(), Arc::new(Loopback));
     let peer = Peer { identity, address: "127.0.0.1:4000".parse().unwrap() };
     let asked = Inbound { workload: Rc::new(LocalWorkload::new(pod)), peer, destination: app };

@@ -1,5 +1,6 @@
 //! The HTTP stage between pipes: what a client and an application see, on both versions of HTTP, with the clock paused.
 
+mod attacks;
 mod churn;
 mod edge;
 mod extended;
@@ -17,4 +18,5 @@ mod retry;
 mod session;
 mod tap;
 mod trace;
+mod turned_away;
 mod world;

@@ -41,6 +41,7 @@ async fn start() -> (World, SocketAddr) {
         created_unix_seconds: 0,
         mode: Some(Mode::Strict),
         port_modes: Vec::new(),
+        enforced: false,
         limits: WorkloadLimits::default(),
     };
     let world = World::new(vec![

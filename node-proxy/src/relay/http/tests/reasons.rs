@@ -17,14 +17,14 @@ use crate::records::Record;
 const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 /// The pod behind endpoint 1 is one of the mesh, on another node.
-fn meshed() -> Change {
+pub(super) fn meshed() -> Change {
     let workload = Workload { addresses: vec![address(1).ip()], node: "n2".into(), ..workload() };
     assert_eq!(workload.enrolment, Enrolment::Enrolled);
     Change::Upsert(Resource::Workload(Arc::new(workload)))
 }
 
 /// An application, or what answers for it, with a status and headers.
-fn says(code: u16, headers: &'static [(&'static str, &'static str)]) -> App {
+pub(super) fn says(code: u16, headers: &'static [(&'static str, &'static str)]) -> App {
     Rc::new(move |_, _| {
         let mut response = Response::builder().status(code);
         for (name, value) in headers {

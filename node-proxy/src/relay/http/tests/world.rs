@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::spawn_local;
 use weft_core::change::{Change, Resource};
 use weft_core::gateway::{Bind, Listener};
@@ -216,6 +216,33 @@ impl World {
 
     pub(super) fn raw(&self, last: u8, raw: Raw) {
         self.net.apps.borrow_mut().insert(address(last), raw);
+    }
+
+    /// Shows what goes to an application's endpoint from now on.
+    pub(super) fn tapped(&self, last: u8, seen: impl Fn(&[u8]) + 'static) {
+        let (app, seen) = (self.net.apps.borrow().get(&address(last)).cloned().unwrap(), Rc::new(seen));
+        let between = move |stream: DuplexStream, address| {
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            app(far, address);
+            let seen = Rc::clone(&seen);
+            drop(spawn_local(async move {
+                let ((mut from, mut back), (mut answers, mut to)) = (tokio::io::split(stream), tokio::io::split(near));
+                let there = async {
+                    let mut bytes = vec![0; 16 << 10];
+                    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+                        seen(&bytes[..read]);
+                        to.write_all(&bytes[..read]).await.ok();
+                    }
+                    to.shutdown().await.ok();
+                };
+                let home = async {
+                    tokio::io::copy(&mut answers, &mut back).await.ok();
+                    back.shutdown().await.ok();
+                };
+                tokio::join!(there, home);
+            }));
+        };
+        self.raw(last, Rc::new(between));
     }
 
     /// Bytes to the Service `web`.

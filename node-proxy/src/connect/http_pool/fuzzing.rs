@@ -1,0 +1,3 @@
+//! See [`crate::fuzzing`].
+
+pub use super::h1::fuzzing::answer;
