@@ -13,6 +13,10 @@ VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' cha
 RUNS ?= 3
 REPORTS ?= dist/conformance
 PICTURES ?= docs/pictures
+# Of each fuzz target. Not of the environment: a shell has a variable of this name, too.
+SECONDS := 600
+SBOM ?= dist/sbom
+RELEASE ?= dist/release
 # The test cluster's name: clusters of different names stand side by side.
 NAME ?= dev
 
@@ -44,9 +48,10 @@ test: lint unit cluster-test ## what the gate runs: lint, unit, world and networ
 lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	@$(INSTALL) build lint
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@# And what libFuzzer drives, without libFuzzer.
+	cargo clippy --workspace --all-targets --features weft-fuzz/libfuzzer --quiet -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh tests/pictures/*.sh .ci/run
+	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh tests/pictures/*.sh images/*.sh fuzz/*.sh .ci/run
 
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
@@ -56,14 +61,25 @@ unit: ## all tests of the workspace, those in network namespaces included
 
 # A healthy mesh on the cluster has to alarm nobody for half an hour, instead of a minute.
 test-full: export WEFT_HEALTHY_SECONDS = 1800
-test-full: test ## and what takes longer: a GiB each way, half an hour of a healthy mesh, all releases of the Gateway API, cert-manager and external-dns, the demo, the benchmarks
+test-full: test ## and what takes longer: a GiB each way, ten minutes of each fuzz target, half an hour of a healthy mesh, all releases of the Gateway API, cert-manager and external-dns, the demo, the benchmarks
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
 	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH cargo test --workspace --quiet --test bundles -- --ignored --test-threads=1
+	$(MAKE) fuzz
 	$(MAKE) elsewhere
 	$(MAKE) pictures PICTURES=$(CARGO_TARGET_DIR)/pictures
+	$(MAKE) sbom SBOM=$(CARGO_TARGET_DIR)/sbom
 	$(MAKE) demo
 	$(MAKE) bench
 	$(MAKE) bench-scale
+
+# What cargo-fuzz passes to the compiler, less what only a nightly one takes: no sanitizer, since unsafe code is in crates/sys alone.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks
+
+fuzz: ## each fuzz target for a while; SECONDS=600 TARGETS="h1_framing request"; what is found stays in the build's folder
+	@$(INSTALL) build fuzz
+	RUSTFLAGS='$(FUZZ_FLAGS)' CARGO_PROFILE_DEV_DEBUG=0 cargo build --workspace --features weft-fuzz/link --bin weft-fuzz --target-dir $(CARGO_TARGET_DIR)/fuzz --quiet
+	fuzz/run.sh $(CARGO_TARGET_DIR)/fuzz/$(CARGO_BUILD_TARGET)/debug/weft-fuzz $(CARGO_TARGET_DIR)/fuzz/found $(SECONDS) $(TARGETS)
 
 demo: ## two nodes without Kubernetes, a shop, traffic, changes under load; KEEP=1 leaves it up with a shell, OBSERVE=1 adds a Prometheus
 	@$(INSTALL) build demo $(if $(filter 1,$(OBSERVE)),test)
@@ -120,7 +136,18 @@ images: ## one docker-archive per component for `ctr images import` and `docker 
 	cargo build --profile $(PROFILE) --bins
 	python3 images/build.py $(OUT) $(BUILT)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(TAG) $(ARCH)
 
+sbom: ## what each program is made of, as CycloneDX, in SBOM=dist/sbom; ARCH=arm64
+	@$(INSTALL) build release
+	images/sbom.sh $(SBOM) $(CARGO_BUILD_TARGET)
+
+# Helm of the test cluster packs the charts.
+release: cluster-build ## programs and images for amd64 and arm64, charts, SBOMs and checksums of the chart's version, in RELEASE=dist/release
+	@$(INSTALL) build release
+	rm -rf $(RELEASE)
+	for arch in amd64 arm64; do $(MAKE) images ARCH=$$arch OUT=$(RELEASE)/images/$$arch TAG=$(VERSION) PROFILE=release || exit 1; done
+	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH images/release.sh $(RELEASE) $(VERSION) $(CARGO_TARGET_DIR)
+
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit demo pictures bench bench-scale images cluster-build cluster-up cluster-down cluster-test elsewhere conformance clean
+.PHONY: help build test test-full lint unit fuzz demo pictures bench bench-scale images sbom release cluster-build cluster-up cluster-down cluster-test elsewhere conformance clean

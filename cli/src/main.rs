@@ -6,7 +6,10 @@ mod cluster;
 mod connectivity;
 mod dashboard;
 mod explain;
+#[cfg(test)]
+mod manual;
 mod migrate;
+mod node;
 mod objects;
 mod reason;
 mod standalone;
@@ -83,6 +86,8 @@ enum Command {
     Connectivity(connectivity::Args),
     /// Collect statuses, configurations, metrics and logs of all parts in one file, without secrets.
     Bugreport(bugreport::Args),
+    /// Work on this node, as root: open its pods when its proxy can't be brought up.
+    Node(node::Args),
     /// Make a one-time token with which one more node can join.
     Token(TokenArgs),
     /// Print a completion script.
@@ -197,6 +202,7 @@ fn run(command: Command, target: &cluster::Target) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => Ok(migrate::run(&args, target)),
         Command::Connectivity(args) => connectivity::run(args),
         Command::Bugreport(args) => bugreport::run(&args, target),
+        Command::Node(args) => node::run(&args),
         Command::Token(args) => {
             let tokens = weft_controller::standalone::Tokens::open(&args.state)?;
             println!("{}", tokens.make_join_token(args.life)?);

@@ -175,6 +175,31 @@ fn migrate_writes_files_and_says_what_it_left_out_and_ends_accordingly() {
 }
 
 #[test]
+fn migrate_istio_ends_with_what_it_left_out_and_writes_a_file_for_each_step_of_a_namespace() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let policy = |spec: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop}}\n\
+             spec: {spec}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{istio-injection: enabled}}}}\n"
+        )
+    };
+    std::fs::write(at("whole.yaml"), policy("{}")).unwrap();
+    let output = weft(&["migrate", "istio", &at("whole.yaml"), "--out", &at("made")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for file in ["shop.10-policies.yaml", "shop.40-namespace.yaml"] {
+        assert!(folder.path().join("made").join(file).is_file(), "{file}");
+    }
+    std::fs::write(at("part.yaml"), policy("{rules: [{when: [{key: remote.ip, values: [192.0.2.1]}]}]}")).unwrap();
+    let output = weft(&["migrate", "istio", &at("part.yaml")]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("spec.rules[0].when[0]: \"remote.ip\""), "{}", text(&output.stderr));
+    let output = weft(&["migrate", "istio", &at("part.yaml"), "--accept-omissions"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(weft(&["migrate", "istio", "/nowhere"]).status.code(), Some(2));
+}
+
+#[test]
 fn migrate_diff_ends_with_what_it_found() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("requests");

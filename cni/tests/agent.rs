@@ -8,6 +8,8 @@
     reason = "test code: a panic is how a test fails"
 )]
 
+#[path = "support/bypass.rs"]
+mod bypass;
 #[path = "support/proxy.rs"]
 mod fake;
 mod support;
@@ -19,6 +21,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use bypass::{
+    an_order_needs_no_agent_and_outlives_it, an_order_of_root_opens_what_takes_plaintext_and_gives_it_back,
+    an_order_touches_no_namespace_but_the_pods_own,
+};
 use fake::FakeProxy;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -47,12 +53,18 @@ netns_tests! {
     garbage_is_collected,
     a_pod_that_vanishes_is_dropped,
     the_nodes_own_namespace_is_refused,
+    an_order_of_root_opens_what_takes_plaintext_and_gives_it_back,
+    an_order_needs_no_agent_and_outlives_it,
+    an_order_touches_no_namespace_but_the_pods_own,
+    on_a_full_disk_pods_that_run_are_enrolled_and_the_agent_waits_for_room,
 }
 
 /// Decides by namespace; a namespace it doesn't know is undecided.
 struct Source {
     namespaces: Mutex<BTreeMap<Namespace, bool>>,
     older_flows: Mutex<OlderFlows>,
+    /// Namespaces that take no plaintext.
+    strict: Mutex<BTreeSet<Namespace>>,
     presumed: Mutex<BTreeSet<Namespace>>,
     version: watch::Sender<u64>,
 }
@@ -63,6 +75,7 @@ impl Source {
         Arc::new(Self {
             namespaces: Mutex::new(namespaces),
             older_flows: Mutex::default(),
+            strict: Mutex::default(),
             presumed: Mutex::default(),
             version: watch::Sender::new(0),
         })
@@ -93,7 +106,11 @@ impl EnrolmentSource for Source {
         let decision = match known {
             Some(true) => {
                 let older_flows = *self.older_flows.lock().unwrap();
-                Ok(Decision::Enrolled(Enrolled { service_account: "cart".into(), older_flows }))
+                Ok(Decision::Enrolled(Enrolled {
+                    service_account: "cart".into(),
+                    older_flows,
+                    strict: Some(self.strict.lock().unwrap().contains(&pod.namespace)),
+                }))
             }
             Some(false) => Ok(Decision::Outside(Outside::NotLabelled)),
             None => Err(Undecided::UnknownPod(pod.clone())),
@@ -566,5 +583,77 @@ fn the_nodes_own_namespace_is_refused() -> Result<()> {
         ensure!(error["code"] == 4 && error["msg"].to_string().contains("node's own"), "{error}");
         ensure!(here.exec("nft list ruleset")?.is_empty(), "nothing was set on the node");
         Ok(())
+    })
+}
+
+/// A small disk that can be full, in the test's own mounts.
+struct Disk<'a>(&'a std::path::Path);
+
+impl<'a> Disk<'a> {
+    fn mount(at: &'a std::path::Path) -> Result<Self> {
+        let size = Some("size=256k,nr_inodes=24");
+        nix::mount::mount(Some("disk"), at, Some("tmpfs"), nix::mount::MsFlags::empty(), size)?;
+        Ok(Self(at))
+    }
+
+    /// Not another file fits.
+    fn fill(&self) -> Result<()> {
+        for n in 0..64 {
+            match std::fs::File::create(self.0.join(format!("filler-{n}"))) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        anyhow::bail!("it never fills")
+    }
+
+    fn make_room(&self) -> Result<()> {
+        (0..4).try_for_each(|n| Ok(std::fs::remove_file(self.0.join(format!("filler-{n}")))?))
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+fn on_a_full_disk_pods_that_run_are_enrolled_and_the_agent_waits_for_room() -> Result<()> {
+    let bench = Bench::new(&[("plain", false)])?;
+    let disk = Disk::mount(bench.dir.path())?;
+    let a = bench.world.pod("a");
+    let record = bench.dir.path().join(format!("state/{}.json", a.name()));
+    block_on(async {
+        let running = bench.agent().await?;
+        let proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        bench.plugin("ADD", "plain", &a).await?.ok()?;
+        disk.fill()?;
+        bench.source.set("plain", true);
+        running.protected(1).await?;
+        ensure!(!std::fs::read_to_string(&record)?.contains("Redirecting"), "there was room");
+        disk.make_room()?;
+        soon("the record is written", async {
+            while !std::fs::read_to_string(&record)?.contains("Redirecting") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+        running.stop(&bench).await?;
+        drop(proxy);
+
+        disk.fill()?;
+        let (started, room) = tokio::join!(bench.agent(), async {
+            // It has tried once by now, on this thread.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            disk.make_room()
+        });
+        room?;
+        let running = started?;
+        let _proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
+        running.protected(1).await
     })
 }

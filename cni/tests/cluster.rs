@@ -27,6 +27,7 @@ use support::{SOON, app, block_on, dial, refused, soon, sys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weft_cni::agent::sources_towards;
 use weft_cni::kubernetes::settings::RunSettings;
+use weft_cni::kubernetes::traces::Traces;
 use weft_cni::kubernetes::{leave, run};
 use weft_kube_fake::{FakeApi, Reply};
 use weft_testkit::{Netns, Pod, World, netns_tests};
@@ -188,7 +189,8 @@ impl Bench {
         let settings = Arguments::parse_from(arguments).settings;
         settings.validate().unwrap();
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        Running { task: tokio::spawn(run(settings, self.api.client(), metrics)), port }
+        let traces = Traces::new(&settings);
+        Running { task: tokio::spawn(run(settings, self.api.client(), metrics, traces)), port }
     }
 
     async fn proxy(&self) -> Result<FakeProxy> {

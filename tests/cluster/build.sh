@@ -102,8 +102,8 @@ image() { # image FILE NAME:TAG ENTRYPOINT SOURCE:DESTINATION...
 images() {
     [ -x "$bin/pause" ] || gcc -static -O2 -o "$bin/pause" "$here/pause.c"
     image pause localhost/pause:1 /pause "$bin/pause:/pause"
-    if [ ! "$bin/load" -nt "$here/load/main.go" ]; then
-        CGO_ENABLED=0 go build -trimpath -ldflags "$strip" -o "$bin/load" "$here/load/main.go"
+    if [ ! "$bin/load" -nt "$here/load/main.go" ] || [ ! "$bin/load" -nt "$here/load/serve.go" ]; then
+        CGO_ENABLED=0 go build -trimpath -ldflags "$strip" -o "$bin/load" "$here"/load/*.go
         rm -f "$img/load.tar"
     fi
     image istio-client localhost/istio-client:1 /istio-client "$bin/istio-client:/istio-client"

@@ -44,7 +44,7 @@ step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
 build=${CLUSTER_BUILD:-${WEFT_CACHE:-$HOME/.cache/weft}/cluster}
 if [ -z "$runs" ]; then
     step "charts, tokens, ways to install"
-    PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens --test install -- --ignored
+    PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens --test install --test teams -- --ignored
 fi
 step "cluster"
 "$here/up.sh" "$name"

@@ -5,7 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -141,6 +141,18 @@ impl ApiServer {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status.success(), "kubectl {args:?}: {}{text}", String::from_utf8_lossy(&output.stderr));
         Ok(text)
+    }
+
+    /// A line of the shell in the repository's root, with the programs of the build and the rights of who may everything.
+    ///
+    /// # Errors
+    /// When there is no shell. Whatever the line ends with is its output.
+    pub fn sh(&self, line: &str) -> Result<Output> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut bash = Command::new("bash");
+        bash.args(["-c", line]).env("PATH", format!("{}:{path}", self.build.join("bin").display()));
+        bash.env("KUBECONFIG", self.kubeconfig(ADMIN)).current_dir(crate::cluster::repository()).stdin(Stdio::null());
+        self.place.output(&mut bash)
     }
 
     /// Helm as somebody who may everything, in the repository's root.

@@ -8,9 +8,13 @@ pub mod cluster;
 mod dns;
 pub mod edge;
 mod flood;
+pub mod guide;
 mod machine;
+pub mod manual;
 mod mesh;
 mod observatory;
+#[cfg(test)]
+mod outages;
 mod pods;
 mod setup;
 
@@ -24,7 +28,7 @@ pub use dns::resolve;
 pub use flood::{Flood, flood};
 pub use machine::Machine;
 pub use mesh::{Mesh, MeshNode, NODES, Programs};
-pub use observatory::{Observatory, STATUS_LISTEN, Target};
+pub use observatory::{Observatory, SHOP_GATEWAY, STATUS_LISTEN, Target};
 pub use pods::{PodManifest, RunningPod, pod_manifests};
 pub use setup::{Invitation, Setup};
 

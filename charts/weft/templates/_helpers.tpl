@@ -53,6 +53,26 @@ annotations:
 {{- end }}
 {{- end -}}
 
+{{/*
+The metadata of a piece of the roles for people: (dict "root" $ "name" "weft-read" "to" ROLES "kubernetes" ROLES), which
+are those of Weft and of Kubernetes that it is a part of.
+*/}}
+{{- define "weft.pieceMetadata" -}}
+name: {{ .name }}
+labels:
+  {{- include "weft.labels" . | nindent 2 }}
+  {{- range .to }}
+  weftmesh.io/aggregate-to-{{ . }}: "true"
+  {{- end }}
+  {{- range .kubernetes }}
+  rbac.authorization.k8s.io/aggregate-to-{{ . }}: "true"
+  {{- end }}
+{{- with .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* The metadata of a pod: (dict "root" $ "name" ... "component" ... "metrics" 15014). */}}
 {{- define "weft.podMetadata" -}}
 labels:

@@ -34,7 +34,7 @@ pub use self::finding::{Finding, Severity};
 pub use self::helm::{InstallArgs, UninstallArgs};
 pub use self::logs::logs;
 pub use self::proxy::{Args as ProxyArgs, all as proxies, page_of};
-pub use self::read::Session;
+pub use self::read::{Session, typed};
 pub use self::version::Args as VersionArgs;
 pub use self::view::{View, ViewArgs};
 use crate::Output;

@@ -68,12 +68,14 @@ pub struct PodView {
 }
 
 /// Why a pod is never in the mesh, whatever its labels say.
-pub fn never(pod: &Pod, mesh: &str) -> Option<String> {
-    let why = match exempt(pod, &weft_core::ids::Namespace::new(mesh))? {
+pub fn never(pod: &Pod, namespaces: &BTreeMap<&str, &Labels>, mesh: &str) -> Option<String> {
+    let of_namespace = namespaces.get(namespace_of(&pod.metadata)).copied();
+    let why = match exempt(pod, of_namespace, &weft_core::ids::Namespace::new(mesh))? {
         Exempt::HostNetwork => "it is on its node's network",
         Exempt::Infrastructure => "it belongs to the mesh's own machinery",
         Exempt::Gateway => "it is a gateway, which ends connections itself",
         Exempt::Istio => "Istio has its traffic: take the pod out of Istio first",
+        Exempt::IstioAmbient => "label istio.io/dataplane-mode gives it to Istio: remove that label first",
         Exempt::Linkerd => "it has a proxy of Linkerd: remove the sidecar first",
     };
     Some(why.to_owned())
@@ -92,7 +94,7 @@ pub fn labelled(facts: &Facts) -> Read<Vec<PodView>> {
             namespace: namespace_of(&pod.metadata).to_owned(),
             name: name_of(&pod.metadata).to_owned(),
             node: node_of(pod).to_owned(),
-            standing: standing(pod, &facts.mesh, &said),
+            standing: standing(pod, (&labels, &facts.mesh), &said),
         })
         .collect();
     views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -128,7 +130,7 @@ impl<'a> Said<'a> {
         let mut nodes: BTreeMap<_, _> = agents.collect();
         let labels = labels_of(facts.namespaces.as_deref().unwrap_or_default());
         let pods = facts.pods.iter().flatten().filter(|pod| !has_ended(pod) && wants(pod, &labels));
-        for pod in pods.filter(|pod| never(pod, &facts.mesh).is_none()) {
+        for pod in pods.filter(|pod| never(pod, &labels, &facts.mesh).is_none()) {
             if let Some(node) = nodes.get_mut(node_of(pod)) {
                 node.expected += 1;
             }
@@ -182,8 +184,8 @@ fn by_counts(metrics: &Metrics, node: &str, expected: usize) -> Result<Option<St
     ))
 }
 
-fn standing(pod: &Pod, mesh: &str, said: &Said<'_>) -> Standing {
-    if let Some(why) = never(pod, mesh) {
+fn standing(pod: &Pod, (labels, mesh): (&BTreeMap<&str, &Labels>, &str), said: &Said<'_>) -> Standing {
+    if let Some(why) = never(pod, labels, mesh) {
         return Standing::Never(why);
     }
     let node = node_of(pod);

@@ -246,12 +246,13 @@ impl Session {
         found.into_iter().filter_map(Result::transpose).map(|crd| crd.map(|crd| crd_of(&crd))).collect()
     }
 
-    /// Routes and policies, with their statuses.
+    /// Routes and policies, with their statuses, and ReferenceGrants.
     async fn objects(&self, crds: &Read<Vec<Crd>>) -> Read<Vec<MeshObject>> {
         let crds = crds.as_ref().map_err(Clone::clone)?;
         let mut all = Vec::new();
         let is_ours = |crd: &&Crd| [WEFT_GROUP, EXPERIMENTAL_GROUP].contains(&crd.group.as_str());
-        for crd in crds.iter().filter(|crd| is_ours(crd) || crd.kind.ends_with("Route")) {
+        let is_route = |crd: &&Crd| crd.kind.ends_with("Route") || crd.kind == "ReferenceGrant";
+        for crd in crds.iter().filter(|crd| is_ours(crd) || is_route(crd)) {
             let kind = GroupVersionKind::gvk(&crd.group, &crd.version, &crd.kind);
             let api = Api::<DynamicObject>::all_with(
                 self.client.clone(),
@@ -262,6 +263,19 @@ impl Session {
             all.extend(objects.map(|object| MeshObject { kind: crd.kind.clone(), object }));
         }
         Ok(all)
+    }
+
+    /// All objects of a kind that has a CustomResourceDefinition, each with its version and kind; none if it isn't defined.
+    pub async fn custom(&self, plural: &str, group: &str) -> Read<Vec<Value>> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let found = within("customresourcedefinitions", api.get_opt(&format!("{plural}.{group}"))).await?;
+        let Some(crd) = found.as_ref().map(crd_of) else { return Ok(Vec::new()) };
+        let kind = GroupVersionKind::gvk(&crd.group, &crd.version, &crd.kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, &crd.plural);
+        let objects = self.list(plural, Api::<DynamicObject>::all_with(self.client.clone(), &resource)).await?;
+        let values = objects.into_iter().filter_map(|object| serde_json::to_value(object).ok());
+        let version = format!("{group}/{}", crd.version);
+        Ok(values.map(|value| typed(value, &version, &crd.kind)).collect())
     }
 
     async fn felix(&self) -> Read<Option<Value>> {
@@ -336,6 +350,15 @@ impl Session {
         (facts.pages, facts.objects) = tokio::join!(self.pages(pods, None), self.objects(&facts.crds));
         Ok(facts)
     }
+}
+
+/// An item of a list with its version and kind, which the list has for all of them.
+pub fn typed(mut value: Value, version: &str, kind: &str) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.insert("apiVersion".to_owned(), version.into());
+        object.insert("kind".to_owned(), kind.into());
+    }
+    value
 }
 
 fn failed(what: &str, error: impl std::fmt::Display) -> Unread {

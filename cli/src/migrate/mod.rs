@@ -1,7 +1,11 @@
-//! `weft migrate`: from an Ingress controller to a Gateway, one hostname at a time, and the comparison of the two.
+//! `weft migrate`: from an Ingress controller to a Gateway, one hostname at a time, and the comparison of the two; from Istio, one
+//! namespace at a time.
 
 mod diff;
 mod ingress;
+mod istio;
+mod report;
+mod write;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -14,7 +18,7 @@ use crate::cluster::Target;
 /// What nothing could be said about ends with: neither right nor wrong.
 const CANNOT_TELL: u8 = 2;
 
-/// Move from Ingresses to Gateways.
+/// Move from Ingresses to Gateways, or from Istio.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -25,6 +29,8 @@ pub struct Args {
 enum Command {
     /// Translate Ingresses into Gateways and routes, and say what can't be
     Ingress(ingress::Args),
+    /// Translate Istio's policies and routes, and say what can't be
+    Istio(istio::Args),
     /// Send the same requests to two front doors and compare the answers
     Diff(diff::Args),
 }
@@ -33,6 +39,7 @@ enum Command {
 pub fn run(args: &Args, target: &Target) -> ExitCode {
     let done = match &args.command {
         Command::Ingress(args) => ingress::run(args, target),
+        Command::Istio(args) => istio::run(args, target),
         Command::Diff(args) => diff::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -233,6 +233,8 @@ fn read(decision: wire::Decision, pod: &PodRef) -> Result<Decision, Undecided> {
         Some(Verdict::Enrolled(enrolled)) => Ok(Decision::Enrolled(Enrolled {
             service_account: enrolled.service_account.into(),
             older_flows: if enrolled.close_older_flows { OlderFlows::Close } else { OlderFlows::Keep },
+            // Single ports may be Strict all the same.
+            strict: enrolled.close_older_flows.then_some(true),
         })),
         Some(Verdict::Outside(why)) => Ok(Decision::Outside(match wire::Outside::try_from(why) {
             Ok(wire::Outside::Disabled) => Outside::Disabled,

@@ -71,6 +71,7 @@ impl Agent {
             },
             adopted: true,
             node_addresses: None,
+            bypassed: false,
         };
         {
             let mut pods = self.lock_pods();

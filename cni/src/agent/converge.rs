@@ -6,6 +6,7 @@ use std::time::Duration;
 use weft_api::weft::agent::v1 as wire;
 
 use super::Agent;
+use super::bypass::Bypass;
 use super::enrolment::{Decision, Enrolled, Undecided};
 use super::pod::PodState;
 use super::proxies::Answer;
@@ -38,6 +39,8 @@ pub(super) enum Trouble {
     Unverified(String),
     #[error("{0}")]
     Proxy(Answer),
+    #[error("`weft node bypass` of {0} opened it: its traffic is in the clear until `weft node bypass --off`")]
+    Bypassed(String),
     #[error("write the agent's state: {0}")]
     State(#[from] io::Error),
 }
@@ -46,7 +49,7 @@ impl Trouble {
     /// For the runtime: whether trying again may help by itself.
     fn code(&self) -> Code {
         match self {
-            Self::Undecided(_) | Self::DecideDeadline(_) | Self::Proxy(_) => Code::TryAgainLater,
+            Self::Undecided(_) | Self::DecideDeadline(_) | Self::Proxy(_) | Self::Bypassed(_) => Code::TryAgainLater,
             Self::Rules(_) | Self::Unverified(_) => Code::Rules,
             Self::State(_) => Code::Io,
         }
@@ -58,6 +61,7 @@ impl Trouble {
                 "the agent has no configuration for this pod; see whether the controller is reachable"
             }
             Self::Proxy(_) => "see the node proxy of this node and its log",
+            Self::Bypassed(_) => "see bypass.log in the agent's directory of state",
             Self::Rules(_) | Self::Unverified(_) => {
                 "see the agent's log; it needs CAP_NET_ADMIN, CAP_SYS_ADMIN and nft"
             }
@@ -85,7 +89,27 @@ impl Agent {
         result
     }
 
+    /// Writes what is known of a pod. One that is being made doesn't start without; one that runs is made what it should be
+    /// on a full disk too, and its record is written in a later round.
+    fn keep(&self, state: &mut PodState, moment: Moment) -> Result<(), Trouble> {
+        match self.store.save(&state.record) {
+            Err(error) if moment != Moment::Added && weft_sys::is_disk_full(&error) => {
+                if !std::mem::replace(&mut state.unsaved, true) {
+                    tracing::error!(pod = %state.record.pod, %error, "the record of a pod is written when there is room");
+                }
+                Ok(())
+            }
+            saved => {
+                state.unsaved = saved.is_err();
+                Ok(saved?)
+            }
+        }
+    }
+
     async fn try_converge(&self, state: &mut PodState, moment: Moment) -> Result<(), Trouble> {
+        if state.unsaved {
+            self.keep(state, moment)?;
+        }
         if moment == Moment::Added {
             // Without news in time the source is asked all the same: it may know enough, or why it doesn't.
             let news = self.source.arrived(&state.record.pod);
@@ -111,19 +135,37 @@ impl Agent {
         if changed {
             tracing::info!(pod = %state.record.pod, ?decision, "decided");
             state.record.decision = Some(decision.clone());
-            self.store.save(&state.record)?;
+            self.keep(state, moment)?;
         }
         match decision {
-            Decision::Outside(_) => self.leave_alone(state).await,
-            Decision::Enrolled(enrolled) => self.protect(state, &enrolled, moment).await,
+            Decision::Outside(_) => self.leave_alone(state, moment).await,
+            Decision::Enrolled(enrolled) => match self.bypass().filter(|bypass| bypass.opens(&enrolled)) {
+                Some(bypass) => self.open_up(state, bypass, moment).await,
+                None => self.protect(state, &enrolled, moment).await,
+            },
         }
     }
 
-    async fn leave_alone(&self, state: &mut PodState) -> Result<(), Trouble> {
+    /// As root on this node ordered it. A pod that is made now starts; of one that runs it is a trouble that everybody sees.
+    async fn open_up(&self, state: &mut PodState, bypass: Bypass, moment: Moment) -> Result<(), Trouble> {
+        let opened = state.record.bypassed && state.record.set == Applied::Nothing;
+        if !opened || moment != Moment::Changed {
+            self.rules.remove(&state.netns).await?;
+        }
+        if !opened {
+            state.record.set = Applied::Nothing;
+            state.record.bypassed = true;
+            self.keep(state, moment)?;
+        }
+        self.proxies.withdraw(&state.record.sandbox);
+        if moment == Moment::Added { Ok(()) } else { Err(Trouble::Bypassed(bypass.by)) }
+    }
+
+    async fn leave_alone(&self, state: &mut PodState, moment: Moment) -> Result<(), Trouble> {
         if state.record.set != Applied::Nothing {
             self.rules.remove(&state.netns).await?;
             state.record.set = Applied::Nothing;
-            self.store.save(&state.record)?;
+            self.keep(state, moment)?;
         }
         // After the rules: the proxy still answers what was redirected a moment ago.
         self.proxies.withdraw(&state.record.sandbox);
@@ -134,17 +176,23 @@ impl Agent {
         if moment == Moment::Added && state.record.set == Applied::Nothing {
             self.rules.apply(&state.netns, RuleSet::Closed).await?;
             state.record.set = Applied::Closed;
-            self.store.save(&state.record)?;
+            self.keep(state, moment)?;
         }
-        self.look_up_node_addresses(state).await?;
+        self.look_up_node_addresses(state, moment).await?;
         self.proxies.offer(state.workload(enrolled, &self.options.node), state.netns.clone());
         let answer = self.answer(state, moment).await;
+        let returned = state.record.bypassed;
         let want = match (state.record.set, &answer) {
             (Applied::Redirecting, _) | (_, Answer::Acked) => Applied::Redirecting,
+            // It takes no plaintext, and was opened against that: closed at once, whether anybody serves it or not.
+            (Applied::Nothing, _) if returned && enrolled.strict != Some(false) => Applied::Redirecting,
             (held, _) => held,
         };
         let set = match want {
-            Applied::Nothing => return Err(Trouble::Proxy(answer)),
+            Applied::Nothing => {
+                self.given_back(state, moment)?;
+                return Err(Trouble::Proxy(answer));
+            }
             Applied::Closed => RuleSet::Closed,
             Applied::Redirecting => RuleSet::Redirecting { older_flows: enrolled.older_flows },
         };
@@ -152,26 +200,32 @@ impl Agent {
         if moved {
             // Before the rules: an agent that dies in between finds a difference and repairs it.
             state.record.set = want;
-            self.store.save(&state.record)?;
+            self.keep(state, moment)?;
         }
         if moved || moment != Moment::Changed || state.trouble.is_some() {
             self.enforce(state, set).await?;
         }
+        self.given_back(state, moment)?;
         match answer {
             Answer::Acked => Ok(()),
             other => Err(Trouble::Proxy(other)),
         }
     }
 
+    /// Notes that a pod is again what it should be after `weft node bypass`, so that whoever took the order back can see it.
+    fn given_back(&self, state: &mut PodState, moment: Moment) -> Result<(), Trouble> {
+        if std::mem::take(&mut state.record.bypassed) { self.keep(state, moment) } else { Ok(()) }
+    }
+
     /// Once for a pod: a proxy that is told something else about it starts it anew.
-    async fn look_up_node_addresses(&self, state: &mut PodState) -> Result<(), Trouble> {
+    async fn look_up_node_addresses(&self, state: &mut PodState, moment: Moment) -> Result<(), Trouble> {
         if !self.options.node_addresses || state.record.node_addresses.is_some() {
             return Ok(());
         }
         match route::sources_towards(&self.home, &state.record.ips()).await {
             Ok(addresses) => {
                 state.record.node_addresses = Some(addresses);
-                self.store.save(&state.record)?;
+                self.keep(state, moment)?;
             }
             Err(error) => {
                 tracing::warn!(pod = %state.record.pod, %error, "probes of the node can't be told from other traffic to this pod");

@@ -68,6 +68,9 @@ pub struct Enrolled {
     /// What happens to connections older than its enrolment.
     #[serde(default)]
     pub older_flows: OlderFlows,
+    /// Whether it refuses plaintext, on whichever of its ports; none where that isn't known.
+    #[serde(default)]
+    pub strict: Option<bool>,
 }
 
 /// Why a pod is outside.
@@ -85,6 +88,8 @@ pub enum Outside {
     Gateway,
     /// Istio has its traffic, by a sidecar or by ztunnel.
     Istio,
+    /// Istio is asked to take its traffic by ztunnel.
+    IstioAmbient,
     /// A Linkerd proxy has its traffic.
     Linkerd,
     /// The mesh is being removed from the cluster.
@@ -109,6 +114,10 @@ impl fmt::Display for Outside {
                 "the pod is a gateway's (label gateway.networking.k8s.io/gateway-name), which terminates traffic itself"
             }
             Self::Istio => "Istio already has the pod's traffic; remove it from the pod and restart the pod",
+            Self::IstioAmbient => {
+                "the pod, or its namespace, is labelled istio.io/dataplane-mode=ambient, so that Istio takes its traffic; \
+                 remove that label"
+            }
             Self::Linkerd => "a Linkerd proxy already has the pod's traffic; remove it and restart the pod",
             Self::Uninstalling => "the mesh is being removed from the cluster",
         })

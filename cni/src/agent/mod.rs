@@ -11,7 +11,8 @@
 //!   and opened by the transaction that redirects.
 //! - A running pod that is enrolled later goes straight from untouched to redirecting, once a proxy serves it: it was in
 //!   the clear a moment before, so closing it would only break it.
-//! - A redirecting pod stays so, whatever happens to proxies: without one, connections are refused.
+//! - A redirecting pod stays so, whatever happens to proxies: without one, connections are refused. Only root on the node can
+//!   order otherwise ([`bypass`]).
 //! - The agent can restart at any time: what it knows is on disk, what it set is compared and repaired.
 //! - Which namespace a pod has is pinned by descriptor, device and inode, never by path alone.
 
@@ -28,6 +29,7 @@ use weft_sys::Netns;
 use crate::rules::Rules;
 
 mod adopt;
+pub mod bypass;
 mod converge;
 mod enrolment;
 mod pod;
@@ -55,6 +57,9 @@ pub const PROXY_SOCKET: &str = "/run/weft/proxy.sock";
 pub const ENROLMENT_FILE: &str = "/run/weft/enrolment.json";
 /// Where the plugin leaves notes of pods that it let pass when the agent was down.
 pub const MISSED_DIR: &str = "/run/weft/missed";
+
+/// How often a full disk is tried again.
+const ROOM: Duration = Duration::from_secs(1);
 
 /// Settings of the agent.
 #[derive(Clone, Debug)]
@@ -156,12 +161,13 @@ impl Agent {
     /// Serves the plugin and the proxies and keeps every pod as it should be, until the future is dropped.
     ///
     /// # Errors
-    /// When a socket can't be listened on.
+    /// When a socket can't be listened on. A full disk is waited for: an agent that ended would only be started again, later
+    /// each time.
     pub async fn run(self: Arc<Self>) -> io::Result<()> {
-        let proxies = self.proxies.serve(&self.options.proxy_socket)?;
+        let proxies = when_there_is_room(|| self.proxies.serve(&self.options.proxy_socket)).await?;
         // The first round gives restored pods to `proxies` before any proxy can ask for its snapshot.
         self.reconcile(false).await;
-        let plugin = self.clone().serve_plugin()?;
+        let plugin = when_there_is_room(|| self.clone().serve_plugin()).await?;
         let ((), (), ()) = tokio::join!(proxies, plugin, self.keep_reconciled());
         Ok(())
     }
@@ -213,5 +219,21 @@ impl Agent {
             *shown = all;
             changed
         });
+    }
+}
+
+/// What `listen` makes, as soon as the disk has room for its socket.
+async fn when_there_is_room<T>(listen: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let mut said = false;
+    loop {
+        match listen() {
+            Err(error) if weft_sys::is_disk_full(&error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::error!(%error, "the disk is full; the agent goes on when there is room");
+                }
+                tokio::time::sleep(ROOM).await;
+            }
+            done => return done,
+        }
     }
 }

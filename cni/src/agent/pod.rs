@@ -88,11 +88,13 @@ pub(super) struct PodState {
     pub(super) trouble: Option<String>,
     /// Deleted while somebody waited for the lock.
     pub(super) gone: bool,
+    /// Its record on the disk is older than it.
+    pub(super) unsaved: bool,
 }
 
 impl PodState {
     pub(super) fn new(record: Record, netns: Netns, path_visible: bool) -> Self {
-        Self { record, netns, path_visible, trouble: None, gone: false }
+        Self { record, netns, path_visible, trouble: None, gone: false, unsaved: false }
     }
 
     /// What the proxy is told of it.

@@ -8,6 +8,7 @@ use weft_core::ids::SandboxId;
 use weft_sys::Netns;
 
 use super::Agent;
+use super::bypass::LOOK;
 use super::converge::Moment;
 use super::pod::Pod;
 use super::store::write_atomically;
@@ -20,6 +21,8 @@ impl Agent {
         let mut tick = tokio::time::interval(self.options.verify_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut source_lives = true;
+        let (mut look, mut bypass) = (tokio::time::interval(LOOK), None);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // The first tick is at once: a round with verification right after the start.
             let verify = tokio::select! {
@@ -27,6 +30,12 @@ impl Agent {
                 changed = decisions.changed(), if source_lives => { source_lives = changed.is_ok(); false }
                 Ok(()) = proxies.changed() => false,
                 () = self.again.notified() => false,
+                _ = look.tick() => {
+                    if !self.notice_bypass(&mut bypass) {
+                        continue;
+                    }
+                    true
+                }
             };
             self.reconcile(verify).await;
         }

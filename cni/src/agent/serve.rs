@@ -21,6 +21,8 @@ use crate::rules::RuleSet;
 
 /// The plugin sends its request at once.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// Why an enrolled pod isn't redirected.
+const BYPASSED: &str = "`weft node bypass` is in force on this node";
 /// accept() fails only for lack of descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -103,7 +105,7 @@ impl Agent {
         }
         let result = self.converge(&mut state, Moment::Added).await;
         pod.update(&state, &self.options.node);
-        let decision = state.record.decision.clone();
+        let (decision, bypassed) = (state.record.decision.clone(), state.record.bypassed);
         drop(state);
         self.show();
         // Something may have changed while this call had the pod to itself.
@@ -111,6 +113,7 @@ impl Agent {
         match (result, decision) {
             (Err(trouble), _) => Err(trouble.failure()),
             (Ok(()), Some(Decision::Outside(why))) => Ok(done(false, why.to_string())),
+            (Ok(()), _) if bypassed => Ok(done(false, BYPASSED.to_owned())),
             (Ok(()), _) => Ok(done(true, "redirected to the node proxy".to_owned())),
         }
     }
@@ -159,6 +162,7 @@ impl Agent {
             set: Applied::Nothing,
             adopted: false,
             node_addresses: None,
+            bypassed: false,
         };
         self.store.save(&record)?;
         let pod = Arc::new(Pod::new(PodState::new(record, netns, path_visible), &self.options.node));
@@ -181,6 +185,7 @@ impl Agent {
                 RuleSet::Redirecting { older_flows: enrolled.older_flows }
             }
             (Some(Decision::Outside(why)), _) => return Ok(done(false, why.to_string())),
+            (_, Applied::Nothing) if state.record.bypassed => return Ok(done(false, BYPASSED.to_owned())),
             _ => {
                 let why = state.trouble.clone().unwrap_or_default();
                 return Err(Failed::new(Code::TryAgainLater, format!("the pod isn't redirected: {why}")).into());

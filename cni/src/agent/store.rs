@@ -36,6 +36,9 @@ pub struct Record {
     /// Where the node's own traffic to the pod comes from; none until it was looked up.
     #[serde(default)]
     pub node_addresses: Option<Vec<IpAddr>>,
+    /// Opened by `weft node bypass`, and not given back yet.
+    #[serde(default)]
+    pub bypassed: bool,
 }
 
 /// Which rules a namespace holds.
@@ -92,16 +95,10 @@ impl Store {
     /// When the directory can't be listed.
     pub fn load(&self) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
-        for entry in std::fs::read_dir(&self.dir).context(|| format!("list {}", self.dir.display()))? {
-            let path = entry?.path();
-            if path.extension().is_none_or(|e| e != "json") {
-                continue;
-            }
-            let read = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice::<Record>(&bytes)?));
-            match read {
-                Ok(record) if path == self.path(&record.sandbox) => records.push(record),
-                Ok(record) => set_aside(&path, &format!("it holds the record of {}", record.sandbox)),
-                Err(e) => set_aside(&path, &e.to_string()),
+        for (path, record) in read(&self.dir)? {
+            match record {
+                Ok(record) => records.push(record),
+                Err(why) => set_aside(&path, &why),
             }
         }
         Ok(records)
@@ -128,8 +125,45 @@ impl Store {
     }
 
     fn path(&self, sandbox: &SandboxId) -> PathBuf {
-        self.dir.join(format!("{sandbox}.json"))
+        file_of(&self.dir, sandbox)
     }
+}
+
+fn file_of(dir: &Path, sandbox: &SandboxId) -> PathBuf {
+    dir.join(format!("{sandbox}.json"))
+}
+
+/// Every record of a directory, whoever asks, with its file; or why it is none. Nothing is changed.
+///
+/// # Errors
+/// When the directory can't be listed.
+pub fn read(dir: &Path) -> io::Result<Vec<(PathBuf, Result<Record, String>)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).context(|| format!("list {}", dir.display()))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let record = match read_file(&path) {
+            Ok(record) if path == file_of(dir, &record.sandbox) => Ok(record),
+            Ok(record) => Err(format!("it holds the record of {}", record.sandbox)),
+            Err(error) => Err(error.to_string()),
+        };
+        found.push((path, record));
+    }
+    Ok(found)
+}
+
+/// The record of one pod as it is now.
+///
+/// # Errors
+/// When there is none, or it can't be read.
+pub fn read_one(dir: &Path, sandbox: &SandboxId) -> io::Result<Record> {
+    read_file(&file_of(dir, sandbox))
+}
+
+fn read_file(path: &Path) -> io::Result<Record> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
 fn set_aside(path: &Path, why: &str) {

@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+use weft_cni::agent::bypass::command::{self, BypassSettings};
 use weft_cni::kubernetes::settings::{RunSettings, UninstallSettings};
+use weft_cni::kubernetes::traces::Traces;
 use weft_cni::kubernetes::{leave, recorder, run};
 
 /// The agent of one node of a Weft mesh on Kubernetes.
@@ -27,6 +29,8 @@ enum Command {
     Run(Box<RunSettings>),
     /// Take every pod of the cluster out of the mesh and wait until every node has done so
     Uninstall(UninstallSettings),
+    /// Open this node's pods, so that they work without the mesh: for root on the node, when its proxy can't be brought up
+    Bypass(BypassSettings),
 }
 
 fn main() -> ExitCode {
@@ -49,14 +53,24 @@ fn start(command: Command) -> anyhow::Result<()> {
             runtime.block_on(async {
                 let stopped = stopped()?;
                 let client = weft_kube::client().await?;
-                tokio::select! {
-                    ended = run(*settings, client, metrics) => ended,
+                let traces = Traces::new(&settings);
+                let ended = tokio::select! {
+                    ended = run(*settings, client, metrics, traces.clone()) => ended,
                     () = stopped => {
                         tracing::info!("the agent ends; pods stay as they are");
                         Ok(())
                     }
-                }
+                };
+                traces.remove().await;
+                ended
             })
+        }
+        Command::Bypass(settings) => {
+            start_logging("warn")?;
+            let report = runtime.block_on(command::run(&settings))?;
+            print!("{report}");
+            anyhow::ensure!(report.is_complete(), "not every pod is as it should be");
+            Ok(())
         }
         Command::Uninstall(settings) => {
             settings.validate()?;

@@ -40,6 +40,7 @@ mod report;
 pub mod running;
 pub mod settings;
 pub mod source;
+pub mod traces;
 pub mod world;
 
 use installer::State;
@@ -49,6 +50,7 @@ use report::Report;
 pub use report::recorder;
 use settings::RunSettings;
 use source::ClusterSource;
+use traces::Traces;
 use world::World;
 
 /// How long the start waits for the first lists: running pods are then given to the first proxy that asks. Without an
@@ -63,7 +65,12 @@ const TAINTS: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What the agent can't do without: its directories, sockets and addresses.
-pub async fn run(settings: RunSettings, client: Client, metrics: PrometheusHandle) -> anyhow::Result<()> {
+pub async fn run(
+    settings: RunSettings,
+    client: Client,
+    metrics: PrometheusHandle,
+    traces: Traces,
+) -> anyhow::Result<()> {
     let (node, namespace) = (settings.node_name(), settings.mesh_namespace());
     let options = settings.agent();
     prepare(&settings.run_dir).context("--run-dir")?;
@@ -114,7 +121,7 @@ pub async fn run(settings: RunSettings, client: Client, metrics: PrometheusHandl
     parts.spawn(keep_untainted(client.clone(), node.clone(), ready.clone()));
     parts.spawn(report.clone().keep_counting(Arc::clone(&agent), ready));
     tracing::info!(%node, %namespace, "agent started");
-    parts.spawn(install_until_asked_to_leave(Node { settings, client, agent, source }, plugin, report));
+    parts.spawn(install_until_asked_to_leave(Node { settings, client, agent, source, traces }, plugin, report));
     match parts.join_next().await {
         Some(ended) => ended.context("a part of the agent").and_then(|result| result),
         None => Ok(()),
@@ -127,6 +134,7 @@ struct Node {
     client: Client,
     agent: Arc<Agent>,
     source: Arc<ClusterSource>,
+    traces: Traces,
 }
 
 fn serve_health(parts: &mut JoinSet<anyhow::Result<()>>, address: SocketAddr, ready: Ready, metrics: PrometheusHandle) {
@@ -136,7 +144,7 @@ fn serve_health(parts: &mut JoinSet<anyhow::Result<()>>, address: SocketAddr, re
 
 /// Installs the plugin and keeps it installed, until the mesh is to leave this node; then leaves, and stays away.
 async fn install_until_asked_to_leave(node: Node, plugin: watch::Sender<State>, report: Report) -> anyhow::Result<()> {
-    let Node { settings, client, agent, source } = node;
+    let Node { settings, client, agent, source, traces } = node;
     let (namespace, places) = (settings.mesh_namespace(), settings.plugin_places());
     let (looked, mut is_looked) = watch::channel(false);
     let asked = leave::asked(client.clone(), &namespace, &looked);
@@ -155,6 +163,7 @@ async fn install_until_asked_to_leave(node: Node, plugin: watch::Sender<State>, 
     plugin.send_replace(State::Removed);
     let leaving = leave::Leaving { agent: &agent, source: &source, places: &places };
     leave::leave(client, &namespace, &settings.node_name(), leaving).await;
+    traces.left();
     std::future::pending().await
 }
 

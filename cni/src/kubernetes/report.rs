@@ -12,6 +12,7 @@ use weft_metrics::{Component, SECONDS};
 use super::installer::Done;
 use super::ready::Ready;
 use super::running::Outcome;
+use crate::agent::bypass::Bypass;
 use crate::agent::{Agent, Counts, LocalPod, PodRef, Protection};
 
 /// How often gauges are set even if no pod changed.
@@ -100,6 +101,7 @@ impl Report {
             ] {
                 metrics::gauge!("weft_agent_pods", "protection" => protection).set(count as f64);
             }
+            bypassed(agent.bypass().as_ref());
             metrics::gauge!("weft_agent_proxies").set(agent.proxies().connected() as f64);
             metrics::gauge!("weft_agent_ready").set(f64::from(u8::from(ready.missing().is_empty())));
             let _either = tokio::time::timeout(TICK, pods.changed()).await;
@@ -123,6 +125,14 @@ impl Shown {
         self.0.difference(&now).for_each(|line| set(line, 0.0));
         now.iter().for_each(|line| set(line, 1.0));
         self.0 = now;
+    }
+}
+
+/// Shows whether root has opened the node.
+fn bypassed(order: Option<&Bypass>) {
+    for (strict, name) in [(false, "false"), (true, "true")] {
+        let on = order.is_some_and(|order| order.strict == strict);
+        metrics::gauge!("weft_agent_bypass", "strict" => name).set(f64::from(u8::from(on)));
     }
 }
 
@@ -205,6 +215,27 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
+    }
+
+    #[test]
+    fn an_opened_node_says_so_until_it_is_given_back() {
+        let recorder = builder(FORGOTTEN).build_recorder();
+        let page = recorder.handle();
+        let shown = |order: Option<&Bypass>| {
+            metrics::with_local_recorder(&recorder, || bypassed(order));
+            let rendered = page.render();
+            let mut lines: Vec<_> = rendered.lines().filter(|line| line.starts_with("weft_agent_bypass{")).collect();
+            lines.sort_unstable();
+            lines.join(" ")
+        };
+        let order = |strict| Bypass { since: 1, by: "root".into(), reason: String::new(), strict };
+        let line = |plain, strict| {
+            format!("weft_agent_bypass{{strict=\"false\"}} {plain} weft_agent_bypass{{strict=\"true\"}} {strict}")
+        };
+        assert_eq!(shown(None), line(0, 0));
+        assert_eq!(shown(Some(&order(false))), line(1, 0));
+        assert_eq!(shown(Some(&order(true))), line(0, 1));
+        assert_eq!(shown(None), line(0, 0));
     }
 
     #[test]

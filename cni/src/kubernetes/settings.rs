@@ -37,6 +37,9 @@ pub struct RunSettings {
     /// Directory for what survives a restart
     #[arg(long, env = "WEFT_STATE_DIR", default_value = "/var/lib/weft/agent")]
     pub state_dir: PathBuf,
+    /// Directory of what the node proxy keeps, which goes when the mesh has left the node
+    #[arg(long, env = "WEFT_PROXY_STATE_DIR", default_value = "/var/lib/weft/proxy")]
+    pub proxy_state_dir: PathBuf,
     /// Directory of the node's CNI configuration
     #[arg(long, env = "WEFT_CNI_CONF_DIR", default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
@@ -107,6 +110,7 @@ impl RunSettings {
             ("--run-dir", &self.run_dir),
             ("--host-run-dir", self.host_run_dir.as_ref().unwrap_or(&self.run_dir)),
             ("--state-dir", &self.state_dir),
+            ("--proxy-state-dir", &self.proxy_state_dir),
             ("--cni-conf-dir", &self.cni_conf_dir),
             ("--cni-bin-dir", &self.cni_bin_dir),
             ("--plugin", &self.plugin),

@@ -270,7 +270,7 @@ impl World {
             let disabled = says(pod.metadata.labels.as_ref()) == Some(false);
             return Decision::Outside(if disabled { Outside::Disabled } else { Outside::NotLabelled });
         }
-        if let Some(why) = exempt(pod, &self.own) {
+        if let Some(why) = exempt(pod, namespace.metadata.labels.as_ref(), &self.own) {
             return Decision::Outside(outside(why));
         }
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -281,6 +281,7 @@ impl World {
         Decision::Enrolled(Enrolled {
             service_account: account.unwrap_or("default").into(),
             older_flows: if mode == Some(Mode::Strict) { OlderFlows::Close } else { OlderFlows::Keep },
+            strict: workload.map(|workload| self.snapshot.is_strict_somewhere(workload)),
         })
     }
 
@@ -314,6 +315,7 @@ const fn outside(why: Exempt) -> Outside {
         Exempt::Infrastructure => Outside::Infrastructure,
         Exempt::Gateway => Outside::Gateway,
         Exempt::Istio => Outside::Istio,
+        Exempt::IstioAmbient => Outside::IstioAmbient,
         Exempt::Linkerd => Outside::Linkerd,
     }
 }

@@ -211,7 +211,7 @@ mod tests {
             "annotations": { ISTIO_AMBIENT.0: ISTIO_AMBIENT.1, "note": "1" } } });
         let seen = seen(Kind::Pod, pod);
         let Object::Pod(pod) = object(&seen) else { panic!() };
-        assert_eq!(exempt(pod, &"weft-system".into()), Some(Exempt::Istio));
+        assert_eq!(exempt(pod, None, &"weft-system".into()), Some(Exempt::Istio));
         assert_eq!(pod.metadata.annotations.as_ref().unwrap().len(), 1);
     }
 

@@ -3,6 +3,9 @@
 /// The image of the echo server and client.
 pub const ECHO_IMAGE: &str = "localhost/echo:1";
 
+/// The image of what makes load, and answers it.
+pub const LOAD_IMAGE: &str = "localhost/load:1";
+
 /// A MeshPolicy that refuses plaintext in its namespace.
 pub const STRICT: &str = r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy", "metadata": {"name": "strict", "namespace": "@NS@"}, "spec": {"mode": "Strict"}}"#;
 
@@ -93,6 +96,43 @@ spec:
   - {{ name: http, port: 80, targetPort: 8080, appProtocol: http }}
   - {{ name: grpc, port: 7070, appProtocol: grpc }}
   - {{ name: tcp, port: 9090, appProtocol: tcp }}
+"#
+    )
+}
+
+/// A workload that answers a [`Mix`](super::Mix), and goes as applications should: it serves on for a moment when it is told
+/// to end. `more` are more fields of the pod, as JSON without braces.
+pub fn served(name: &str, replicas: usize, node: Option<&str>, more: &str) -> String {
+    let node = node.map(|n| format!(r#", "nodeSelector": {{"kubernetes.io/hostname": "{n}"}}"#)).unwrap_or_default();
+    let more = if more.is_empty() { String::new() } else { format!(", {more}") };
+    format!(
+        r#"
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{ name: {name}, namespace: "@NS@" }}
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: {name}, namespace: "@NS@" }}
+spec:
+  selector: {{ app: {name} }}
+  ports:
+  - {{ name: http, port: 80, targetPort: 8080, appProtocol: http }}
+  - {{ name: grpc, port: 7070, targetPort: 8080, appProtocol: grpc }}
+  - {{ name: tcp, port: 9090, targetPort: 9090, appProtocol: tcp }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: {name}, namespace: "@NS@" }}
+spec:
+  replicas: {replicas}
+  selector: {{ matchLabels: {{ app: {name} }} }}
+  template:
+    metadata: {{ labels: {{ app: {name} }} }}
+    spec: {{"serviceAccountName": "{name}", "terminationGracePeriodSeconds": 20, "containers": [{{
+      "name": "app", "image": "{LOAD_IMAGE}", "args": ["-serve"],
+      "lifecycle": {{"preStop": {{"sleep": {{"seconds": 3}}}}}},
+      "readinessProbe": {{"tcpSocket": {{"port": 8080}}, "periodSeconds": 1}}}}]{node}{more}}}
 "#
     )
 }

@@ -5,6 +5,7 @@
 mod answers;
 mod apps;
 mod load;
+mod process;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -16,8 +17,9 @@ use serde_json::Value;
 use crate::mesh::Programs;
 
 pub use answers::{Answer, Answers};
-pub use apps::{ECHO_IMAGE, Echo, STRICT, echo_service};
-pub use load::Load;
+pub use apps::{ECHO_IMAGE, Echo, LOAD_IMAGE, STRICT, echo_service, served};
+pub use load::{Load, Mix, Outcome, SECRET, failures};
+pub use process::Process;
 
 /// How long anything may take that isn't given a time of its own.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -123,7 +125,7 @@ impl Cluster {
     /// # Errors
     /// When there is none of that name.
     pub fn restart(&self, component: &str) -> Result<()> {
-        self.script("restart.sh", component)
+        self.script("restart.sh", &[component])
     }
 
     /// Pulls a node's plug and starts it again.
@@ -131,15 +133,15 @@ impl Cluster {
     /// # Errors
     /// When there is none of that name.
     pub fn reboot(&self, node: &str) -> Result<()> {
-        self.script("reboot.sh", node)
+        self.script("reboot.sh", &[node])
     }
 
-    fn script(&self, script: &str, argument: &str) -> Result<()> {
+    fn script(&self, script: &str, arguments: &[&str]) -> Result<()> {
         let name = self.name().context("not a cluster of ours")?;
         let program = repository().join("tests/cluster").join(script);
-        let status =
-            Command::new(program).args([name, argument]).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
-        ensure!(status.success(), "{script} {name} {argument}: {status}");
+        let mut command = Command::new(program);
+        let status = command.arg(name).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "{script} {name} {arguments:?}: {status}");
         Ok(())
     }
 

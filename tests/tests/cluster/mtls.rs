@@ -13,13 +13,13 @@ const SECRET: &str = "only-for-the-two-of-us";
 const LAST: &str = "the-capture-may-end";
 
 /// All packets of a node's cable, as text.
-struct Capture {
+pub(crate) struct Capture {
     child: Child,
     file: std::path::PathBuf,
 }
 
 impl Capture {
-    fn start(cluster: &Cluster, node: &str) -> Result<Self> {
+    pub(crate) fn start(cluster: &Cluster, node: &str) -> Result<Self> {
         let file = std::env::temp_dir().join(format!("weft-capture-{}", std::process::id()));
         let mut command =
             cluster.on_node(node, &["tcpdump", "-i", "eth0", "-s0", "-U", "--immediate-mode", "-nn", "-A", "tcp"]);
@@ -37,7 +37,7 @@ impl Capture {
     }
 
     /// All that was seen until now: the last is a call to the other node's kube-proxy, in the clear.
-    fn end(mut self, ns: &TestNamespace) -> Result<String> {
+    pub(crate) fn end(mut self, ns: &TestNamespace) -> Result<String> {
         let (_, _, other) = ns.pod("server")?;
         let node = ns.cluster.json(&[&format!("node/{other}")])?;
         let address = node["status"]["addresses"][0]["address"].as_str().context("no address")?.to_owned();

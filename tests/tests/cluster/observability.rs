@@ -1,9 +1,11 @@
 //! What a Prometheus sees of a cluster, with the scrape configuration of the evaluation bundle.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 use weft_observability::grafana::Board;
 use weft_observability::{Needs, dashboards, with_all_chosen};
-use weft_tests::cluster::{Cluster, PATIENCE, eventually, strict_pair};
+use weft_tests::cluster::{Cluster, PATIENCE, TestNamespace, eventually, strict_pair};
 
 use crate::prometheus::Prometheus;
 
@@ -39,5 +41,24 @@ fn the_dashboard_of_the_control_plane_has_data_in_every_panel_that_needs_no_faul
         let up = prometheus.query(&format!(r#"up{{job="{job}", node!=""}} == 1"#))?;
         ensure!(!up.is_empty(), "no {job} is scraped");
     }
+    if Prometheus::draws() {
+        keep_busy(&cluster, &ns)?;
+    }
     prometheus.draw(Board::ControlPlane.uid())
+}
+
+/// Changes, new certificates and traffic for as long as a picture shows.
+fn keep_busy(cluster: &Cluster, ns: &TestNamespace) -> Result<()> {
+    let until = Instant::now() + Prometheus::SHOWN;
+    for turn in 0.. {
+        if Instant::now() >= until {
+            break;
+        }
+        let annotation = format!("example.com/turn={turn}");
+        cluster.k(&["-n", &ns.name, "annotate", "--overwrite", "service/server", &annotation])?;
+        let replicas = format!("--replicas={}", 1 + turn / 4 % 2);
+        cluster.k(&["-n", &ns.name, "scale", "deployment/server", &replicas])?;
+        ns.served("client", "http://server/", 50)?;
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize as _;
@@ -12,6 +13,8 @@ use weft_tests::Observatory;
 use weft_tests::cluster::{Cluster, repository};
 
 const ADDRESS: &str = "127.0.0.1:19090";
+/// Names a folder for pictures of dashboards.
+const PICTURES: &str = "WEFT_PICTURES";
 
 /// A Prometheus in the network from which pods can be reached.
 pub struct Prometheus {
@@ -68,14 +71,23 @@ impl Prometheus {
         Ok(all.iter().filter(|it| it["state"] == "firing").map(|it| it["labels"].clone()).collect())
     }
 
-    /// Draws a dashboard with what it knows of the last two minutes, where `WEFT_PICTURES` names a folder for that.
+    /// What a picture shows.
+    pub const SHOWN: Duration = Duration::from_mins(2);
+
+    /// Whether pictures are wanted: `WEFT_PICTURES` names a folder for them.
+    pub fn draws() -> bool {
+        std::env::var_os(PICTURES).is_some()
+    }
+
+    /// Draws a dashboard with what it knows of the last two minutes, where pictures are wanted.
     pub fn draw(&self, dashboard: &str) -> Result<()> {
-        let Some(folder) = std::env::var_os("WEFT_PICTURES") else { return Ok(()) };
+        let Some(folder) = std::env::var_os(PICTURES) else { return Ok(()) };
         let pages = tempfile::tempdir()?;
         let [program, dashboards] = ["tests/pictures/render.py", "charts/weft/files/dashboards"]
             .map(|it| repository().join(it).display().to_string());
         let (address, page) = (format!("http://{ADDRESS}"), pages.path().display().to_string());
-        let words = ["python3", &program, &address, &dashboards, &page, "--minutes", "2", "--only", dashboard];
+        let minutes = (Self::SHOWN.as_secs() / 60).to_string();
+        let words = ["python3", &program, &address, &dashboards, &page, "--minutes", &minutes, "--only", dashboard];
         let mut render = self.cluster.beside(&words).context("not a cluster of ours")?;
         let mut photograph = Command::new(repository().join("tests/pictures/photograph.sh"));
         for command in [&mut render, photograph.arg(pages.path()).arg(folder)] {

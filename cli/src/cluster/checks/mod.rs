@@ -42,6 +42,7 @@ pub fn installed(facts: &Facts, required: platform::Version) -> Report {
     });
     checks.push(protection::pods(facts));
     checks.push(known("routes and policies", &facts.objects, |objects| objects::accepted(objects)));
+    checks.push(known("reference grants", &facts.objects, |objects| objects::grants(objects)));
     checks.push(known("configuration on nodes", &facts.refusals, |map| objects::refused(map.as_ref())));
     checks.push(match (&facts.services, &facts.namespaces) {
         (Ok(services), Ok(namespaces)) => objects::protocols(services, namespaces),

@@ -70,8 +70,10 @@ fn calico(spec: &Value) -> Vec<Finding> {
 /// Whether network policies let tunnels through wherever they let pods' own ports through.
 pub fn policies(policies: &[NetworkPolicy], namespaces: &[Namespace], pods: &[Pod], mesh: &str) -> Check {
     let labels = labels_of(namespaces);
-    let enrolled: Vec<_> =
-        pods.iter().filter(|pod| !has_ended(pod) && wants(pod, &labels) && never(pod, mesh).is_none()).collect();
+    let enrolled: Vec<_> = pods
+        .iter()
+        .filter(|pod| !has_ended(pod) && wants(pod, &labels) && never(pod, &labels, mesh).is_none())
+        .collect();
     let mut findings = Vec::new();
     let mut looked = 0;
     for policy in policies {

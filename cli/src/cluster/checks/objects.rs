@@ -1,6 +1,6 @@
 //! Routes, policies and Services, as their authors see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::cluster::pods::labels_of;
 
 /// Nodes refuse what was made of the object.
 const PROGRAMMED: &str = "weftmesh.io/Programmed";
+/// Lets objects of other namespaces refer to its own.
+const GRANT: &str = "ReferenceGrant";
 
 /// A condition that says no.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,10 +52,11 @@ fn entries(object: &Value) -> impl Iterator<Item = &Value> {
     lists.flatten().filter(|entry| text(entry, "/controllerName") == CONTROLLER_NAME)
 }
 
-/// Whether somebody expects our word: a policy, or a route with a Service among its parents.
+/// Whether somebody expects our word: a policy, or a route with a Service among its parents. Grants have no status.
 fn is_ours(object: &MeshObject) -> bool {
     let parents = object.object.pointer("/spec/parentRefs").and_then(Value::as_array);
-    !object.kind.ends_with("Route") || parents.into_iter().flatten().any(|p| text(p, "/kind") == "Service")
+    let of_service = || parents.into_iter().flatten().any(|p| text(p, "/kind") == "Service");
+    object.kind != GRANT && (!object.kind.ends_with("Route") || of_service())
 }
 
 /// Conditions of ours that say no.
@@ -113,6 +116,32 @@ pub fn accepted(objects: &[MeshObject]) -> Check {
         }
     }
     Check::new("routes and policies", format!("{} for the mesh", ours.len()), findings)
+}
+
+/// ReferenceGrants that let in more than one kind of one namespace, or to more than one kind: what is in one by mistake is
+/// hard to see there, and whoever needs one part of it gets all.
+pub fn grants(objects: &[MeshObject]) -> Check {
+    let all: Vec<_> = objects.iter().filter(|object| object.kind == GRANT).collect();
+    let findings: Vec<_> = all.iter().filter_map(|grant| wide(grant)).collect();
+    Check::new("reference grants", format!("{}, {} of them wide", all.len(), findings.len()), findings)
+}
+
+fn wide(grant: &MeshObject) -> Option<Finding> {
+    let entries = |path: &str| grant.object.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    let kind = |entry: &Value| match text(entry, "/group") {
+        "" => text(entry, "/kind").to_owned(),
+        group => format!("{}.{group}", text(entry, "/kind")),
+    };
+    let namespaces: BTreeSet<_> = entries("/spec/from").map(|entry| text(entry, "/namespace").to_owned()).collect();
+    let from: BTreeSet<_> = entries("/spec/from").map(kind).collect();
+    let to: BTreeSet<_> = entries("/spec/to").map(kind).collect();
+    if [&namespaces, &from, &to].iter().all(|set| set.len() <= 1) {
+        return None;
+    }
+    let list = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let what = format!("it lets {} of {} refer to {}", list(&from), list(&namespaces), list(&to));
+    let finding = Finding::new(Severity::Note, object_of(grant), what);
+    Some(finding.remedy("make one grant for each namespace and kind, and give the names in spec.to[].name"))
 }
 
 /// Objects that node proxies refuse at the moment, by what the controllers tell each other.

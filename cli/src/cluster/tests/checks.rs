@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::sample::*;
 use crate::cluster::checks::{self, components, gateway_api, network, objects, platform, protection, rights, trust};
-use crate::cluster::facts::{Facts, Pages, Unread};
+use crate::cluster::facts::{Facts, MeshObject, Pages, Unread};
 use crate::cluster::finding::{Check, Severity};
 
 /// Findings as `severity object: what`.
@@ -364,6 +364,10 @@ fn pods_that_are_enrolled_and_not_protected_are_named() {
             "note Pod shop/cart: it isn't in the mesh: Istio has its traffic",
         ),
         (
+            json!({ "metadata": { "labels": { "istio.io/dataplane-mode": "ambient" } } }),
+            "note Pod shop/cart: it isn't in the mesh: label istio.io/dataplane-mode gives it to Istio",
+        ),
+        (
             json!({ "spec": { "initContainers": [{ "name": "linkerd-proxy" }] } }),
             "note Pod shop/cart: it isn't in the mesh: it has a proxy of Linkerd",
         ),
@@ -446,6 +450,38 @@ fn an_agent_that_only_counts_is_believed_when_its_numbers_fit() {
         let facts = broken(|facts| drop(facts.pages.insert("weft-agent-1".into(), ready(&page))));
         assert_eq!(said(&protection::pods(&facts)), expected.into_iter().collect::<Vec<_>>());
     }
+}
+
+/// One namespace and one kind on each side is what a grant should be; everything beyond is listed, by all of it.
+#[test]
+fn reference_grants_that_are_wide_are_listed() {
+    let entry =
+        |group: &str, kind: &str, namespace: &str| json!({ "group": group, "kind": kind, "namespace": namespace });
+    let (http, grpc) = (
+        |namespace: &str| entry("gateway.networking.k8s.io", "HTTPRoute", namespace),
+        |namespace: &str| entry("gateway.networking.k8s.io", "GRPCRoute", namespace),
+    );
+    let (service, secret) = (json!({ "group": "", "kind": "Service" }), json!({ "group": "", "kind": "Secret" }));
+    let named = |name: &str| json!({ "group": "", "kind": "Service", "name": name });
+    let grant = |from: Vec<Value>, to: Vec<Value>| MeshObject {
+        kind: "ReferenceGrant".into(),
+        object: json!({ "metadata": { "namespace": "shop", "name": "g" }, "spec": { "from": from, "to": to } }),
+    };
+    let lets = |what: &str| vec![format!("note ReferenceGrant shop/g: it lets {what}")];
+    let (one, two) = ("HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io");
+    for (from, to, expected) in [
+        (vec![http("a")], vec![service.clone()], vec![]),
+        (vec![http("a")], vec![named("x"), named("y")], vec![]),
+        (vec![http("a"), http("b")], vec![service.clone()], lets(&format!("{one} of a, b refer to Service"))),
+        (vec![http("a"), grpc("a")], vec![service.clone()], lets(&format!("{two}, {one} of a refer to Service"))),
+        (vec![http("a")], vec![service, secret], lets(&format!("{one} of a refer to Secret, Service"))),
+    ] {
+        let check = objects::grants(&[route("canary", true), grant(from, to)]);
+        assert_eq!(said(&check), expected);
+        assert!(check.findings.iter().all(|finding| !finding.remedy.is_empty()));
+    }
+    // Nobody writes a status to a grant.
+    assert_eq!(said(&objects::accepted(&[grant(vec![http("a")], vec![named("x")])])), Vec::<String>::new());
 }
 
 #[test]

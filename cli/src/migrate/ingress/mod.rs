@@ -19,8 +19,7 @@ mod input;
 mod names;
 mod parts;
 mod path;
-mod policies;
-mod report;
+pub(super) mod policies;
 mod routes;
 mod settings;
 mod sites;
@@ -29,7 +28,6 @@ mod tests;
 mod translate;
 mod variants;
 mod withheld;
-mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +37,8 @@ use weft_k8s::parse::yaml;
 
 use self::input::{Inputs, Key};
 use self::report::{Level, Report};
-use self::translate::{Document, Options, translate};
+use self::translate::{Options, translate};
+use super::{report, write};
 use crate::cluster::Target;
 use crate::{Output, validate};
 

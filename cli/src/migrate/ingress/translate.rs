@@ -16,6 +16,7 @@ use super::routes::{self, Context};
 use super::settings::{self, Action, Settings};
 use super::sites::{Site, sites};
 use super::withheld;
+use super::write::{Document, unique};
 
 /// What the user wants.
 #[derive(Clone, Debug)]
@@ -32,13 +33,6 @@ pub struct Options {
     pub default_certificate: Option<Key>,
     /// Whether Ingresses whose protection can't be translated are migrated all the same.
     pub allow_unprotected: bool,
-}
-
-/// An object, and the file that it goes into.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Document {
-    pub file: String,
-    pub object: Value,
 }
 
 /// Everything for Gateways, in an order in which it can be applied.
@@ -90,29 +84,8 @@ pub fn translate(inputs: &Inputs, options: &Options, report: &mut Report) -> Vec
     routes.sort_by(|a, b| a.file.cmp(&b.file));
     let mut all: Vec<_> = first.chain(second).chain(routes).collect();
     unique(&mut all);
-    report.made = all.iter().map(|document| name_of(&document.object)).collect();
+    report.made = all.iter().map(Document::label).collect();
     all
-}
-
-/// An object as reports name it.
-fn name_of(object: &Value) -> String {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    format!("{} {}/{}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
-}
-
-/// Gives each object a name that no other of its kind has: an Ingress may be named as the second route of another would be.
-fn unique(documents: &mut [Document]) {
-    let mut seen = BTreeSet::new();
-    for document in documents {
-        let base = document.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut number = 1;
-        while !seen.insert(name_of(&document.object)) {
-            number += 1;
-            if let Some(name) = document.object.pointer_mut("/metadata/name") {
-                *name = Value::String(format!("{base}-{number}"));
-            }
-        }
-    }
 }
 
 /// A certificate is a host's: Ingresses that name none for a host are served with that of another that does.

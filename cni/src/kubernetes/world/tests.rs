@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::{Value, json};
 use weft_k8s::object::ENROLMENT_LABEL;
-use weft_k8s::translate::enrolment::{GATEWAY_LABEL, ISTIO_AMBIENT, ISTIO_SIDECAR};
+use weft_k8s::translate::enrolment::{GATEWAY_LABEL, ISTIO_AMBIENT, ISTIO_DATAPLANE_MODE, ISTIO_SIDECAR};
 use weft_kube::kube::core::DynamicObject;
 
 const OWN: &str = "weft-system";
@@ -49,7 +49,8 @@ fn label(value: &str) -> Value {
 }
 
 fn enrolled(older_flows: OlderFlows) -> Decision {
-    Decision::Enrolled(Enrolled { service_account: "cart".into(), older_flows })
+    let strict = Some(older_flows == OlderFlows::Close);
+    Decision::Enrolled(Enrolled { service_account: "cart".into(), older_flows, strict })
 }
 
 #[test]
@@ -73,6 +74,8 @@ fn labels_decide_and_some_pods_never_join() {
         ("on", json!({ "spec": { "containers": [{ "name": "a" }, { "name": "istio-proxy" }] } }), out(Outside::Istio)),
         ("on", json!({ "spec": { "initContainers": [{ "name": "istio-proxy" }] } }), out(Outside::Istio)),
         ("on", json!({ "spec": { "initContainers": [{ "name": "linkerd-proxy" }] } }), out(Outside::Linkerd)),
+        ("on", json!({ "metadata": { "labels": { ISTIO_DATAPLANE_MODE: "ambient" } } }), out(Outside::IstioAmbient)),
+        ("on", json!({ "metadata": { "labels": { ISTIO_DATAPLANE_MODE: "none" } } }), in_.clone()),
         ("on", json!({ "spec": { "initContainers": [{ "name": "migrate" }] } }), in_),
         // Nobody asked: what else it has is no news.
         ("none", json!({ "spec": { "containers": [{ "name": "istio-proxy" }] } }), out(Outside::NotLabelled)),
@@ -88,6 +91,28 @@ fn labels_decide_and_some_pods_never_join() {
             _ => assert!(refused.is_empty(), "{namespace} {more}: {refused:?}"),
         }
     }
+}
+
+/// Istio's plugin takes a new pod at the same moment as ours, and annotates it afterwards.
+#[test]
+fn a_namespace_that_istio_takes_by_its_label_isnt_taken_twice() {
+    let labels = |label: &str| json!({ ENROLMENT_LABEL: "enabled", ISTIO_DATAPLANE_MODE: label });
+    let of =
+        |label: &str| serde_json::from_value(json!({ "metadata": { "name": "on", "labels": labels(label) } })).unwrap();
+    let mut world = listed(&[]);
+    world.namespaces(Watched::Applied(of("ambient")));
+    world.pods(Watched::Applied(pod("on", "p", json!({}))));
+    let keeps = json!({ "metadata": { "labels": { ISTIO_DATAPLANE_MODE: "none" } } });
+    world.pods(Watched::Applied(pod("on", "q", keeps)));
+    let decide = |world: &World, name: &str| world.decide(&named("on", name)).unwrap();
+    assert_eq!(decide(&world, "p"), Decision::Outside(Outside::IstioAmbient));
+    assert_eq!(decide(&world, "q"), enrolled(OlderFlows::Keep));
+    let why: Vec<_> = world.refused().into_iter().map(|it| it.why.to_string()).collect();
+    assert_eq!(why.len(), 1, "an Event for the pod");
+    assert!(why[0].contains("istio.io/dataplane-mode=ambient"), "{}", why[0]);
+    // Out of Istio, it is ours without a restart.
+    world.namespaces(Watched::Applied(of("none")));
+    assert_eq!(decide(&world, "p"), enrolled(OlderFlows::Keep));
 }
 
 #[test]

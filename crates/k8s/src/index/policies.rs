@@ -142,7 +142,8 @@ impl Index {
     }
 
     /// MeshPolicies are few and look at each other: all are made anew. Of two for the very same workloads the
-    /// older is in force.
+    /// older is in force. One that is enforced and one that isn't both are: else whoever wrote the other one first would
+    /// keep what is enforced away from their namespace.
     fn commit_mesh_policies(&mut self, pods: &mut BTreeSet<(Namespace, Name)>, out: &mut Output) {
         let mut all: Vec<(ObjectRef, Arc<MeshPolicy>)> = Vec::new();
         for (reference, object) in self.of_kind(Kind::MeshPolicy) {
@@ -157,10 +158,11 @@ impl Index {
             Resource::MeshPolicy(p) => Some(p.key.clone()),
             _ => None,
         }));
-        let mut taken: Vec<(Applies, ObjectRef)> = Vec::new();
+        let mut taken: Vec<((Applies, bool), ObjectRef)> = Vec::new();
         for (reference, object) in &all {
             let mut made = mesh_policy::translate(object, self);
-            let winner = taken.iter().find(|(applies, _)| *applies == made.applies && !is_nothing(applies));
+            let place = (made.applies.clone(), made.policy.enforced);
+            let winner = taken.iter().find(|(other, _)| *other == place && !is_nothing(&other.0));
             if let Some((_, winner)) = winner {
                 let message = format!("{winner} is older and has the same target");
                 let problem =
@@ -171,7 +173,7 @@ impl Index {
                 }
                 made.problems.push(problem);
             } else {
-                taken.push((made.applies.clone(), reference.clone()));
+                taken.push((place, reference.clone()));
                 gone.remove(&made.policy.key);
                 self.select(&made.policy.key, Some(&made.applies), pods);
                 let key = ResourceKey::MeshPolicy(made.policy.key.clone());

@@ -213,7 +213,7 @@ pub enum TrafficMode {
 /// How workloads take traffic from outside the mesh, and their budgets.
 ///
 /// Without targetRefs it applies to its namespace; in the root namespace, to the mesh. The most specific policy
-/// that gives a setting wins: workload, namespace, mesh.
+/// that gives a setting wins: workload, namespace, mesh; but none is more open than what is enforced.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(group = "weftmesh.io", version = "v1alpha1", kind = "MeshPolicy", plural = "meshpolicies")]
 #[kube(namespaced, status = "PolicyStatus", shortname = "meshpol", category = "weft")]
@@ -240,6 +240,10 @@ pub struct MeshPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub port_modes: Option<Vec<PortMode>>,
+    /// Whether policies of other namespaces can make its targets only stricter than it says, and limits only smaller; an
+    /// exception is a more specific policy that is enforced too. Only in the root namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforced: Option<bool>,
     /// What each workload may use of its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,

@@ -292,7 +292,13 @@ fn policy(kind: Kind, value: &Value, why: &str) -> Option<Object> {
             Some(AuthorizationPolicy { metadata, spec, status: part(value, "/status") }.into())
         }
         Kind::MeshPolicy => {
-            let spec = MeshPolicySpec { target_refs: part(value, "/spec/targetRefs"), ..MeshPolicySpec::default() };
+            // What can't be read of an enforced policy must not become something that a namespace's own can open.
+            let enforced = value.pointer("/spec/enforced").filter(|said| !said.is_null());
+            let spec = MeshPolicySpec {
+                target_refs: part(value, "/spec/targetRefs"),
+                enforced: enforced.map(|said| *said != Value::Bool(false)),
+                ..MeshPolicySpec::default()
+            };
             Some(MeshPolicy { metadata, spec, status: part(value, "/status") }.into())
         }
         Kind::TelemetryPolicy => {

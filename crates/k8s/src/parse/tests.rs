@@ -302,6 +302,12 @@ fn what_an_api_server_checked_is_read_leniently_but_a_policy_is_not() {
     assert!(unreadable(&denying).contains("spec.rules[0].from[0].regions"), "{}", unreadable(&denying));
     let wrong = read(Kind::MeshPolicy, serde_json::json!({ "mode": "Strictish" })).unwrap();
     assert!(unreadable(&wrong).contains("spec.mode"));
+    // What is enforced stays so, whatever else of it can't be read.
+    for (enforced, kept) in [(serde_json::json!(true), true), (serde_json::json!("yes"), true), (false.into(), false)] {
+        let spec = serde_json::json!({ "mode": "Strictish", "enforced": enforced });
+        let crate::object::Object::MeshPolicy(policy) = read(Kind::MeshPolicy, spec).unwrap().object else { panic!() };
+        assert_eq!(policy.spec.enforced, Some(kept), "{enforced}");
+    }
 }
 
 #[test]

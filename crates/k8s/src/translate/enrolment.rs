@@ -14,6 +14,9 @@ pub const GATEWAY_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 pub const ISTIO_SIDECAR: &str = "sidecar.istio.io/status";
 /// What Istio writes on a pod whose traffic its ztunnel has.
 pub const ISTIO_AMBIENT: (&str, &str) = ("ambient.istio.io/redirection", "enabled");
+/// The label by which a namespace's pods, or a pod, ask for Istio's ztunnel; on a pod `none` refuses it. Istio's CNI plugin takes a
+/// new pod in the same moment as ours, and writes its annotation only afterwards, so that the label has to be enough.
+pub const ISTIO_DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 /// The annotations that are looked at here: who keeps less of a pod than all of it must keep these.
 pub const ANNOTATIONS: [&str; 2] = [ISTIO_SIDECAR, ISTIO_AMBIENT.0];
 
@@ -28,6 +31,8 @@ pub enum Exempt {
     Gateway,
     /// Istio has its traffic.
     Istio,
+    /// Istio is asked to take its traffic, by [`ISTIO_DATAPLANE_MODE`].
+    IstioAmbient,
     /// A Linkerd proxy has its traffic.
     Linkerd,
 }
@@ -46,8 +51,18 @@ pub fn asks(pod: &k8s::Pod, namespace_labels: Option<&Labels>) -> bool {
     says(pod.metadata.labels.as_ref()).or_else(|| says(namespace_labels)) == Some(true)
 }
 
-/// Why a pod is never in the mesh, if it isn't.
-pub fn exempt(pod: &k8s::Pod, mesh_namespace: &Namespace) -> Option<Exempt> {
+/// Whether a pod's own label, else its namespace's, asks for Istio's ztunnel.
+fn asks_for_ambient(pod: &k8s::Pod, namespace_labels: Option<&Labels>) -> bool {
+    let of = |labels: Option<&Labels>| match labels?.get(ISTIO_DATAPLANE_MODE)?.as_str() {
+        "ambient" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    };
+    of(pod.metadata.labels.as_ref()).or_else(|| of(namespace_labels)) == Some(true)
+}
+
+/// Why a pod is never in the mesh, if it isn't. Of two meshes that would both redirect a pod, the other one has it.
+pub fn exempt(pod: &k8s::Pod, namespace_labels: Option<&Labels>, mesh_namespace: &Namespace) -> Option<Exempt> {
     let meta = &pod.metadata;
     let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
     let spec = pod.spec.as_ref();
@@ -68,6 +83,8 @@ pub fn exempt(pod: &k8s::Pod, mesh_namespace: &Namespace) -> Option<Exempt> {
         Some(Exempt::Istio)
     } else if has_container("linkerd-proxy") {
         Some(Exempt::Linkerd)
+    } else if asks_for_ambient(pod, namespace_labels) {
+        Some(Exempt::IstioAmbient)
     } else {
         None
     }
@@ -75,7 +92,7 @@ pub fn exempt(pod: &k8s::Pod, mesh_namespace: &Namespace) -> Option<Exempt> {
 
 /// Whether a pod takes part.
 pub fn enrolment(pod: &k8s::Pod, namespace_labels: Option<&Labels>, mesh_namespace: &Namespace) -> Enrolment {
-    match exempt(pod, mesh_namespace) {
+    match exempt(pod, namespace_labels, mesh_namespace) {
         Some(Exempt::HostNetwork) => Enrolment::HostNetwork,
         None if asks(pod, namespace_labels) => Enrolment::Enrolled,
         _ => Enrolment::Outside,

@@ -50,6 +50,13 @@ pub fn translate(object: &Spec, lookup: &dyn TargetLookup) -> Translated<MeshPol
             Some(port) => port_modes.push((port, mode(entry.mode))),
         }
     }
+    let (enforced, root) = (object.spec.enforced == Some(true), lookup.root_namespace());
+    let own = key.namespace != *root;
+    if enforced && own {
+        let message = "is for policies of the root namespace, which hold for the others";
+        let remedy = format!("remove it, or put the policy into namespace {root}");
+        problems.push(Problem::new("spec.enforced", Reason::Invalid, message, remedy));
+    }
     let limits = limits(object, &mut problems);
     let broken = !problems.is_empty() || targets.invalid;
     let consequence = if broken { "Plaintext is refused in its scope until it is corrected" } else { "" };
@@ -61,6 +68,7 @@ pub fn translate(object: &Spec, lookup: &dyn TargetLookup) -> Translated<MeshPol
         created_unix_seconds: created_seconds(&object.metadata),
         mode: if broken { Some(Mode::Strict) } else { object.spec.mode.map(mode) },
         port_modes: if broken { Vec::new() } else { port_modes },
+        enforced: enforced && !own,
         limits,
     };
     Translated { policy, applies: targets.applies, gateways: Vec::new(), ancestors, problems }

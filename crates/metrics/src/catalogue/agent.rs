@@ -7,6 +7,7 @@ catalogue! { &[Component::Agent];
     READY = Gauge None "weft_agent_ready" [], "1 when the node can take pods of the mesh.";
     PODS = Gauge None "weft_agent_pods" [&["protection"]], "Pods of this node by protection: protected, outside, closed (no traffic), unprotected (in the clear although enrolled; alert on it).";
     POD = Gauge None "weft_agent_pod" [&["namespace", "pod", "state", "why"]], "1 for each pod of this node, with how it stands (protected, outside, closed, unprotected) and why; 0 once that has changed.";
+    BYPASS = Gauge None "weft_agent_bypass" [&["strict"]], "1 while root has opened this node's pods by `weft node bypass`, strict: true if Strict ones too; alert on it.";
     PROXIES = Gauge None "weft_agent_proxies" [], "Node proxies that are connected to the agent.";
     INSTALLS = Counter None "weft_agent_installs_total" [&["result"]], "How often the CNI plugin was installed, repaired after somebody changed it, or couldn't be.";
     ADOPTED = Counter None "weft_agent_adopted_pods_total" [], "Running pods that were taken over without the plugin.";

@@ -12,6 +12,7 @@ pub(super) fn alerts() -> Vec<Alert> {
         api_server_failing(),
         agent_not_ready(),
         pods_unprotected(),
+        node_bypassed(),
         pods_closed(),
         plugin_contested(),
     ]
@@ -245,6 +246,34 @@ fn pods_unprotected() -> Alert {
         proof: Proof {
             series: &[(r#"weft_agent_pods{job="weft-agent", node="node-a", protection="unprotected"}"#, "2x30")],
             at: "20m",
+            labels: ON_NODE,
+        },
+    }
+}
+
+fn node_bypassed() -> Alert {
+    Alert {
+        name: "WeftNodeBypassed",
+        severity: Severity::Critical,
+        scope: Scope::Cluster,
+        expr: "max by (cluster, node) (weft_agent_bypass) > 0".to_owned(),
+        lasts: "0m",
+        summary: "Somebody has opened the pods of {{ $labels.node }}: they talk in the clear, past every policy.",
+        description: "It stays so, over restarts and reboots, until it is taken back on the node.",
+        page: Page {
+            causes: &["Root on the node ran `weft node bypass`, the way back when its proxy can't be brought up."],
+            look: &[
+                "`/var/lib/weft/agent/bypass.log` on the node: who, when, why, and which pods.",
+                "`weft_agent_bypass{strict=\"true\"}`: pods that are Strict are open, too. `weft_agent_pod{state=\"unprotected\"}` names all of them.",
+            ],
+            remedy: &[
+                "Bring the node proxy back first (WeftNodeProxyDown, WeftNodeProxyRestarting).",
+                "On the node, as root: `weft node bypass --off`, or in the agent's container `weft-agent bypass --off`.",
+            ],
+        },
+        proof: Proof {
+            series: &[(r#"weft_agent_bypass{job="weft-agent", node="node-a", strict="false"}"#, "0x3 1x30")],
+            at: "10m",
             labels: ON_NODE,
         },
     }

@@ -143,6 +143,8 @@ pub(super) const HEALTHY: &[(&str, &str)] = &[
     (r#"weft_agent_pods{job="weft-agent", node="node-a", protection="protected"}"#, "12x120"),
     (r#"weft_agent_pods{job="weft-agent", node="node-a", protection="closed"}"#, "1x2 0x120"),
     (r#"weft_agent_pods{job="weft-agent", node="node-a", protection="unprotected"}"#, "0x120"),
+    (r#"weft_agent_bypass{job="weft-agent", node="node-a", strict="false"}"#, "0x120"),
+    (r#"weft_agent_bypass{job="weft-agent", node="node-a", strict="true"}"#, "0x120"),
     (r#"weft_agent_installs_total{job="weft-agent", node="node-a", result="installed"}"#, "1x120"),
     (r#"weft_agent_installs_total{job="weft-agent", node="node-a", result="repaired"}"#, "1x120"),
 ];

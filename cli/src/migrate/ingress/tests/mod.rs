@@ -12,8 +12,9 @@ use weft_k8s::translate::gateway::Place;
 
 use super::input::Inputs;
 use super::report::{Level, Report};
-use super::translate::{Document, Options, translate};
+use super::translate::{Options, translate};
 use super::{take, write};
+use crate::migrate::write::Document;
 
 /// As the command line has them if nobody says anything.
 pub fn options() -> Options {

@@ -210,6 +210,43 @@ fn of_two_mesh_policies_for_the_same_the_older_is_in_force() {
     assert_eq!(reasons(&out), ["Accepted=true/Accepted"]);
 }
 
+/// Whoever wrote first doesn't keep the operator's away, and what only looks like the operator's is Strict for its own.
+#[test]
+fn what_is_enforced_stands_beside_what_a_namespace_says() {
+    let own = mesh_policy("open", "shop", "2026-01-01T00:00:00Z", "mode: Permissive");
+    let root = |spec: &str| {
+        let target = "targetRefs: [{kind: Namespace, name: shop}]";
+        mesh_policy("all", "weft-system", "2026-02-01T00:00:00Z", &format!("{target}, {spec}"))
+    };
+    let made = |text: &str| -> Vec<(String, Option<Mode>, bool)> {
+        let (index, _) = index(&(SHOP.to_owned() + text));
+        let found = index.resources().filter_map(|r| match r {
+            Resource::MeshPolicy(p) => Some((p.key.to_string(), p.mode, p.enforced)),
+            _ => None,
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    };
+    let open = ("shop/MeshPolicy:open".to_owned(), Some(Mode::Permissive), false);
+    let strict = ("weft-system/MeshPolicy:all".to_owned(), Some(Mode::Strict), true);
+    assert_eq!(made(&(own.clone() + &root("mode: Strict, enforced: true"))), [open.clone(), strict.clone()]);
+    let default = made(&(own.clone() + &root("mode: Strict")));
+    assert_eq!(default, std::slice::from_ref(&open), "the older of two of one kind");
+    assert_eq!(made(&(own.clone() + &root("enforced: true, limits: {maxConnections: 0}"))), [open, strict]);
+    let (claimed, out) = index(
+        &(SHOP.to_owned() + &mesh_policy("own", "shop", "2026-01-01T00:00:00Z", "mode: Permissive, enforced: true")),
+    );
+    assert_eq!(reasons(&out), ["Accepted=false/Invalid"]);
+    let problems = claimed.problems(&ObjectRef::new(Kind::MeshPolicy, "shop", "own"));
+    assert!(problems.iter().any(|p| p.field == "spec.enforced" && p.remedy.contains("weft-system")), "{problems:?}");
+    let found = claimed.resources().find_map(|r| match r {
+        Resource::MeshPolicy(p) => Some((p.mode, p.enforced)),
+        _ => None,
+    });
+    assert_eq!(found, Some((Some(Mode::Strict), false)));
+}
+
 #[test]
 fn a_broken_mesh_policy_is_strict() {
     for spec in [

@@ -52,6 +52,7 @@ fn pods_that_the_agent_leaves_alone_are_outside_for_their_callers() {
         ("", "", ", initContainers: [{name: istio-proxy}]"),
         ("", "", ", initContainers: [{name: linkerd-proxy}]"),
         ("weftmesh.io/mesh: enabled", "", ", initContainers: [{name: linkerd-proxy}]"),
+        ("istio.io/dataplane-mode: ambient", "", ""),
     ] {
         let pod =
             pod(labels, spec, "").replacen("metadata: {", &format!("metadata: {{annotations: {{{annotations}}}, "), 1);

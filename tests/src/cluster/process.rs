@@ -1,0 +1,110 @@
+//! Processes on the nodes of a test cluster, and what is done to its parts.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Cluster, PATIENCE};
+
+/// A process of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    number: i32,
+    /// When it was started, in ticks since the machine was.
+    started: u64,
+}
+
+impl Process {
+    /// Ends it without a warning.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn kill(self) -> Result<()> {
+        kill(Pid::from_raw(self.number), Signal::SIGKILL).with_context(|| format!("kill {}", self.number))
+    }
+
+    /// Runs a command in its network namespace.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn in_network(self, command: &[&str]) -> Result<String> {
+        let output =
+            Command::new("nsenter").arg(format!("--net=/proc/{}/ns/net", self.number)).args(command).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(text)
+    }
+}
+
+impl Cluster {
+    /// The processes of pods on a node whose name begins so and whose arguments have `argument`.
+    ///
+    /// # Errors
+    /// When it isn't a test cluster.
+    pub fn processes(&self, node: &str, name: &str, argument: &str) -> Result<Vec<Process>> {
+        let group = format!("/{}-{node}/", self.name().context("not a cluster of ours")?);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let Some(number) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+            let is_it = read(&path, "comm").starts_with(name)
+                && read(&path, "cgroup").contains(&group)
+                && read(&path, "cmdline").contains(argument);
+            // The name, which may have anything in it, is in brackets; the time is the twentieth field after it.
+            let started =
+                read(&path, "stat").rsplit_once(')').and_then(|(_, rest)| rest.split(' ').nth(20)?.parse().ok());
+            if let (true, Some(started)) = (is_it, started) {
+                found.push(Process { number, started });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The process of a part of the mesh on a node, `weft-node-proxy` or `weft-agent`: the newest, since those that were replaced
+    /// may still serve what they have.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn process(&self, node: &str, part: &str) -> Result<Process> {
+        // Gateways have the same program.
+        let argument = if part == "weft-node-proxy" { "--agent-socket" } else { "" };
+        let newest = self.processes(node, part, argument)?.into_iter().max_by_key(|process| process.started);
+        newest.with_context(|| format!("no process {part} on {node}"))
+    }
+
+    /// Kills a part of the mesh on a node, and waits until the kubelet has started another: when that was seen, in seconds
+    /// since 1970.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub fn crash(&self, node: &str, part: &str) -> Result<f64> {
+        let old = self.process(node, part)?;
+        old.kill()?;
+        self.started_after(node, part, old)
+    }
+
+    /// When another process of a part than `old` was seen, in seconds since 1970.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub fn started_after(&self, node: &str, part: &str, old: Process) -> Result<f64> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if self.process(node, part).is_ok_and(|new| new.started > old.started) {
+                return Ok(std::time::UNIX_EPOCH.elapsed()?.as_secs_f64());
+            }
+            ensure!(Instant::now() < end, "no {part} was started on {node}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn read(process: &Path, file: &str) -> String {
+    // One that has ended meanwhile is none.
+    let bytes = std::fs::read(process.join(file)).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

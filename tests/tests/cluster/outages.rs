@@ -1,0 +1,123 @@
+//! What goes on, and what doesn't, while something is away or broken; each row of the manual's table names its test.
+
+use anyhow::{Result, ensure};
+use weft_tests::cluster::{Cluster, PATIENCE, SECRET, SYSTEM, eventually};
+
+use crate::meshed::{Meshed, breaking, clock, failed_only_between, outage};
+use crate::mtls::Capture;
+
+/// Does something while a Deployment of the mesh has no pod.
+fn without(cluster: &Cluster, part: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (workload, label) = (format!("deployment/{part}"), format!("app.kubernetes.io/name={part}"));
+    let scale = |replicas: &str| cluster.k(&["-n", SYSTEM, "scale", &workload, &format!("--replicas={replicas}")]);
+    scale("0")?;
+    let gone = cluster.k(&["-n", SYSTEM, "wait", "--for=delete", "pod", "-l", &label, "--timeout=60s"]);
+    let outcome = gone.and_then(|_| work());
+    // Whatever happened: the next test needs it.
+    scale("2")?;
+    cluster.wait_rollout(SYSTEM, &workload)?;
+    outcome
+}
+
+/// A proxy that starts meanwhile has its saved configuration.
+#[test]
+#[ignore = "needs a cluster"]
+fn without_a_controller_everything_goes_on_and_a_proxy_can_start() -> Result<()> {
+    let meshed = Meshed::open("t-no-controller")?;
+    breaking(&meshed, || {
+        without(meshed.cluster(), "weft-controller", || {
+            meshed.load(outage().as_secs())?.all_answered()?;
+            meshed.cluster().crash("node2", "weft-node-proxy")?;
+            meshed.is_back()
+        })
+    })?;
+    meshed.takes_news()
+}
+
+/// Connections of that moment break; nothing goes in the clear, and two seconds after the next one has started it is as if
+/// nothing had been.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_proxy_that_is_killed_serves_two_seconds_after_its_start_and_nothing_goes_in_the_clear() -> Result<()> {
+    let meshed = Meshed::open("t-sigkill")?;
+    breaking(&meshed, || {
+        for node in ["node1", "node2"] {
+            let capture = Capture::start(meshed.cluster(), "node1")?;
+            let load = meshed.ns.mix("server", &meshed.requests())?;
+            let killed = clock()?;
+            let started = meshed.cluster().crash(node, "weft-node-proxy")?;
+            load.goes_on()?;
+            let failed = failed_only_between(&load.outcomes()?, killed, started)?;
+            eprintln!("{node}: started after {:.1} s; {failed} requests failed", started - killed);
+            let wire = capture.end(&meshed.ns)?;
+            ensure!(wire.contains(".15008"), "no tunnel was seen");
+            ensure!(!wire.contains(SECRET), "a request went over the wire in the clear");
+            meshed.is_strict()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn agent_and_proxy_come_back_in_whatever_order_they_are_killed() -> Result<()> {
+    let meshed = Meshed::open("t-orders")?;
+    let before = meshed.incarnation()?;
+    breaking(&meshed, || {
+        let cluster = meshed.cluster();
+        for (node, first, second) in
+            [("node1", "weft-agent", "weft-node-proxy"), ("node2", "weft-node-proxy", "weft-agent")]
+        {
+            let old = (cluster.process(node, first)?, cluster.process(node, second)?);
+            old.0.kill()?;
+            old.1.kill()?;
+            cluster.started_after(node, first, old.0)?;
+            cluster.started_after(node, second, old.1)?;
+            meshed.is_back()?;
+        }
+        // One after the other: the second is killed when the first has only just started.
+        for (first, second) in [("weft-agent", "weft-node-proxy"), ("weft-node-proxy", "weft-agent")] {
+            cluster.crash("node2", first)?;
+            cluster.crash("node2", second)?;
+            meshed.is_back()?;
+        }
+        Ok(())
+    })?;
+    ensure!(meshed.incarnation()? == before, "an application was restarted");
+    Ok(())
+}
+
+/// All that the mesh has on a node's disk.
+const LOSE: &str = "find /run/weft /var/lib/weft -mindepth 1 -not -type d -delete";
+
+/// Everything of the mesh on a node is gone at once, also what it had on the disk; then the pods' rules with it.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_node_that_loses_all_of_the_mesh_takes_its_running_pods_back() -> Result<()> {
+    let meshed = Meshed::open("t-lost-node")?;
+    let before = meshed.incarnation()?;
+    breaking(&meshed, || {
+        let cluster = meshed.cluster();
+        let [server] = cluster.processes("node2", "load", "-serve")?[..] else { anyhow::bail!("not one server") };
+        for rules_too in [false, true] {
+            let old = (cluster.process("node2", "weft-agent")?, cluster.process("node2", "weft-node-proxy")?);
+            let removed = cluster.on_node("node2", &["sh", "-c", LOSE]).status()?;
+            ensure!(removed.success(), "{removed}");
+            old.0.kill()?;
+            old.1.kill()?;
+            if rules_too {
+                server.in_network(&["nft", "flush", "ruleset"])?;
+            }
+            cluster.started_after("node2", "weft-agent", old.0)?;
+            eventually("the rules", PATIENCE, || {
+                ensure!(server.in_network(&["nft", "list", "ruleset"])?.contains("redirect to :15001"), "none");
+                Ok(())
+            })?;
+            eventually("nobody outside to be served", PATIENCE, || meshed.is_strict())?;
+            meshed.is_back()?;
+        }
+        Ok(())
+    })?;
+    ensure!(meshed.incarnation()? == before, "an application was restarted");
+    Ok(())
+}
