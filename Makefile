@@ -61,6 +61,8 @@ unit: ## all tests of the workspace, those in network namespaces included
 
 # A healthy mesh on the cluster has to alarm nobody for half an hour, instead of a minute.
 test-full: export WEFT_HEALTHY_SECONDS = 1800
+# And outages, and what else takes long there.
+test-full: export WEFT_ALL = 1
 test-full: test ## and what takes longer: a GiB each way, ten minutes of each fuzz target, half an hour of a healthy mesh, all releases of the Gateway API, cert-manager and external-dns, the demo, the benchmarks
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
 	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH cargo test --workspace --quiet --test bundles -- --ignored --test-threads=1
