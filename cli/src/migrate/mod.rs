@@ -2,6 +2,7 @@
 //! namespace at a time.
 
 mod diff;
+mod files;
 mod ingress;
 mod istio;
 mod report;

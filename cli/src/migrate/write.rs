@@ -9,6 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use super::files::text;
+
 /// An object, and the file that it goes into.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
@@ -19,7 +21,7 @@ pub struct Document {
 impl Document {
     /// The object as reports name it, `HTTPRoute shop/web`; without a slash if it has no namespace.
     pub fn label(&self) -> String {
-        let text = |pointer: &str| self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text = |pointer: &str| text(&self.object, pointer);
         match text("/metadata/namespace") {
             "" => format!("{} {}", text("/kind"), text("/metadata/name")),
             namespace => format!("{} {namespace}/{}", text("/kind"), text("/metadata/name")),

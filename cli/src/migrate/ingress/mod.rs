@@ -32,15 +32,15 @@ mod withheld;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use weft_k8s::parse::yaml;
+use anyhow::bail;
+use serde_json::Value;
 
 use self::input::{Inputs, Key};
-use self::report::{Level, Report};
+use self::report::Report;
 use self::translate::{Options, translate};
+use super::files::{self, Ending};
 use super::{report, write};
 use crate::cluster::Target;
-use crate::{Output, validate};
 
 /// Ingresses to migrate, and how.
 #[derive(Debug, clap::Args)]
@@ -72,15 +72,8 @@ pub struct Args {
     /// Migrate Ingresses also where what protects them is not translated
     #[arg(long)]
     allow_unprotected: bool,
-    /// End with 0 although something was left out
-    #[arg(long)]
-    accept_omissions: bool,
-    /// Write files into this directory, which must be empty or not there, in place of standard output
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// How to print the report: to standard output with --out, else to standard error
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    ending: Ending,
 }
 
 fn parse_key(text: &str) -> Result<Key, String> {
@@ -100,7 +93,7 @@ pub fn run(args: &Args, target: &Target) -> anyhow::Result<ExitCode> {
     if args.from_cluster {
         cluster::read(target, &mut inputs, &mut report)?;
     } else {
-        from_files(args, &mut inputs, &mut report)?;
+        files::objects(&args.paths, &mut report, named, |object, report| inputs.add(object, report))?;
     }
     if !args.namespaces.is_empty() {
         inputs.ingresses.retain(|it| args.namespaces.contains(&input::namespace_of(&it.metadata)));
@@ -118,43 +111,11 @@ pub fn run(args: &Args, target: &Target) -> anyhow::Result<ExitCode> {
         allow_unprotected: args.allow_unprotected,
     };
     let documents = translate(&inputs, &options, &mut report);
-    write::write(&documents, args.out.as_deref())?;
-    let text = args.output.show(&report)?;
-    if args.out.is_some() {
-        super::print(&text)?
-    } else {
-        eprint!("{text}")
-    }
-    let failed = report.is_incomplete() && !args.accept_omissions;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    args.ending.give(&documents, &report)
 }
 
-fn from_files(args: &Args, inputs: &mut Inputs, report: &mut Report) -> anyhow::Result<()> {
-    let mut files = Vec::new();
-    for path in &args.paths {
-        validate::read(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
-    }
-    for (name, text) in files {
-        take(&text, inputs, report).with_context(|| name.clone())?;
-    }
-    Ok(())
-}
-
-/// Takes the objects of a file.
-fn take(text: &str, inputs: &mut Inputs, report: &mut Report) -> anyhow::Result<()> {
-    for document in yaml::documents(text)? {
-        for (field, _, _) in &document.repeated {
-            let kind = document.value.get("kind").and_then(serde_json::Value::as_str).unwrap_or("object");
-            let name = document.value.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or_default();
-            let at = (format!("{kind} {name}"), field.clone());
-            report.say(
-                Level::LeftOut,
-                (&at.0, &at.1, ""),
-                "is there twice; one of the two was read",
-                "remove one of them",
-            );
-        }
-        inputs.add(document.value, report);
-    }
-    Ok(())
+/// An object as the report calls it before it is known what it is.
+fn named(object: &Value) -> String {
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or("object");
+    format!("{kind} {}", files::text(object, "/metadata/name"))
 }

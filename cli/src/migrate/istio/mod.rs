@@ -35,16 +35,15 @@ mod values;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use weft_k8s::parse::yaml;
+use anyhow::bail;
+use serde_json::Value;
 
 use self::context::Options;
 use self::input::Inputs;
 use self::translate::translate;
-use super::report::{Level, Report};
-use super::write;
+use super::files::{self, Ending};
+use super::report::Report;
 use crate::cluster::Target;
-use crate::{Output, validate};
 
 /// What to migrate, and how.
 #[derive(Debug, clap::Args)]
@@ -70,15 +69,8 @@ pub struct Args {
     /// What the DNS names of Services end with
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     cluster_domain: String,
-    /// End with 0 although something was left out
-    #[arg(long)]
-    accept_omissions: bool,
-    /// Write files into this directory, which must be empty or not there, in place of standard output
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// How to print the report: to standard output with --out, else to standard error
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    ending: Ending,
 }
 
 /// Translates and writes; ends with 1 if something was left out.
@@ -90,7 +82,7 @@ pub fn run(args: &Args, target: &Target) -> anyhow::Result<ExitCode> {
     if args.from_cluster {
         cluster::read(target, &mut inputs, &mut report)?;
     } else {
-        from_files(args, &mut inputs, &mut report)?;
+        files::objects(&args.paths, &mut report, named, |object, report| inputs.add(&object, report))?;
     }
     if !args.namespaces.is_empty() {
         inputs.only(&args.namespaces, &args.root_namespace);
@@ -107,39 +99,12 @@ pub fn run(args: &Args, target: &Target) -> anyhow::Result<ExitCode> {
         cluster_domain: args.cluster_domain.clone(),
     };
     let documents = translate(&inputs, &options, &mut report);
-    write::write(&documents, args.out.as_deref())?;
-    let text = args.output.show(&report)?;
-    if args.out.is_some() {
-        super::print(&text)?
-    } else {
-        eprint!("{text}")
-    }
-    let failed = report.is_incomplete() && !args.accept_omissions;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    args.ending.give(&documents, &report)
 }
 
-fn from_files(args: &Args, inputs: &mut Inputs, report: &mut Report) -> anyhow::Result<()> {
-    let mut files = Vec::new();
-    for path in &args.paths {
-        validate::read(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
-    }
-    for (name, text) in files {
-        take(&text, inputs, report).with_context(|| name.clone())?;
-    }
-    Ok(())
-}
-
-/// Takes the objects of a file.
-fn take(text: &str, inputs: &mut Inputs, report: &mut Report) -> anyhow::Result<()> {
-    for document in yaml::documents(text)? {
-        for (field, _, _) in &document.repeated {
-            let of =
-                |field: &str| document.value.pointer(field).and_then(serde_json::Value::as_str).unwrap_or_default();
-            let object = format!("{} {}/{}", of("/kind"), of("/metadata/namespace"), of("/metadata/name"));
-            let why = "is there twice; one of the two was read";
-            report.say(Level::LeftOut, (&object, field, ""), why, "remove one of them");
-        }
-        inputs.add(&document.value, report);
-    }
-    Ok(())
+/// An object as the report calls it before it is known what it is.
+fn named(object: &Value) -> String {
+    let [kind, namespace, name] =
+        ["/kind", "/metadata/namespace", "/metadata/name"].map(|pointer| files::text(object, pointer));
+    format!("{kind} {namespace}/{name}")
 }

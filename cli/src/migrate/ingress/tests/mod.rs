@@ -13,7 +13,8 @@ use weft_k8s::translate::gateway::Place;
 use super::input::Inputs;
 use super::report::{Level, Report};
 use super::translate::{Options, translate};
-use super::{take, write};
+use super::{named, write};
+use crate::migrate::files::take;
 use crate::migrate::write::Document;
 
 /// As the command line has them if nobody says anything.
@@ -38,7 +39,7 @@ pub struct Made {
 /// Translates manifests.
 pub fn migrate(text: &str, options: &Options) -> Made {
     let (mut inputs, mut report) = (Inputs::default(), Report::default());
-    take(text, &mut inputs, &mut report).unwrap();
+    take(text, &mut report, named, |object, report| inputs.add(object, report)).unwrap();
     inputs.sort();
     let documents = translate(&inputs, options, &mut report);
     Made { inputs, documents, report }

@@ -12,8 +12,9 @@ use weft_k8s::translate::gateway::Place;
 
 use super::context::Options;
 use super::input::Inputs;
-use super::take;
+use super::named;
 use super::translate::translate;
+use crate::migrate::files::take;
 use crate::migrate::report::{Level, Report};
 use crate::migrate::write::{self, Document};
 
@@ -38,7 +39,7 @@ pub struct Made {
 /// Translates manifests.
 pub fn migrate(text: &str) -> Made {
     let (mut inputs, mut report) = (Inputs::default(), Report::default());
-    take(text, &mut inputs, &mut report).unwrap();
+    take(text, &mut report, named, |object, report| inputs.add(&object, report)).unwrap();
     inputs.sort();
     let documents = translate(&inputs, &options(), &mut report);
     Made { inputs, documents, report }
@@ -107,7 +108,8 @@ fn each_namespace_has_files_of_its_own_in_the_order_in_which_they_are_applied() 
 #[test]
 fn only_the_namespaces_that_are_asked_for_are_made() {
     let mut inputs = Inputs::default();
-    take(include_str!("bookinfo.yaml"), &mut inputs, &mut Report::default()).unwrap();
+    let bookinfo = include_str!("bookinfo.yaml");
+    take(bookinfo, &mut Report::default(), named, |object, report| inputs.add(&object, report)).unwrap();
     inputs.only(&["elsewhere".to_owned()], "istio-system");
     let made = translate(&inputs, &options(), &mut Report::default());
     let names: Vec<_> = made.iter().map(Document::label).collect();
