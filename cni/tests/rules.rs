@@ -32,6 +32,7 @@ netns_tests! {
     older_flows_go_on,
     older_flows_are_closed_when_asked,
     with_older_flows_closed_the_mesh_works,
+    what_the_mesh_had_open_outlives_the_closing_of_older_flows,
     forwarded_packets_are_not_ours,
     removal_leaves_nothing,
     drift_is_found_and_repaired,
@@ -374,6 +375,42 @@ fn with_older_flows_closed_the_mesh_works() -> Result<()> {
             bulk(&mut tunnel, &mut accept(&listeners[2]).await?.0).await?;
             let mut own = dial(&two.pod, a).await?;
             carries(&mut own, &mut accept_plain(&server).await?).await?;
+        }
+        Ok(())
+    })
+}
+
+/// A policy that refuses plaintext comes while the mesh is at work, and goes again.
+fn what_the_mesh_had_open_outlives_the_closing_of_older_flows() -> Result<()> {
+    let two = Two::new()?;
+    let closing = RuleSet::Redirecting { older_flows: OlderFlows::Close };
+    block_on(async {
+        for (a, b) in two.at_a(8080).into_iter().zip(two.at_b(HBONE_PORT)) {
+            let (server, remote) = (app(&two.pod, a)?, app(&two.other, b)?);
+            let [plain, tunnels] =
+                [INBOUND_PLAINTEXT_PORT, HBONE_PORT].map(|port| proxy(&two.pod, a, port).expect("a listener"));
+            // Of a version before these rules: known when it next sends.
+            two.rules.remove(&two.pod).await?;
+            let mut first = dial_marked(&two.pod, None, b).await?;
+            let mut first_far = accept_plain(&remote).await?;
+            two.rules.apply(&two.pod, REDIRECTING).await?;
+            let mut out = dial_marked(&two.pod, None, b).await?;
+            let mut out_far = accept_plain(&remote).await?;
+            let mut tunnel = dial(&two.other, SocketAddr::new(a.ip(), HBONE_PORT)).await?;
+            let (mut tunnel_near, ..) = accept(&tunnels).await?;
+            let mut client = dial(&two.other, a).await?;
+            let (mut outer, peer, dst) = accept(&plain).await?;
+            let mut inner = dial_marked(&two.pod, Some(peer), dst).await?;
+            let (mut app, ..) = accept(&server).await?;
+            for set in [closing, REDIRECTING, closing] {
+                two.rules.apply(&two.pod, set).await?;
+                carries(&mut first, &mut first_far).await.context("of a version before")?;
+                // Either end may be the first to send.
+                carries(&mut out_far, &mut out).await.with_context(|| format!("{set:?}: to a peer"))?;
+                carries(&mut tunnel, &mut tunnel_near).await.with_context(|| format!("{set:?}: from a peer"))?;
+                carries(&mut client, &mut outer).await.with_context(|| format!("{set:?}: plaintext"))?;
+                carries(&mut app, &mut inner).await.with_context(|| format!("{set:?}: to the app"))?;
+            }
         }
         Ok(())
     })

@@ -112,6 +112,10 @@ fn redirecting(older_flows: OlderFlows) -> String {
 		oif "lo" {proxy} meta l4proto tcp ct state new ct mark set ct mark & {keep:#x} | {REPLY_MARK:#x}
 		meta l4proto tcp ct direction reply ct mark & {MARK_MASK:#x} == {REPLY_MARK:#x} {not_proxy} meta mark set meta mark & {keep:#x} | {REPLY_MARK:#x}
 	}}
+	chain own {{
+		type filter hook output priority mangle; policy accept;
+		oif != "lo" {proxy} meta l4proto tcp ct mark set ct mark & {keep:#x} | {PROXY_MARK:#x}
+	}}
 	chain outbound {{
 		type nat hook output priority -100; policy accept;
 		oif "lo" accept
@@ -139,17 +143,15 @@ fn redirecting(older_flows: OlderFlows) -> String {
 /// Lets pass what crosses the interface and is the proxy's: its own connections (marked, and remembered on the
 /// connection for their answers), redirected ones, tunnels, answers to borrowed addresses. Resets the rest.
 ///
+/// These chains come and go while a pod runs, as policies do. What they let pass is remembered by chain `own`, which is there
+/// in either case: the proxy's connections aren't older flows because the policy is newer than they are.
+///
 /// In the output hooks of one packet `oif` stays what it was before a redirection changed the route, hence the
 /// exceptions by state instead of by interface. A reset without a socket carries no mark and may always leave.
 fn close_older_flows() -> String {
     let masked = format!("& {MARK_MASK:#x}");
-    let keep = !MARK_MASK;
     format!(
-        r#"	chain own {{
-		type filter hook output priority mangle; policy accept;
-		oif != "lo" meta l4proto tcp meta mark {masked} == {PROXY_MARK:#x} ct state new ct mark set ct mark & {keep:#x} | {PROXY_MARK:#x}
-	}}
-	chain older-in {{
+        r#"	chain older-in {{
 		type filter hook input priority filter + 1; policy accept;
 		iif != "lo" meta l4proto tcp tcp dport != {HBONE_PORT} ct status ! dnat ct mark {masked} != {PROXY_MARK:#x} reject with tcp reset
 	}}
