@@ -77,6 +77,9 @@ annotations:
 {{- define "weft.podMetadata" -}}
 labels:
   {{- include "weft.labels" . | nindent 2 }}
+  {{- if .serving }}
+  weftmesh.io/in-service: "true"
+  {{- end }}
   {{- with .component.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -10,6 +10,7 @@
 //! - `world`: facts in, effects out, without I/O. `task`: batches of facts. `statuses`: read, merge, write.
 //! - `access`: who may follow the configuration. `serve`: the process.
 //! - [`gateways`]: the objects that serve Gateways.
+//! - `ending`: proxies that end are let go of by their DaemonSet.
 //! - [`refusals`]: what nodes refuse. [`bound`]: what the pods of Gateways have bound. [`board`]: how replicas tell each other.
 //!
 //! Every replica watches and serves; one leads and writes. Nothing depends on the wall clock.
@@ -18,6 +19,7 @@ mod access;
 pub mod board;
 pub mod bound;
 mod desired;
+mod ending;
 pub mod foreign;
 pub mod gateways;
 mod intake;

@@ -26,7 +26,7 @@ use super::refusals::Refusals;
 use super::settings::Settings;
 use super::task::{self, Configuration, Outlets};
 use super::world::World;
-use super::{intake, statuses};
+use super::{ending, intake, statuses};
 use crate::view::{Places, Proxies, View, by_tls, page_of};
 
 /// The name of the Lease.
@@ -136,6 +136,7 @@ impl Controller {
             let provisioner = Provisioner { client, events, settings, leader, plans: planned, facts: sender.clone() };
             tokio::spawn(gateways::run(provisioner));
         }
+        tokio::spawn(ending::run(client.clone(), settings.namespace.to_string(), leadership.is_leader()));
         tokio::spawn(statuses::run(client.clone(), events, leadership.is_leader(), queue));
         let (configuration, questions) = Configuration::channel();
         tokio::spawn(task::run(world, outlets, leadership.is_leader(), facts, (nacks, questions)));

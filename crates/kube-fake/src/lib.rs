@@ -85,6 +85,13 @@ struct State {
     absent: Vec<(String, String)>,
 }
 
+/// What a server had.
+#[derive(Debug)]
+pub struct Backup {
+    version: u64,
+    objects: BTreeMap<Key, Value>,
+}
+
 /// `("/apis/apps/v1", "deployments", "shop", "cart")`; the namespace is empty for objects of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -96,6 +103,8 @@ struct Key {
 
 struct Watcher {
     of: Key,
+    /// It is told of later versions only.
+    since: u64,
     labels: Option<String>,
     fields: Option<String>,
     lines: mpsc::UnboundedSender<Result<Frame<Bytes>, std::io::Error>>,
@@ -171,6 +180,21 @@ impl FakeApi {
         let mut state = self.state.lock();
         state.floor = state.version;
         state.history.clear();
+    }
+
+    /// What there is now, for [`Self::restore()`].
+    pub fn backup(&self) -> Backup {
+        let state = self.state.lock();
+        Backup { version: state.version, objects: state.objects.clone() }
+    }
+
+    /// Has what there was again, and counts versions on from there. All watches break.
+    pub fn restore(&self, backup: Backup) {
+        let mut state = self.state.lock();
+        state.history.retain(|(version, ..)| *version <= backup.version);
+        (state.version, state.objects) = (backup.version, backup.objects);
+        drop(state);
+        self.disconnect(true);
     }
 
     /// Ends all watches, with an error or without.
@@ -256,9 +280,13 @@ impl State {
         }
         match subresource {
             Some("status") => {
-                let status = after["status"].take();
+                let (status, labels) = (after["status"].take(), after["metadata"]["labels"].take());
                 after = before.clone();
                 after["status"] = status;
+                // With the status of a pod, labels are set, too.
+                if key.plural == "pods" {
+                    after["metadata"]["labels"] = labels;
+                }
             }
             _ if !before["status"].is_null() => after["status"] = before["status"].clone(),
             _ => {}
@@ -315,7 +343,9 @@ impl State {
 
     fn tell(&mut self, what: &'static str, key: &Key, object: &Value) {
         self.history.push((self.version, what, key.clone(), object.clone()));
-        self.watchers.retain(|w| !w.sees(key, object) || w.lines.unbounded_send(Ok(line(what, object))).is_ok());
+        let version = self.version;
+        let told = |w: &Watcher| version > w.since && w.sees(key, object);
+        self.watchers.retain(|w| !told(w) || w.lines.unbounded_send(Ok(line(what, object))).is_ok());
     }
 
     fn matching(&self, of: &Key, labels: Option<&str>, fields: Option<&str>) -> Vec<Value> {
@@ -332,7 +362,7 @@ impl State {
             let _ = lines.unbounded_send(Ok(line("ERROR", &gone)));
         } else {
             let (labels, fields) = (request.parameter("labelSelector"), request.parameter("fieldSelector"));
-            let watcher = Watcher { of, labels, fields, lines };
+            let watcher = Watcher { of, since, labels, fields, lines };
             for (_, what, key, object) in self.history.iter().filter(|(version, ..)| *version > since) {
                 if watcher.sees(key, object) {
                     let _ = watcher.lines.unbounded_send(Ok(line(what, object)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use kube::api::ListParams;
 use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -33,7 +34,8 @@ pub enum Watched<K> {
 /// Lists and watches, for ever: it never ends and has no errors. What goes wrong is logged, counted
 /// (`weft_kube_watch_errors_total`) and tried again, with pauses of up to 15 seconds.
 ///
-/// A broken connection goes on where it stopped; where that can't be (410 Gone), a new list follows.
+/// A broken connection goes on where it stopped; where that can't be (410 Gone), a new list follows. So it does where the server's
+/// database was restored from a backup: there a watch would wait, without a word, until versions are again where it stopped.
 pub fn watch<K>(api: Api<K>, config: Config) -> impl Stream<Item = Watched<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -62,6 +64,8 @@ struct Watch<K, T, R> {
     events: BoxStream<'static, watcher::Result<Event<K>>>,
     /// What was listed so far, while a list is under way.
     listing: Option<Vec<T>>,
+    /// The latest version that was seen. They are compared as numbers, as Kubernetes allows (KEP-5504).
+    newest: u64,
     failures: Failures,
 }
 
@@ -81,7 +85,16 @@ where
     fn new(api: Api<K>, config: Config, read: R) -> Self {
         let resource = api.resource_url().rsplit('/').next().unwrap_or_default().to_owned();
         let events = watcher::watcher(api.clone(), config.clone()).boxed();
-        Self { api, config, read, resource, events, listing: Some(Vec::new()), failures: Failures::default() }
+        Self {
+            api,
+            config,
+            read,
+            resource,
+            events,
+            listing: Some(Vec::new()),
+            newest: 0,
+            failures: Failures::default(),
+        }
     }
 
     async fn next(&mut self) -> Watched<T> {
@@ -113,6 +126,7 @@ where
         match event {
             Event::Init => self.listing = Some(Vec::new()),
             Event::InitApply(object) => {
+                self.see(object.meta().resource_version.as_deref());
                 let kept = (self.read)(object);
                 self.listing.get_or_insert_default().push(kept);
             }
@@ -120,8 +134,14 @@ where
                 metrics::counter!("weft_kube_watch_lists_total", "resource" => self.resource.clone()).increment(1);
                 return Some(Watched::Restarted(self.listing.take().unwrap_or_default()));
             }
-            Event::Apply(object) => return Some(Watched::Applied((self.read)(object))),
-            Event::Delete(object) => return Some(Watched::Deleted((self.read)(object))),
+            Event::Apply(object) => {
+                self.see(object.meta().resource_version.as_deref());
+                return Some(Watched::Applied((self.read)(object)));
+            }
+            Event::Delete(object) => {
+                self.see(object.meta().resource_version.as_deref());
+                return Some(Watched::Deleted((self.read)(object)));
+            }
         }
         None
     }
@@ -145,6 +165,31 @@ where
         }
         let pause = self.failures.pause(Instant::now());
         tokio::time::sleep(pause).await;
+        if self.listing.is_none() && self.went_back().await {
+            tracing::warn!(resource = %self.resource, "the API server's versions went back: its database was restored; listing again");
+            self.relist();
+        }
+    }
+
+    /// Whether the server is now at a version before one that it told of. Where it can't be asked, the watch itself fails, too, and
+    /// is here again.
+    async fn went_back(&mut self) -> bool {
+        // One object, not all: everybody asks a server that comes back.
+        let mut one = ListParams::default().limit(1);
+        one.label_selector.clone_from(&self.config.label_selector);
+        one.field_selector.clone_from(&self.config.field_selector);
+        let Ok(Ok(list)) = tokio::time::timeout(LIST, self.api.list_metadata(&one)).await else { return false };
+        let Some(now) = list.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()) else {
+            return false;
+        };
+        let back = now < self.newest;
+        self.newest = self.newest.max(now);
+        back
+    }
+
+    fn see(&mut self, version: Option<&str>) {
+        let version = version.and_then(|version| version.parse().ok());
+        self.newest = self.newest.max(version.unwrap_or_default());
     }
 
     fn note(&self, error: impl std::fmt::Display) {
@@ -153,6 +198,7 @@ where
     }
 
     fn relist(&mut self) {
+        self.newest = 0;
         self.failures.to_resume = 0;
         self.listing = Some(Vec::new());
         self.events = watcher::watcher(self.api.clone(), self.config.clone()).boxed();
@@ -279,7 +325,28 @@ mod tests {
         api.disconnect(true);
         put(&api, "b");
         assert_eq!(stream.next().await.unwrap(), "+b");
-        assert_eq!(api.requests().iter().filter(|r| !r.is_watch()).count(), 1);
+        let everything = |r: &&weft_kube_fake::Request| {
+            !r.is_watch() && !r.query.contains("limit=1&") && !r.query.ends_with("limit=1")
+        };
+        assert_eq!(api.requests().iter().filter(everything).count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_from_a_backup_is_followed() {
+        let api = FakeApi::new();
+        put(&api, "a");
+        let mut stream = start(&api);
+        assert_eq!(stream.next().await.unwrap(), r#"all ["a"]"#);
+        let backup = api.backup();
+        for name in ["b", "c"] {
+            put(&api, name);
+            assert_eq!(stream.next().await.unwrap(), format!("+{name}"));
+        }
+        api.restore(backup);
+        assert_eq!(stream.next().await.unwrap(), r#"all ["a"]"#);
+        // Its version was seen before, of something else.
+        put(&api, "d");
+        assert_eq!(stream.next().await.unwrap(), "+d");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Cluster, PATIENCE};
+use super::{Cluster, PATIENCE, eventually};
 
 /// A process of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,23 @@ impl Cluster {
             ensure!(Instant::now() < end, "no {part} was started on {node}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Kills a part of a test cluster, such as `apiserver`, and starts it again after a while.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn outage(&self, component: &str, lasts: Duration) -> Result<()> {
+        self.script("restart.sh", &[component, &lasts.as_secs().to_string()])
+    }
+
+    /// Keeps a copy of all that etcd has (`save`), or puts it in place of what it has (`restore`), as from a backup.
+    ///
+    /// # Errors
+    /// When a part doesn't come back.
+    pub fn etcd(&self, what: &str) -> Result<()> {
+        self.script("etcd.sh", &[what])?;
+        eventually("the API server", PATIENCE, || self.k(&["get", "--raw", "/readyz"]).map(drop))
     }
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use weft_tests::cluster::{Echo, Mix, PATIENCE, echo_service, eventually, served, strict_pair};
 
-use crate::meshed::Meshed;
+use crate::meshed::{Meshed, clock};
 
 /// A policy that looks at requests, so that the proxies at both ends parse them.
 const LOOKS: &str = r#"{"apiVersion": "weftmesh.io/v1alpha1", "kind": "AuthorizationPolicy", "metadata": {"name": "read", "namespace": "@NS@"},
@@ -68,6 +68,31 @@ fn pods_that_go_at_once_cost_no_request_but_those_that_they_had() -> Result<()> 
         ensure!(bad.is_empty() && lost.len() <= LOST, "{bad:?}, and {} lost with their process", lost.len());
         eprintln!("{name}: of {} requests {} were lost with their process", outcomes.len(), lost.len());
     }
+    Ok(())
+}
+
+/// While there is nobody, requests are answered at once with the reason. Those that the last pod had are lost with it.
+#[test]
+#[ignore = "needs a cluster"]
+fn scaled_to_zero_requests_are_refused_at_once_and_served_when_somebody_is_back() -> Result<()> {
+    let meshed = Meshed::open("t-zero")?;
+    let (cluster, name) = (meshed.cluster(), meshed.ns.name.as_str());
+    let load = meshed.ns.mix("server", &Mix { seconds: 60, keep: true, ..meshed.requests() })?;
+    let began = clock()?;
+    cluster.k(&["-n", name, "scale", "deploy/server", "--replicas=0"])?;
+    cluster.k(&["-n", name, "wait", "--for=delete", "pod", "-l", "app=server", "--timeout=60s"])?;
+    cluster.k(&["-n", name, "scale", "deploy/server", "--replicas=1"])?;
+    cluster.wait_rollout(name, "deploy/server")?;
+    let back = clock()? + 2.0;
+    load.goes_on()?;
+    let outcomes = load.outcomes()?;
+    let bad: Vec<_> = outcomes.iter().filter(|o| o.status != "200").collect();
+    let (refused, hung): (Vec<_>, Vec<_>) = bad.into_iter().partition(|o| o.status == "503");
+    ensure!(refused.iter().all(|o| o.clock > began && o.clock < back && o.took < 900.0), "{refused:?}");
+    ensure!(!refused.is_empty(), "there was always somebody");
+    // Whose pod went with its network before it could answer: they wait as long as their client does.
+    let first = hung.first().map_or(0.0, |o| o.clock);
+    ensure!(hung.iter().all(|o| o.clock > began && o.clock - first < 0.5), "{hung:?}");
     Ok(())
 }
 

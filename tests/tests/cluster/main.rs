@@ -25,5 +25,6 @@ mod seeing;
 mod strict;
 mod tap;
 mod teams;
+mod upgrades;
 mod wayback;
 mod workloads;

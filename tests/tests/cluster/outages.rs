@@ -1,7 +1,9 @@
 //! What goes on, and what doesn't, while something is away or broken; each row of the manual's table names its test.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use weft_tests::cluster::{Cluster, PATIENCE, SECRET, SYSTEM, eventually};
+use weft_tests::cluster::{Cluster, Mix, PATIENCE, SECRET, SYSTEM, eventually};
 
 use crate::meshed::{Meshed, breaking, clock, failed_only_between, outage};
 use crate::mtls::Capture;
@@ -31,6 +33,77 @@ fn without_a_controller_everything_goes_on_and_a_proxy_can_start() -> Result<()>
             meshed.is_back()
         })
     })?;
+    meshed.takes_news()
+}
+
+/// Agent and proxy are started again by a kubelet that has nobody to ask either.
+#[test]
+#[ignore = "needs a cluster"]
+fn without_an_api_server_everything_goes_on_and_what_crashes_comes_back() -> Result<()> {
+    let meshed = Meshed::open("t-no-apiserver")?;
+    breaking(&meshed, || {
+        let cluster = meshed.cluster();
+        let load = meshed.load(outage().as_secs() + 20)?;
+        cluster.outage("apiserver", outage())?;
+        let ready = || eventually("the API server", PATIENCE, || cluster.k(&["get", "--raw", "/readyz"]));
+        ready()?;
+        load.all_answered()?;
+
+        let load = meshed.ns.mix("server", &Mix { seconds: 60, ..meshed.requests() })?;
+        let (killed, started) = std::thread::scope(|scope| {
+            let away = scope.spawn(|| cluster.outage("apiserver", Duration::from_secs(25)));
+            eventually("the API server to be away", PATIENCE, || {
+                ensure!(cluster.k(&["get", "--raw", "/readyz", "--request-timeout=1s"]).is_err(), "it answers");
+                Ok(())
+            })?;
+            let killed = clock()?;
+            let started = cluster.crash("node2", "weft-node-proxy")?;
+            cluster.crash("node2", "weft-agent")?;
+            away.join().expect("the outage")?;
+            anyhow::Ok((killed, started))
+        })?;
+        ready()?;
+        let failed = failed_only_between(&load.outcomes()?, killed, started)?;
+        eprintln!("{failed} requests failed while the proxy was away");
+        Ok(())
+    })?;
+    meshed.takes_news()
+}
+
+/// What was written since the backup was made is gone, and revisions begin again below those that everybody has seen.
+#[test]
+#[ignore = "needs a cluster"]
+fn an_etcd_that_is_restored_to_an_older_revision_costs_no_request_and_is_followed() -> Result<()> {
+    let meshed = Meshed::open("t-etcd")?;
+    let cluster = meshed.cluster();
+    if !cluster.has_nodes() {
+        eprintln!("not run: this cluster's etcd can't be restored");
+        return Ok(());
+    }
+    let route = r#"{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "marked", "namespace": "@NS@"},
+        "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "server", "port": 80}], "rules": [{
+        "filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "x-marked", "value": "yes"}]}}],
+        "backendRefs": [{"name": "server", "port": 80}]}]}}"#;
+    let marked = |count: usize| {
+        let answers = meshed.ns.ask("client", &["http://server/", "--count=10", "--timeout=5s"])?;
+        answers.all(10, 200)?;
+        let is_marked = |headers: &[String]| headers.iter().any(|h| h.eq_ignore_ascii_case("x-marked:yes"));
+        let found = answers.list.iter().filter(|answer| is_marked(&answer.response)).count();
+        ensure!(found == count, "{found} of 10 are marked");
+        Ok(())
+    };
+    // From before the backup: whatever pod comes later is forgotten.
+    let load = meshed.load(90)?;
+    cluster.etcd("save")?;
+    meshed.ns.apply(route)?;
+    eventually("the route to count", PATIENCE, || marked(10))?;
+    cluster.etcd("restore")?;
+    eventually("the route to be gone", 2 * PATIENCE, || marked(0))?;
+    // And what is written from now on is seen, although its revisions have been there before.
+    meshed.ns.apply(route)?;
+    eventually("the route to count again", PATIENCE, || marked(10))?;
+    load.all_answered()?;
+    meshed.is_strict()?;
     meshed.takes_news()
 }
 
