@@ -1,7 +1,7 @@
 //! The way back: out of the mesh, and the mesh out of the cluster, under load.
 
 use anyhow::{Context as _, Result, ensure};
-use weft_tests::cluster::{Cluster, Mix, Outcome, PATIENCE, SYSTEM, eventually, failures};
+use weft_tests::cluster::{Cluster, Mix, Outcome, PATIENCE, STRICT, SYSTEM, eventually, failures};
 
 use crate::meshed::{Meshed, clock};
 
@@ -84,6 +84,27 @@ fn a_namespace_leaves_and_then_the_mesh_and_nothing_stays() -> Result<()> {
     outcome?;
     eventually("the mesh to be back", PATIENCE, || staying.is_strict())?;
     staying.is_back()
+}
+
+/// Where plaintext is taken, neither requests nor connections that are kept notice that a namespace leaves.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_permissive_namespace_leaves_and_no_request_fails() -> Result<()> {
+    let meshed = Meshed::open("t-leaves")?;
+    let (cluster, name) = (meshed.cluster(), meshed.ns.name.as_str());
+    let before = meshed.incarnation()?;
+    cluster.k(&["-n", name, "delete", "meshpolicies.weftmesh.io", "--all"])?;
+    eventually("plaintext to be taken", PATIENCE, || meshed.is_open())?;
+    let load = meshed.ns.mix("server", &Mix { per_second: 200, ..meshed.requests() })?;
+    let kept = meshed.ns.mix("server", &Mix { name: "kept", keep: true, per_second: 200, ..meshed.requests() })?;
+    cluster.k(&["label", "namespace", name, "weftmesh.io/mesh-"])?;
+    load.all_answered()?;
+    kept.all_answered()?;
+    // Who has left is open whatever a policy says.
+    meshed.ns.apply(STRICT)?;
+    meshed.is_open()?;
+    ensure!(meshed.incarnation()? == before, "an application was restarted");
+    Ok(())
 }
 
 fn nothing_stays(cluster: &Cluster) -> Result<()> {
