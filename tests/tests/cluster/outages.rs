@@ -36,6 +36,27 @@ fn without_a_controller_everything_goes_on_and_a_proxy_can_start() -> Result<()>
     meshed.takes_news()
 }
 
+/// Who has an identity that its node has already goes on, new pods included. A proxy that starts meanwhile has no certificates:
+/// its pods are closed until the authority is back, and never in the clear.
+#[test]
+#[ignore = "needs a cluster"]
+fn without_an_authority_everything_goes_on_but_what_has_no_certificate() -> Result<()> {
+    let meshed = Meshed::open("t-no-authority")?;
+    breaking(&meshed, || {
+        without(meshed.cluster(), "weft-ca", || {
+            let seconds = usize::try_from(outage().as_secs())?;
+            let known =
+                Mix { account: "client", seconds, keep: true, streams: 5, connections: 10, ..meshed.requests() };
+            meshed.ns.mix("server", &known)?.all_answered()?;
+            meshed.cluster().crash("node2", "weft-node-proxy")?;
+            meshed.ns.refused("client", "http://server/")?;
+            meshed.is_strict()
+        })?;
+        meshed.is_back()
+    })?;
+    meshed.takes_news()
+}
+
 /// Agent and proxy are started again by a kubelet that has nobody to ask either.
 #[test]
 #[ignore = "needs a cluster"]
