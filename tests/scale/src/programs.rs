@@ -23,7 +23,7 @@ pub const XDS: u16 = 15010;
 const XDS_ADDRESS: &str = "127.0.0.1:15010";
 const XDS_HEALTH: &str = "127.0.0.1:15014";
 const CA: &str = "127.0.0.1:15012";
-const CA_HEALTH: &str = "127.0.0.1:15016";
+const CA_HEALTH: &str = "127.0.0.1:15017";
 const PROXY_ADMIN: &str = "127.0.0.1:15000";
 /// How long tokens are good, seconds.
 const GOOD: i64 = 7200;
