@@ -126,7 +126,7 @@ where
         match event {
             Event::Init => self.listing = Some(Vec::new()),
             Event::InitApply(object) => {
-                self.see(object.meta().resource_version.as_deref());
+                self.see(&object);
                 let kept = (self.read)(object);
                 self.listing.get_or_insert_default().push(kept);
             }
@@ -135,11 +135,11 @@ where
                 return Some(Watched::Restarted(self.listing.take().unwrap_or_default()));
             }
             Event::Apply(object) => {
-                self.see(object.meta().resource_version.as_deref());
+                self.see(&object);
                 return Some(Watched::Applied((self.read)(object)));
             }
             Event::Delete(object) => {
-                self.see(object.meta().resource_version.as_deref());
+                self.see(&object);
                 return Some(Watched::Deleted((self.read)(object)));
             }
         }
@@ -179,17 +179,14 @@ where
         one.label_selector.clone_from(&self.config.label_selector);
         one.field_selector.clone_from(&self.config.field_selector);
         let Ok(Ok(list)) = tokio::time::timeout(LIST, self.api.list_metadata(&one)).await else { return false };
-        let Some(now) = list.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()) else {
-            return false;
-        };
+        let Some(now) = number(list.metadata.resource_version.as_deref()) else { return false };
         let back = now < self.newest;
         self.newest = self.newest.max(now);
         back
     }
 
-    fn see(&mut self, version: Option<&str>) {
-        let version = version.and_then(|version| version.parse().ok());
-        self.newest = self.newest.max(version.unwrap_or_default());
+    fn see(&mut self, object: &K) {
+        self.newest = self.newest.max(number(object.meta().resource_version.as_deref()).unwrap_or_default());
     }
 
     fn note(&self, error: impl std::fmt::Display) {
@@ -203,6 +200,10 @@ where
         self.listing = Some(Vec::new());
         self.events = watcher::watcher(self.api.clone(), self.config.clone()).boxed();
     }
+}
+
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
 }
 
 fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
