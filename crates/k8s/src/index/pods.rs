@@ -50,7 +50,7 @@ impl Index {
                 };
                 let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
                 let around = workload::Surroundings {
-                    trust_domain: self.config.mesh.trust_domain.clone(),
+                    trust_domain: self.config.mesh.trust_domains.own().clone(),
                     mesh_namespace: self.config.mesh_namespace.clone(),
                     namespace_labels: labels(Kind::Namespace, namespace.as_str()),
                     node_labels: node.and_then(|n| labels(Kind::Node, n)),

@@ -1,33 +1,48 @@
 //! What a change costs in a large cluster. The limits are generous: the figures are printed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::*;
+
+/// Processor time of this thread: what else the machine does isn't the index's.
+struct Spent(Duration);
+
+impl Spent {
+    fn now() -> Self {
+        Self(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap()))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Self::now().0 - self.0
+    }
+}
 
 #[test]
 fn one_edit_among_five_thousand_routes() {
     let mut index = Index::new(IndexConfig::default());
     objects(SHOP).into_iter().for_each(|o| index.apply(o));
-    let start = Instant::now();
+    let start = Spent::now();
     for i in 0..5000 {
         let rules = format!("[{{matches: [{{path: {{value: /p{i}}}}}], backendRefs: [{{name: cart-v2, port: 80}}]}}]");
         objects(&route(&format!("r{i}"), CART, &rules)).into_iter().for_each(|o| index.apply(o));
     }
     println!("5,000 routes read and applied in {:?}", start.elapsed());
-    let start = Instant::now();
+    let start = Spent::now();
     let out = index.commit();
     println!("... committed in {:?}, {} changes", start.elapsed(), out.changes.len());
     let edit =
         objects(&route("r77", CART, "[{matches: [{path: {value: /new}}], backendRefs: [{name: cart-v2, port: 80}]}]"))
             .remove(0);
-    let start = Instant::now();
+    let start = Spent::now();
     index.apply(edit);
     let out = index.commit();
     let took = start.elapsed();
     println!("one edit: {took:?}");
     assert_eq!(out.changes.len(), 1);
     assert!(took < Duration::from_millis(10), "{took:?}");
-    let start = Instant::now();
+    let start = Spent::now();
     let grpc = objects(&route("g", CART, "[]").replace("HTTPRoute", "GRPCRoute")).remove(0);
     index.apply(grpc);
     let out = index.commit();
@@ -60,11 +75,11 @@ fn a_gateway_with_a_thousand_listener_sets() {
         index.apply(set(i, 80));
         (0..ROUTES).for_each(|n| index.apply(of_set(i, n, &format!("/p{n}"))));
     }
-    let start = Instant::now();
+    let start = Spent::now();
     let out = index.commit();
     println!("{SETS} sets with {ROUTES} routes each: {:?}, {} changes", start.elapsed(), out.changes.len());
     let mut edit = |what: &str, object: Object, most: Duration| {
-        let start = Instant::now();
+        let start = Spent::now();
         index.apply(object);
         let out = index.commit();
         let took = start.elapsed();
@@ -94,14 +109,14 @@ fn a_hundred_thousand_endpoints() {
     };
     let all: Vec<_> = (0..1000).map(slice).collect();
     let mut index = Index::new(IndexConfig::default());
-    let start = Instant::now();
+    let start = Spent::now();
     all.iter().for_each(|o| index.apply(o.clone()));
     let out = index.commit();
     let took = start.elapsed();
     println!("100,000 endpoints: {took:?}, {} changes", out.changes.len());
     assert_eq!(out.changes.len(), 1001);
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let start = Instant::now();
+    let start = Spent::now();
     let mut edited = slice(500);
     if let Object::EndpointSlice(s) = &mut edited {
         Arc::make_mut(s).endpoints.pop();
@@ -122,7 +137,7 @@ fn ten_thousand_pods_and_a_policy() {
         pod.meta_mut().labels = Some([("app".to_owned(), format!("a{}", i % 100))].into());
         index.apply(pod);
     }
-    let start = Instant::now();
+    let start = Spent::now();
     index.commit();
     println!("10,000 pods: {:?}", start.elapsed());
     let policy = objects(
@@ -130,7 +145,7 @@ fn ten_thousand_pods_and_a_policy() {
          spec: {targetRefs: [{kind: Pod, selector: {matchLabels: {app: a7}}}], action: ALLOW}",
     )
     .remove(0);
-    let start = Instant::now();
+    let start = Spent::now();
     index.apply(policy);
     let out = index.commit();
     println!("a policy for 100 of them: {:?}", start.elapsed());
