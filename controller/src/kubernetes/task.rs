@@ -16,9 +16,10 @@ use super::statuses::Wanted;
 use super::world::{Effects, Note, World};
 use crate::publish::encode;
 
-/// After a fact comes another one within this time, or the batch is done; a batch never takes longer than the second.
+/// After a fact comes another one within this time, or the batch is done; a batch never takes longer than the second. Where objects
+/// change all the time there is always another one: then the second is what every change waits for.
 const QUIET: Duration = Duration::from_millis(5);
-const LONGEST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_millis(10);
 /// Most facts in a batch.
 const MOST: usize = 10_000;
 
@@ -173,4 +174,51 @@ fn say(events: &Events, note: Note) {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn as_f64(count: usize) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use weft_k8s::index::IndexConfig;
+
+    use super::super::ranges::GivenRanges;
+    use super::*;
+
+    fn world() -> World {
+        World::new(IndexConfig::default(), GivenRanges::default())
+    }
+
+    fn fact() -> Fact {
+        Fact::Refused(BTreeMap::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_together_is_one_batch() {
+        let (sender, mut facts) = mpsc::channel(10);
+        for _ in 0..3 {
+            sender.send(fact()).await.unwrap();
+        }
+        let began = Instant::now();
+        let first = facts.recv().await.unwrap();
+        collect(&mut world(), first, &mut facts).await;
+        assert!(facts.is_empty() && began.elapsed() < LONGEST, "{:?}", began.elapsed());
+    }
+
+    /// With a hundred edits a second, and what the controller itself writes because of them, the next fact is never far.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_does_not_wait_until_nothing_else_changes() {
+        let (sender, mut facts) = mpsc::channel(10);
+        let teller = tokio::spawn(async move {
+            while sender.send(fact()).await.is_ok() {
+                tokio::time::sleep(QUIET / 2).await;
+            }
+        });
+        let first = facts.recv().await.unwrap();
+        let began = Instant::now();
+        collect(&mut world(), first, &mut facts).await;
+        assert!(began.elapsed() < Duration::from_millis(15), "{:?}", began.elapsed());
+        drop(facts);
+        teller.await.unwrap();
+    }
 }
