@@ -104,6 +104,8 @@ pub(super) struct Caller {
     /// What the client dialled.
     pub(super) dialled: SocketAddr,
     pub(super) front: Front,
+    /// What endpoints are told of a client that nobody stands in front of, once it was written.
+    pub(super) way: OnceCell<HeaderValue>,
 }
 
 /// What the requests of a connection are routed by.

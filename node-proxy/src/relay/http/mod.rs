@@ -51,6 +51,7 @@ mod upstream;
 mod waiting;
 mod wire;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -98,7 +99,7 @@ impl HttpFront {
             http: true,
         };
         let front = Front::Service(frontend.key.clone());
-        let caller = Caller { source, workload, client, dialled: destination, front };
+        let caller = Caller { source, workload, client, dialled: destination, front, way: OnceCell::new() };
         drop(frontend);
         self.serve(io, Side::Outbound(caller), told).await
     }
@@ -121,7 +122,7 @@ impl HttpFront {
             http: true,
         };
         let front = Front::Gateway { bind, listener };
-        let caller = Caller { source, workload, client, dialled: local, front };
+        let caller = Caller { source, workload, client, dialled: local, front, way: OnceCell::new() };
         (Side::Outbound(caller), told)
     }
 

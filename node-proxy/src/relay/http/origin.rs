@@ -4,6 +4,7 @@
 //! Nobody vouches for what a client says of itself in such words, so it is taken away. Of a proxy that is believed the names of
 //! hops beyond the client's are taken away too: an endpoint that reads the first of them reads the client.
 
+use std::cell::OnceCell;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
@@ -41,6 +42,8 @@ pub(super) struct Origin {
 struct Arrival<'a> {
     settings: &'a ClientAddress,
     client: SocketAddr,
+    /// `X-Forwarded-For` of a way that has nobody but the client, once a request of the connection had it.
+    way: &'a OnceCell<HeaderValue>,
     tls: bool,
     /// The port that was dialled.
     port: u16,
@@ -64,8 +67,14 @@ pub(super) fn settle(snapshot: &Snapshot, caller: &Caller, parts: &mut Parts) ->
         ForwardedHeader::XForwardedFor => String::new(),
     };
     let headers = &mut parts.headers;
-    let arrival =
-        Arrival { settings, client: caller.client, tls: listener.is_some(), port: caller.dialled.port(), host: &host };
+    let arrival = Arrival {
+        settings,
+        client: caller.client,
+        way: &caller.way,
+        tls: listener.is_some(),
+        port: caller.dialled.port(),
+        host: &host,
+    };
     let (client, vouched) = arrival.tell(headers).ok_or("Forwarded can't be read")?;
     let kept = headers.get(&REQUEST_ID).filter(|id| vouched && is_id(id)).cloned();
     let mut id = kept.unwrap_or_else(new_id);
@@ -92,7 +101,14 @@ impl Arrival<'_> {
         }
         let scheme = said.proto.unwrap_or(if self.tls { "https" } else { "http" });
         let port = said.port.unwrap_or(self.port);
-        set(headers, FORWARDED_FOR, &way(&hops));
+        match &hops[..] {
+            [alone] if *alone == peer => {
+                // An address is always a header's value; `unknown` is what one without an address is called (RFC 7239, section 6.2).
+                let written = || HeaderValue::from_bytes(&way(&hops).0).unwrap_or(HeaderValue::from_static("unknown"));
+                headers.insert(FORWARDED_FOR, self.way.get_or_init(written).clone());
+            }
+            hops => set(headers, FORWARDED_FOR, &way(hops)),
+        }
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
         headers.insert(FORWARDED_PORT, HeaderValue::from(port));
         if let Some(host) = &said.host {
@@ -146,7 +162,8 @@ fn way(hops: &[IpAddr]) -> Text {
 pub(super) fn is_claim(name: &HeaderName) -> bool {
     let is_it = |name: &str| name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-");
     let name = name.as_str();
-    is_it(name) || (name.contains('_') && is_it(&name.replace('_', "-")))
+    // Few names begin like one.
+    name.starts_with(['f', 'x']) && (is_it(name) || (name.contains('_') && is_it(&name.replace('_', "-"))))
 }
 
 /// What proxies in front say.
@@ -317,11 +334,16 @@ pub(super) fn is_id(id: &HeaderValue) -> bool {
 /// A UUID of random bits (RFC 9562, section 5.4).
 pub(super) fn new_id() -> HeaderValue {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
+    let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    }
     let mut text = [b'-'; 36];
-    let digits = text.iter_mut().enumerate().filter(|(at, _)| ![8, 13, 18, 23].contains(at));
-    for (number, (_, digit)) in digits.enumerate() {
-        let value = ((bits >> (124 - 4 * number)) & 0xf) as u8;
-        *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+    for (from, to) in [(0..8, 0..8), (8..12, 9..13), (12..16, 14..18), (16..20, 19..23), (20..32, 24..36)] {
+        if let (Some(to), Some(from)) = (text.get_mut(to), digits.get(from)) {
+            to.copy_from_slice(from);
+        }
     }
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
 }

@@ -22,7 +22,7 @@ fn told(settings: &ClientAddress, peer: &str, lines: &[(&'static str, &'static s
     let mut headers = map(lines);
     let client = peer.parse().unwrap();
     let (client, vouched) =
-        Arrival { settings, client, tls: false, port: 80, host: "a.com" }.tell(&mut headers).unwrap();
+        Arrival { settings, client, way: &OnceCell::new(), tls: false, port: 80, host: "a.com" }.tell(&mut headers).unwrap();
     let mut left: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
     left.sort();
     (client.to_string(), vouched, left)
@@ -160,14 +160,14 @@ fn a_client_hides_behind_nothing_it_can_say() {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(before).unwrap());
             let client = "10.0.0.1:5000".parse().unwrap();
-            let arrival = Arrival { settings, client, tls: false, port: 80, host: "a.com" };
+            let arrival = Arrival { settings, client, way: &OnceCell::new(), tls: false, port: 80, host: "a.com" };
             let (client, ..) = arrival.tell(&mut headers).unwrap();
             assert_eq!(client.ip().to_string(), "192.0.2.7", "{before:?}");
         }
     }
     let obscure = |settings: &ClientAddress, peer: &str, lines: &[(&'static str, &'static str)]| {
         let client = peer.parse().unwrap();
-        Arrival { settings, client, tls: false, port: 80, host: "a.com" }.tell(&mut map(lines)).is_none()
+        Arrival { settings, client, way: &OnceCell::new(), tls: false, port: 80, host: "a.com" }.tell(&mut map(lines)).is_none()
     };
     let lan = trusting(Forwarded, None, &["10.0.0.0/8"]);
     for (line, want) in [
