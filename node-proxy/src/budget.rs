@@ -1,7 +1,7 @@
 //! What one workload may use of the node, so that trouble at one pod stays its own.
 //!
-//! One workload may use the whole node while nobody else wants it: the last quarter of the node's connections is kept
-//! for workloads that hold less than their share. Everything counted is a guard that gives back when dropped.
+//! One workload may use the whole node while nobody else wants it: the last quarter of the node's connections and buffers is
+//! kept for workloads that hold less than their share. Everything counted is a guard that gives back when dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -19,6 +19,7 @@ pub struct NodeBudget {
     max_connections: u32,
     defaults: Defaults,
     connections: AtomicU32,
+    buffers: AtomicU64,
     workloads: AtomicU32,
 }
 
@@ -29,14 +30,15 @@ pub struct Defaults {
     pub connections: u32,
     /// TLS handshakes under way at once.
     pub handshakes: u32,
-    /// Bytes of buffers.
+    /// Bytes of buffers; all workloads together have no more either.
     pub buffer_bytes: u64,
 }
 
 impl NodeBudget {
     /// A node with so many connections.
     pub fn new(max_connections: u32, defaults: Defaults) -> Arc<Self> {
-        Arc::new(Self { max_connections, defaults, connections: AtomicU32::new(0), workloads: AtomicU32::new(0) })
+        let (connections, buffers, workloads) = (AtomicU32::new(0), AtomicU64::new(0), AtomicU32::new(0));
+        Arc::new(Self { max_connections, defaults, connections, buffers, workloads })
     }
 
     /// Connections open on the node.
@@ -58,6 +60,14 @@ impl NodeBudget {
         let plenty = self.max_connections - self.max_connections / 4;
         let share = self.max_connections / self.workloads.load(Ordering::Relaxed).max(1);
         used < plenty || held < share
+    }
+
+    /// Whether a workload may hold `held` bytes of buffers when all together hold `used`: no more than one workload may by
+    /// default, and the last quarter is for those that hold less than their share.
+    fn affords(&self, used: u64, held: u64) -> bool {
+        let most = self.defaults.buffer_bytes;
+        let share = most / u64::from(self.workloads.load(Ordering::Relaxed).max(1));
+        used <= most && (used <= most - most / 4 || held <= share)
     }
 }
 
@@ -146,14 +156,23 @@ impl Budget {
     /// Counts `bytes` of buffers.
     ///
     /// # Errors
-    /// The workload's budget is used up.
+    /// The workload's or the node's budget is used up.
     pub fn buffer(self: &Arc<Self>, bytes: u64) -> Result<BufferSlot, Reason> {
-        let held = self.buffers.fetch_add(bytes, Ordering::Relaxed);
+        let fits = self.take(bytes);
         let slot = BufferSlot { budget: Arc::clone(self), bytes };
-        if held.saturating_add(bytes) > self.max_buffers.load(Ordering::Relaxed) {
-            return Err(Reason::LimitBuffers);
-        }
-        Ok(slot)
+        if fits { Ok(slot) } else { Err(Reason::LimitBuffers) }
+    }
+
+    /// Counts more bytes of buffers; `false` if those are too many.
+    fn take(&self, bytes: u64) -> bool {
+        let held = self.buffers.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let used = self.node.buffers.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        held <= self.max_buffers.load(Ordering::Relaxed) && self.node.affords(used, held)
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.buffers.fetch_sub(bytes, Ordering::Relaxed);
+        self.node.buffers.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Counts the buffers of one connection, which grow and shrink.
@@ -220,7 +239,7 @@ pub struct BufferSlot {
 
 impl Drop for BufferSlot {
     fn drop(&mut self) {
-        self.budget.buffers.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -233,20 +252,19 @@ pub struct Buffers {
 
 impl weft_hbone::relay::Account for Buffers {
     fn hold(&mut self, bytes: usize) -> bool {
-        let (bytes, total) = (bytes as u64, &self.budget.buffers);
+        let bytes = bytes as u64;
         let before = std::mem::replace(&mut self.bytes, bytes);
         if bytes <= before {
-            total.fetch_sub(before - bytes, Ordering::Relaxed);
+            self.budget.give_back(before - bytes);
             return true;
         }
-        let others = total.fetch_add(bytes - before, Ordering::Relaxed);
-        others.saturating_add(bytes - before) <= self.budget.max_buffers.load(Ordering::Relaxed)
+        self.budget.take(bytes - before)
     }
 }
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        self.budget.buffers.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -344,6 +362,20 @@ mod tests {
         assert!(one.hold(20), "less is always taken");
         drop((one, other));
         assert_eq!(budget.usage().buffer_bytes, 0);
+    }
+
+    #[test]
+    fn buffers_of_all_workloads_together_are_bounded_and_the_last_quarter_is_for_the_modest() {
+        let node = node(8);
+        let (greedy, modest) = (Budget::new(Arc::clone(&node)), Budget::new(node));
+        // What a policy gives a workload, the node may not have.
+        greedy.set_limits(WorkloadLimits { max_buffer_bytes: Some(1000), ..WorkloadLimits::default() });
+        let held = greedy.buffer(75).unwrap();
+        assert_eq!(greedy.buffer(1).unwrap_err(), Reason::LimitBuffers);
+        let _mine = modest.buffer(25).unwrap();
+        assert_eq!(modest.buffer(1).unwrap_err(), Reason::LimitBuffers, "the node is full");
+        drop(held);
+        drop(modest.buffer(50).unwrap());
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub use side::{Side, Socket, Transport};
 /// How many bytes one direction moves before the task lets others run: about 0.2 ms of a core.
 const BYTES_PER_TURN: usize = 1 << 20;
 
+/// How soon an account hears of what came after a relay has stalled: a stream's window is filled without waking who doesn't read.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Counts what a relay holds because one side is slower than the other.
 pub trait Account {
     /// The bytes held now, in all; `false` if that is too much. Called only when it changes.
@@ -247,6 +250,7 @@ struct Relay<'a, 'o, A, B> {
     stop: Option<StopSignal>,
     account: Option<&'o mut dyn Account>,
     held: usize,
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 crate::assert_size!(Relay<'static, 'static, Socket<tokio::net::TcpStream>, crate::TunnelStream>, 256);
@@ -266,6 +270,7 @@ pub async fn between<A: Side, B: Side>(first: &mut A, second: &mut B, options: O
         stop: options.stop,
         account: options.account,
         held: 0,
+        look: None,
     };
     let end = poll_fn(|cx| relay.poll(cx)).await;
     Report { to_second: relay.to_second.moved, to_first: relay.to_first.moved, end }
@@ -277,6 +282,14 @@ fn held(queue: &VecDeque<Bytes>, from: &mut impl Side) -> usize {
     }
     // What was taken and not released is part of what the side holds.
     queue.iter().map(Bytes::len).sum::<usize>().max(from.unreleased())
+}
+
+/// Wakes the task in a while. A timer that runs is left alone, so that a busy relay sets one once a second.
+fn look_again(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) {
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
+    while timer.as_mut().poll(cx).is_ready() {
+        timer.as_mut().reset(Instant::now() + LOOK_AGAIN);
+    }
 }
 
 impl<A: Side, B: Side> Relay<'_, '_, A, B> {
@@ -317,7 +330,7 @@ impl<A: Side, B: Side> Relay<'_, '_, A, B> {
         {
             return self.abort(End::Failed(Which::Second, error.kind()));
         }
-        if !self.is_within_budget() {
+        if !self.is_within_budget(cx) {
             return self.abort(End::OverBudget);
         }
         let moved = self.to_second.moved + self.to_first.moved;
@@ -330,10 +343,16 @@ impl<A: Side, B: Side> Relay<'_, '_, A, B> {
 
     /// Tells the account when what is held has changed. What a side holds itself counts while the other is slower: a
     /// stream whose other end takes nothing may be filled up to its window after this look, which the next one sees.
-    fn is_within_budget(&mut self) -> bool {
+    fn is_within_budget(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(account) = &mut self.account else { return true };
         let held = held(&self.to_second.queue, self.first) + held(&self.to_first.queue, self.second);
-        std::mem::replace(&mut self.held, held) == held || account.hold(held)
+        if std::mem::replace(&mut self.held, held) != held && !account.hold(held) {
+            return false;
+        }
+        if held > 0 {
+            look_again(&mut self.look, cx);
+        }
+        true
     }
 
     fn fail(&mut self, failed: Failed, from: Which, to: Which) -> Poll<End> {

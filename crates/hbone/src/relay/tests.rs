@@ -207,3 +207,58 @@ fn what_waits_for_a_slow_side_is_accounted_and_too_much_ends_the_relay() {
         }
     });
 }
+
+/// A stream whose window is filled behind the back of whoever doesn't read it.
+struct Filling {
+    first: Option<Bytes>,
+    window: Rc<Cell<usize>>,
+}
+
+impl Side for Filling {
+    const GATHER: usize = 1;
+
+    fn poll_take(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        self.first.take().map_or(Poll::Pending, |chunk| Poll::Ready(Ok(Some(chunk))))
+    }
+
+    fn poll_put(&mut self, _: &mut Context<'_>, _: &mut VecDeque<Bytes>) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn release(&mut self, _: usize) {}
+
+    fn unreleased(&mut self) -> usize {
+        self.window.get()
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_aborted(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn what_fills_a_window_while_nobody_is_woken_is_accounted_too() {
+    run(true, async {
+        let told = Rc::<RefCell<Vec<usize>>>::default();
+        let mut budget = Budget { most: 5000, told: Rc::clone(&told) };
+        let window = Rc::new(Cell::new(1000));
+        let mut from = Filling { first: Some(Bytes::from_static(&[7; 1000])), window: Rc::clone(&window) };
+        let (second, _far) = duplex(10);
+        let relay = tokio::task::spawn_local(async move {
+            let options = Options { account: Some(&mut budget), ..Options::default() };
+            between(&mut from, &mut Socket::new(second), options).await
+        });
+        for more in [1000, 2000, 5000, 5001] {
+            window.set(more);
+            tokio::time::sleep(2 * LOOK_AGAIN).await;
+        }
+        assert_eq!(relay.await.unwrap().end, End::OverBudget);
+        assert_eq!(*told.borrow(), [1000, 2000, 5000, 5001]);
+    });
+}
