@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::{Mutex, RwLock};
 use rustls_pki_types::{CertificateDer, DnsName};
 use tokio::sync::watch;
-use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 use weft_tls::{Clock, RootHash, TrustBundle, TrustStore};
 
 use crate::csr;
@@ -21,8 +21,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How an authority works. Times are real time, by the authority's clock.
 #[derive(Clone, Debug)]
 pub struct AuthoritySettings {
-    /// The trust domain it speaks for.
-    pub trust_domain: TrustDomain,
+    /// The trust domain it speaks for, and the other names that it issues under while that is changed.
+    pub trust_domains: TrustDomains,
     /// The life of a leaf; callers may ask for less.
     pub leaf_life: Duration,
     /// The life of an intermediate; it is replaced at half of that.
@@ -37,9 +37,9 @@ pub struct AuthoritySettings {
 
 impl AuthoritySettings {
     /// The defaults for a trust domain: leaves of a day, an intermediate of a year, a root of ten.
-    pub fn new(trust_domain: TrustDomain) -> Self {
+    pub fn new(trust_domains: impl Into<TrustDomains>) -> Self {
         Self {
-            trust_domain,
+            trust_domains: trust_domains.into(),
             leaf_life: DAY,
             intermediate_life: DAY * 365,
             root_life: DAY * 3650,
@@ -80,6 +80,11 @@ impl Bundle {
     pub(crate) fn to_trust(&self) -> Result<TrustBundle, AuthorityError> {
         TrustBundle::new(self.trust_domain.clone(), self.roots.iter().cloned())
             .map_err(|e| AuthorityError::Material(e.to_string()))
+    }
+
+    /// The bundle for verifiers to whom these names of its trust domain are one.
+    pub(crate) fn to_store(&self, domains: &TrustDomains) -> Result<TrustStore, AuthorityError> {
+        TrustStore::with_domains(self.to_trust()?, domains.clone()).map_err(|e| AuthorityError::Material(e.to_string()))
     }
 }
 
@@ -138,7 +143,7 @@ impl Authority {
         state: State,
     ) -> Result<Self, AuthorityError> {
         let bundle = Arc::new(state.bundle());
-        let trust = TrustStore::new(bundle.to_trust()?);
+        let trust = bundle.to_store(&settings.trust_domains)?;
         let current = RwLock::new(Current { state: Arc::new(state), bundle: Arc::clone(&bundle) });
         let bundle = watch::Sender::new(bundle);
         Ok(Self { settings, clock, store: store.map(Mutex::new), current, bundle, trust })
@@ -176,8 +181,9 @@ impl Authority {
         dns_names: &[DnsName<'_>],
         life: Option<Duration>,
     ) -> Result<Issued, IssueError> {
-        if identity.trust_domain != self.settings.trust_domain {
-            let domain = self.settings.trust_domain.clone();
+        // As it was asked: who asks under an alias has not heard of the new name yet, or still has the old one.
+        if !self.settings.trust_domains.is_ours(&identity.trust_domain) {
+            let domain = self.trust_domain().clone();
             return Err(IssueError::TrustDomain { identity: identity.clone(), domain });
         }
         let key = csr::public_key(csr, identity)?;
@@ -209,7 +215,12 @@ impl Authority {
 
     /// The trust domain it speaks for.
     pub fn trust_domain(&self) -> &TrustDomain {
-        &self.settings.trust_domain
+        self.settings.trust_domains.own()
+    }
+
+    /// The same with its other names.
+    pub fn trust_domains(&self) -> &TrustDomains {
+        &self.settings.trust_domains
     }
 
     /// Where it stands.
@@ -233,7 +244,7 @@ impl Authority {
         let next = Current { state: Arc::clone(&state), bundle: Arc::clone(&bundle) };
         let old = std::mem::replace(&mut *self.current.write(), next);
         // After the state: whoever renews because of a new bundle gets a certificate that the bundle accepts.
-        self.trust.update(trust);
+        self.trust.update(trust).map_err(|e| AuthorityError::Material(e.to_string()))?;
         self.bundle.send_if_modified(|published| {
             let changed = *published != bundle;
             *published = bundle;
@@ -250,6 +261,6 @@ impl Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authority({})", self.settings.trust_domain)
+        write!(f, "Authority({})", self.trust_domain())
     }
 }

@@ -29,7 +29,9 @@ pub enum AuthorityError {
     #[error("{0}")]
     Material(String),
     /// The saved state belongs to another trust domain.
-    #[error("{place} belongs to trust domain {saved}, not {wanted}")]
+    #[error(
+        "{place} belongs to trust domain {saved}, not {wanted}: to change it, {saved} has to be an alias of {wanted} for a while"
+    )]
     TrustDomain {
         /// Where it is saved.
         place: String,

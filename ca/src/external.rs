@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weft_core::identity::SpiffeId;
-use weft_tls::{Clock, KeyRequest, PeerRole, TrustStore};
+use weft_tls::{Clock, KeyRequest, PeerRole};
 
 use crate::authority::{Authority, AuthoritySettings, Bundle};
 use crate::csr;
@@ -54,7 +54,7 @@ impl Branch {
         let mut seen: HashSet<_> = roots.iter().cloned().chain([cert]).collect();
         certificates.retain(|der| seen.insert(der.clone()));
         let branch = Self { number: 0, roots, root: None, intermediate: Arc::new(intermediate), above: certificates };
-        let bundle = State::first(settings.trust_domain.clone(), branch.clone()).bundle();
+        let bundle = State::first(settings.trust_domains.own().clone(), branch.clone()).bundle();
         branch.probe(&bundle, settings, clock).map_err(|e| files.broken(layout.cert, e))?;
         Ok(branch)
     }
@@ -64,13 +64,13 @@ impl Branch {
         let refused = |e: &dyn std::fmt::Display| {
             AuthorityError::Material(format!("a certificate issued for a test is refused: {e}"))
         };
-        let identity = SpiffeId::new(settings.trust_domain.clone(), "probe", "probe");
+        let identity = SpiffeId::new(settings.trust_domains.own().clone(), "probe", "probe");
         let request = KeyRequest::generate(&identity).map_err(|e| refused(&e))?;
         let key = csr::public_key(request.csr(), &identity).map_err(|e| refused(&e))?;
         let subject = Subject { identity: &identity, dns_names: &[], key: &key, life: settings.leaf_life };
         let (chain, _) = self.certify(&subject, settings.backdate, clock.now())?;
         let svid = request.complete(chain).map_err(|e| refused(&e))?;
-        let trust = TrustStore::new(bundle.to_trust()?);
+        let trust = bundle.to_store(&settings.trust_domains)?;
         for role in [PeerRole::Client, PeerRole::Server] {
             svid.verify(&trust, role, clock).map_err(|e| refused(&e))?;
         }
@@ -87,7 +87,7 @@ impl Authority {
     /// If a file is missing or broken, the key is not the certificate's, or what it issues does not chain to the root.
     pub fn from_cacerts(dir: &Path, settings: AuthoritySettings, clock: Clock) -> Result<Self, AuthorityError> {
         let branch = Branch::external(&Directory(dir), &CACERTS, &settings, &clock)?;
-        let state = State::first(settings.trust_domain.clone(), branch);
+        let state = State::first(settings.trust_domains.own().clone(), branch);
         Self::assemble(settings, clock, None, state)
     }
 }

@@ -17,7 +17,7 @@ use weft_ca::{
     Authority, AuthoritySettings, AuthorityStatus, Bindings, CaService, Caller, DnsName, ServerIdentity,
     ServiceSettings, StaticTokens, dns_name,
 };
-use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 use weft_core::ids::{Name, Namespace, NodeName, ServiceAccount};
 use weft_metrics::Component;
 use weft_tls::Clock;
@@ -64,6 +64,9 @@ struct Place {
     /// The trust domain the authority speaks for.
     #[arg(long, default_value = "cluster.local")]
     trust_domain: TrustDomain,
+    /// Another name that counts as the trust domain and is issued under if asked for, while that is changed; may be repeated.
+    #[arg(long = "trust-domain-alias")]
+    trust_domain_aliases: Vec<TrustDomain>,
 }
 
 #[derive(Args)]
@@ -185,7 +188,7 @@ async fn main() -> anyhow::Result<()> {
 
 impl Place {
     fn settings(&self) -> AuthoritySettings {
-        AuthoritySettings::new(self.trust_domain.clone())
+        AuthoritySettings::new(TrustDomains::new(self.trust_domain.clone(), self.trust_domain_aliases.iter().cloned()))
     }
 
     fn dir(&self) -> anyhow::Result<&Path> {
@@ -256,7 +259,8 @@ async fn serve_directory(serve: Serve) -> anyhow::Result<()> {
     } else {
         Authority::open(dir, settings, Clock::system())?
     });
-    let (tokens, bindings) = callers(serve.callers.as_deref().context("--callers")?)?;
+    let callers_file = serve.callers.as_deref().context("--callers")?;
+    let (tokens, bindings) = callers(callers_file, authority.trust_domains())?;
     let rotation = tokio::spawn({
         let authority = Arc::clone(&authority);
         async move { authority.run().await }
@@ -307,7 +311,7 @@ async fn stopped() {
     }
 }
 
-fn callers(path: &Path) -> anyhow::Result<(StaticTokens, Bindings)> {
+fn callers(path: &Path, domains: &TrustDomains) -> anyhow::Result<(StaticTokens, Bindings)> {
     let text = std::fs::read(path).with_context(|| format!("--callers {}", path.display()))?;
     let known: Vec<KnownCaller> =
         serde_json::from_slice(&text).with_context(|| format!("--callers {}", path.display()))?;
@@ -318,10 +322,10 @@ fn callers(path: &Path) -> anyhow::Result<(StaticTokens, Bindings)> {
         let who = match (caller.node, caller.workload) {
             (Some(node), None) => {
                 let node = NodeName::new(node);
-                caller.identities.iter().for_each(|identity| bindings.bind(&node, identity));
+                caller.identities.iter().for_each(|identity| bindings.bind(&node, &domains.normal(identity)));
                 Caller::Node(node)
             }
-            (None, Some(workload)) if caller.identities.is_empty() => Caller::Workload(workload),
+            (None, Some(workload)) if caller.identities.is_empty() => Caller::Workload(domains.normal(&workload)),
             _ => bail!("--callers: each entry has either node and identities, or workload"),
         };
         tokens.accept_hash(*hash.as_bytes(), who);

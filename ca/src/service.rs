@@ -128,7 +128,9 @@ impl CaService {
             refuse("identity", &e);
             Status::invalid_argument(format!("identity: {e}"))
         })?;
-        inner.permit(caller, &wanted).await.map_err(|refusal| {
+        // Who runs where is known under one name.
+        let known = inner.authority.trust_domains().normal(&wanted);
+        inner.permit(caller, &known).await.map_err(|refusal| {
             let (reason, status) = match &refusal {
                 Refusal::Unread(_) => ("pods_unread", Status::unavailable(refusal.to_string())),
                 _ => ("not_permitted", Status::permission_denied(refusal.to_string())),

@@ -8,7 +8,7 @@ use rcgen::{KeyPair, PublicKey};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 
 use crate::authority::{AuthoritySettings, Bundle};
 use crate::error::AuthorityError;
@@ -102,7 +102,7 @@ impl Branch {
     /// A new root with an intermediate.
     pub fn own(settings: &AuthoritySettings, number: u32, now: SystemTime) -> Result<Self, AuthorityError> {
         let validity = Validity::new(now, settings.backdate, settings.root_life, None);
-        let root = Signer::root(&settings.trust_domain, validity)?;
+        let root = Signer::root(settings.trust_domains.own(), validity)?;
         let intermediate = Arc::new(new_intermediate(&root, settings, now)?);
         let roots = vec![root.cert.clone()];
         Ok(Self { number, roots, root: Some(Arc::new(root)), intermediate, above: Vec::new() })
@@ -211,11 +211,18 @@ impl State {
         Ok(files)
     }
 
-    /// What files of this trust domain hold, `None` if nothing was saved there.
-    pub fn load(files: &impl Files, trust_domain: &TrustDomain) -> Result<Option<Self>, AuthorityError> {
+    /// The state under our own name, if it was saved under an alias. Certificates of authorities have nothing of a trust domain
+    /// that is looked at: roots and intermediates go on under any name.
+    pub fn renamed(&self, domains: &TrustDomains) -> Option<Self> {
+        let is_alias = self.trust_domain != *domains.own() && domains.is_ours(&self.trust_domain);
+        is_alias.then(|| Self { trust_domain: domains.own().clone(), ..self.clone() })
+    }
+
+    /// What files of this trust domain hold, or of one that is an alias of it; `None` if nothing was saved there.
+    pub fn load(files: &impl Files, domains: &TrustDomains) -> Result<Option<Self>, AuthorityError> {
         match Self::load_any(files)? {
-            Some(state) if state.trust_domain != *trust_domain => {
-                let (place, wanted) = (files.place(STATE), trust_domain.clone());
+            Some(state) if !domains.is_ours(&state.trust_domain) => {
+                let (place, wanted) = (files.place(STATE), domains.own().clone());
                 Err(AuthorityError::TrustDomain { place, saved: state.trust_domain, wanted })
             }
             state => Ok(state),
@@ -244,7 +251,7 @@ pub(crate) fn new_intermediate(
     now: SystemTime,
 ) -> Result<Signer, AuthorityError> {
     let validity = Validity::new(now, settings.backdate, settings.intermediate_life, Some(root.not_after));
-    root.intermediate(&settings.trust_domain, validity)
+    root.intermediate(settings.trust_domains.own(), validity)
 }
 
 fn root_name(number: u32) -> String {

@@ -91,11 +91,17 @@ impl Authority {
     /// If the directory cannot be used, is another process's or another trust domain's, or holds broken files.
     pub fn open(dir: &Path, settings: AuthoritySettings, clock: Clock) -> Result<Self, AuthorityError> {
         let store = Store::open(dir)?;
-        let state = match State::load(&Directory(dir), &settings.trust_domain)? {
-            Some(state) => state,
+        let state = match State::load(&Directory(dir), &settings.trust_domains)? {
+            Some(state) => match state.renamed(&settings.trust_domains) {
+                Some(renamed) => {
+                    store.save(&state.save()?, &renamed.save()?)?;
+                    renamed
+                }
+                None => state,
+            },
             None => {
                 let branch = Branch::own(&settings, 1, clock.now())?;
-                let state = State::first(settings.trust_domain.clone(), branch);
+                let state = State::first(settings.trust_domains.own().clone(), branch);
                 store.save(&Saved::new(), &state.save()?)?;
                 state
             }

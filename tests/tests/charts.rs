@@ -140,6 +140,18 @@ fn collectors_are_told_to_node_proxies_and_gateways() {
     }
 }
 
+#[test]
+#[ignore = "needs helm"]
+fn every_part_is_told_of_the_aliases_of_the_trust_domain() {
+    let none = render(&[]);
+    assert!(!none.contains("--trust-domain-alias"));
+    let told = added(&none, &render(&["--set=trustDomainAliases={old.example,older.example}"]));
+    for alias in ["old.example", "older.example"] {
+        let parts = told.matches(&format!("- --trust-domain-alias={alias}\n")).count();
+        assert_eq!(parts, 3, "the authority, the controller and the node proxies: {told}");
+    }
+}
+
 /// What Grafana and Prometheus get is what the files say, though both have braces that a template would take for its own.
 #[test]
 #[ignore = "needs helm"]
@@ -248,6 +260,7 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("image.registry=https://example/", "registry"),
         ("trustDomain=Cluster Local", "trustDomain"),
+        ("trustDomainAliases[0]=*.example", "trustDomainAliases"),
         ("cni.confDir=etc/cni", "confDir"),
         ("nodeProxy.accessLog=2", "accessLog"),
         ("nodeProxy.accessLog=some", "accessLog"),

@@ -15,7 +15,11 @@ use support::{Event, Events, Mesh, SOON, Source, TestEngine};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use weft_core::identity::TrustDomain;
+use weft_core::change::{Change, Resource};
+use weft_core::identity::{TrustDomain, TrustDomains};
+use weft_core::ids::PolicyKey;
+use weft_core::policy::{Action, AuthorizationPolicy, AuthorizationRule, GlobMatch, Scope, Source as Callers};
+use weft_core::snapshot::Snapshot;
 use weft_node_proxy::app::{Ending, Proxy, Settings, Sources};
 use weft_node_proxy::inpod::Manager;
 use weft_node_proxy::store::{SavedFile, Store};
@@ -26,6 +30,7 @@ use weft_tls::TrustStore;
 weft_testkit::netns_tests! {
     a_successor_takes_over_without_a_gap,
     a_successor_in_another_container_takes_over,
+    a_successor_of_another_trust_domain_takes_over_without_a_gap,
     a_predecessor_that_is_told_to_end_serves_what_it_has,
     a_stop_waits_for_a_successor_that_is_on_its_way,
     a_predecessor_that_gives_nothing_up_is_not_started_beside,
@@ -49,6 +54,17 @@ struct Process {
 
 impl Process {
     fn start(mesh: &Mesh, folder: &Path, store: Store, adjust: impl Fn(&mut Settings)) -> Result<Self> {
+        Self::start_in(&TrustDomains::default(), mesh, folder, store, adjust)
+    }
+
+    /// One to whom the trust domain has these names.
+    fn start_in(
+        domains: &TrustDomains,
+        mesh: &Mesh,
+        folder: &Path,
+        store: Store,
+        adjust: impl Fn(&mut Settings),
+    ) -> Result<Self> {
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut settings = Settings {
             node: "n1".into(),
@@ -69,8 +85,8 @@ impl Process {
         let events = Events::default();
         let sources = Sources {
             authority: Arc::new(Source(Arc::clone(&mesh.authority))),
-            trust: TrustStore::new(mesh.authority.bundle()?),
-            trust_domain: TrustDomain::default(),
+            trust: TrustStore::with_domains(mesh.authority.bundle()?, domains.clone())?,
+            trust_domain: domains.own().clone(),
             store: Arc::new(store),
             engine: Arc::new(TestEngine(events.clone())),
         };
@@ -184,6 +200,73 @@ fn a_successor_in_another_container_takes_over() -> Result<()> {
     new.signal(nix::sys::signal::Signal::SIGKILL)?;
     ensure!(old.join()? == Ending::Replaced, "without its successor it is wanted again");
     Ok(())
+}
+
+/// Only identities under this name of the trust domain, as it is written.
+fn only_under(domain: &TrustDomain) -> Change {
+    let identities = vec![GlobMatch::new(&format!("spiffe://{domain}/ns/shop/*"))];
+    let from = vec![Callers { identities, ..Callers::default() }];
+    let rules = vec![AuthorizationRule { from, to: Vec::new() }];
+    let (key, action) = (PolicyKey::new("shop", "ours"), Action::Allow);
+    let policy = AuthorizationPolicy { key, scope: Scope::Mesh, action, dry_run: false, rules };
+    Change::Upsert(Resource::Authorization(Arc::new(policy)))
+}
+
+/// The mesh's trust domain is changed: the successor has the new name, and its predecessor, the other node, the configuration
+/// and the policy the old one.
+fn a_successor_of_another_trust_domain_takes_over_without_a_gap() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (former, latter): (TrustDomain, TrustDomain) = (TrustDomain::default(), "new.example".parse()?);
+    let before = TrustDomains::new(former.clone(), [latter.clone()]);
+    let after = TrustDomains::new(latter.clone(), [former.clone()]);
+    let mut mesh = Mesh::in_domains(&["a", "c"], &before)?;
+    mesh.apply(&[only_under(&former)]);
+    mesh.kill("n1")?;
+    let configured = |domains: &TrustDomains| {
+        let store = Store::with_domains(Snapshot::default(), domains.clone());
+        store.apply(&mesh.config(&["a", "c"])?);
+        store.apply(&[only_under(&former)]);
+        anyhow::Ok(store)
+    };
+    let old = Process::start_in(&before, &mesh, folder.path(), configured(&before)?, |_| {})?;
+    let (announced, _netns) = mesh.announcement("a")?;
+    old.control.block_on(old.manager.add(announced))?;
+    let (a, c) = (mesh.pod("a"), mesh.pod("c"));
+    let _server = servers::tcp(&c, "c", servers::any(7000), Behaviour::Echo)?;
+    let _other = servers::tcp(&a, "a", servers::any(7000), Behaviour::Echo)?;
+    let (there, back) = (c.addr(7000), a.addr(7000));
+    let (running, done) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+    let load = [(&a, there), (&c, back)].map(|(pod, target)| {
+        let (go_on, count) = (Arc::clone(&running), Arc::clone(&done));
+        pod.spawn(async move {
+            let mut failures = Vec::new();
+            while go_on.load(Relaxed) {
+                match tcp::exchange(target, b"hello").await {
+                    Ok(answer) if answer == b"hello" => {}
+                    other => failures.push(format!("{target}: {other:?}")),
+                }
+                count.fetch_add(1, Relaxed);
+            }
+            failures
+        })
+    });
+    old.events.until("load", || done.load(Relaxed) > 20)?;
+    let new = Process::start_in(&after, &mesh, folder.path(), configured(&after)?, |_| {})?;
+    let name = || Some(new.manager.pods().first()?.lease.current().ok()?.identity().trust_domain.clone());
+    new.events.until("a certificate under the new name", || name().as_ref() == Some(&latter))?;
+    let reached = done.load(Relaxed);
+    new.events.until("load under the new name", || done.load(Relaxed) > reached + 100)?;
+    running.store(false, Relaxed);
+    for each in load {
+        let failures = each.join()?;
+        ensure!(failures.is_empty(), "{failures:?}");
+    }
+    ensure!(old.join()? == Ending::Replaced);
+    // Nobody but the other node has the old name by now, and it takes the new one for the same.
+    a.block_on(tcp::exchange(there, b"after")).context("after the predecessor ended")?;
+    c.block_on(tcp::exchange(back, b"after")).context("the other way")?;
+    new.stop.cancel();
+    new.join().map(drop)
 }
 
 fn a_predecessor_that_is_told_to_end_serves_what_it_has() -> Result<()> {

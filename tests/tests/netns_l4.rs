@@ -267,7 +267,7 @@ fn a_root_that_goes_closes_open_connections() -> Result<()> {
         let _server = servers::tcp(&mesh.pod("c"), "c", servers::any(7000), Behaviour::Echo)?;
         mesh.pod("a").block_on(async {
             let stream = open(target).await?;
-            mesh.proxy_of(end).trust.update(support::Authority::new()?.bundle()?);
+            mesh.proxy_of(end).trust.update(support::Authority::new()?.bundle()?)?;
             let took = until_reset(stream).await?;
             ensure!(took.as_secs() < 1, "took {took:?}");
             anyhow::Ok(())

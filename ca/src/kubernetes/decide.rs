@@ -55,6 +55,12 @@ impl From<State> for Change {
 
 /// The next write, if one is due.
 pub(super) fn next(facts: &Facts<'_>) -> Result<Option<Change>, RotateError> {
+    // Before anything else: once the alias is taken away, nobody could read it any more.
+    if let Seen::State(state, _) = facts.seen
+        && let Some(renamed) = state.renamed(&facts.settings.trust_domains)
+    {
+        return Ok(Some(renamed.into()));
+    }
     let change = match facts.seen {
         Seen::Unknown => None,
         Seen::Nothing => first(facts)?.map(Change::from),
@@ -70,7 +76,7 @@ pub(super) fn next(facts: &Facts<'_>) -> Result<Option<Change>, RotateError> {
 
 /// A state where none is saved: what the mesh already trusts, before anything new.
 fn first(facts: &Facts<'_>) -> Result<Option<State>, AuthorityError> {
-    let domain = &facts.settings.trust_domain;
+    let domain = facts.settings.trust_domains.own();
     let branch = match (facts.memory, facts.source) {
         (Some(state), _) => return Ok(Some(state.clone())),
         (None, Source::Own) => Branch::own(facts.settings, 1, facts.clock.now())?,

@@ -124,7 +124,7 @@ impl Keeper {
             self.held = Held::Nothing(None);
             return;
         };
-        let loaded = State::load(&SecretFiles(&secret), &self.settings.trust_domain);
+        let loaded = State::load(&SecretFiles(&secret), &self.settings.trust_domains);
         let taken = loaded.and_then(|state| match state {
             Some(state) => self.install(state.clone()).map(|()| Held::State(Box::new(secret), Arc::new(state))),
             None => Ok(Held::Nothing(Some(Box::new(secret)))),

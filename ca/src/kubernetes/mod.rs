@@ -111,7 +111,7 @@ impl Replica {
         let (keeper, authority, trouble) =
             keeper::Keeper::new(client, &settings, clock, leadership.is_leader(), publication);
         let publisher = trust::Publisher::new(client, &settings, clock, leadership.is_leader(), authority.clone());
-        let pods = pods::follow(client.clone(), settings.authority.trust_domain, Arc::clone(&bindings));
+        let pods = pods::follow(client.clone(), settings.authority.trust_domains.own().clone(), Arc::clone(&bindings));
         let (mut tasks, (alive, ends)) = (JoinSet::new(), mpsc::channel(1));
         tasks.spawn(async move {
             // Dropped with the first task that ends, and with all of them when one panics.

@@ -26,7 +26,7 @@ impl TokenReviews {
         Self {
             reviewers: settings.audiences.iter().map(|audience| Reviewer::new(client.clone(), audience)).collect(),
             node_accounts: settings.node_accounts.clone(),
-            trust_domain: settings.authority.trust_domain.clone(),
+            trust_domain: settings.authority.trust_domains.own().clone(),
         }
     }
 

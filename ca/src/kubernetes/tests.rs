@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
-use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 use weft_kube_fake::FakeApi;
 use weft_tls::{Clock, KeyRequest};
 
@@ -61,6 +61,12 @@ impl Cluster {
     /// The roots that the ConfigMap shows.
     fn published(&self) -> Option<String> {
         Some(self.api.get(MAP)?["data"]["root.pem"].as_str()?.to_owned())
+    }
+
+    /// What the Secret says of the state.
+    fn state(&self) -> Value {
+        let text = self.api.get(SECRET).and_then(|it| Some(it["data"]["state.json"].as_str()?.to_owned()));
+        serde_json::from_slice(&STANDARD.decode(text.unwrap_or_default()).unwrap()).unwrap_or_default()
     }
 
     async fn order(&self, step: Step) -> Result<String, CommandError> {

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
-use weft_core::identity::TrustDomain;
+use weft_core::identity::TrustDomains;
 use weft_core::ids::Namespace;
 use weft_kube::Watched;
 use weft_kube::kube::api::PostParams;
@@ -38,7 +38,7 @@ pub(super) struct Publisher {
     maps: Api<ConfigMap>,
     secrets: Api<Secret>,
     namespace: Namespace,
-    trust_domain: TrustDomain,
+    trust_domains: TrustDomains,
     clock: Clock,
     leader: watch::Receiver<bool>,
     authority: watch::Receiver<Option<Arc<Authority>>>,
@@ -56,7 +56,7 @@ impl Publisher {
             maps: config_maps(client, &settings.namespace),
             secrets: secrets(client, &settings.namespace),
             namespace: settings.namespace.clone(),
-            trust_domain: settings.authority.trust_domain.clone(),
+            trust_domains: settings.authority.trust_domains.clone(),
             clock,
             leader,
             authority,
@@ -120,7 +120,7 @@ impl Publisher {
                 return false;
             }
         };
-        let Ok(Some(state)) = State::load(&SecretFiles(&secret), &self.trust_domain) else { return false };
+        let Ok(Some(state)) = State::load(&SecretFiles(&secret), &self.trust_domains) else { return false };
         let bundle = state.bundle();
         if shows(there, &bundle) {
             return true;

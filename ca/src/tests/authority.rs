@@ -178,9 +178,47 @@ fn a_restart_keeps_the_root_and_its_files_are_private() {
     }
     drop(second);
 
-    let other = AuthoritySettings::new("elsewhere".parse().unwrap());
+    let other = AuthoritySettings::new("elsewhere".parse::<TrustDomain>().unwrap());
     let error = Authority::open(dir.path(), other, Clock::system()).unwrap_err();
     assert!(matches!(error, AuthorityError::TrustDomain { .. }), "{error}");
+}
+
+/// The way of a change: the new name beside the old one, the old one beside the new one, the old one gone. The root stays.
+#[test]
+fn its_trust_domain_changes_under_the_same_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let domain = |text: &str| text.parse::<TrustDomain>().unwrap();
+    let (old, new) = (domain("old.example"), domain("new.example"));
+    let pod = |domain: &TrustDomain| SpiffeId::new(domain.clone(), "shop", "cart");
+    let open = |own: &TrustDomain, aliases: &[&TrustDomain]| {
+        let domains = TrustDomains::new(own.clone(), aliases.iter().map(|alias| (*alias).clone()));
+        Authority::open(dir.path(), AuthoritySettings::new(domains), Clock::system())
+    };
+    let issue = |authority: &Authority, identity: &SpiffeId| {
+        let request = KeyRequest::generate(identity).unwrap();
+        authority.issue(request.csr(), identity, None).map(|issued| request.complete(issued.chain).unwrap())
+    };
+    let first = open(&old, &[]).unwrap();
+    let roots = first.bundle().roots.clone();
+    let before = issue(&first, &pod(&old)).unwrap();
+    drop(first);
+    assert!(open(&new, &[]).is_err(), "without an alias it is another mesh's");
+
+    for (own, alias) in [(&old, &new), (&new, &old), (&old, &new), (&new, &old)] {
+        let authority = open(own, &[alias]).unwrap();
+        assert_eq!((&authority.bundle().trust_domain, &authority.bundle().roots), (own, &roots));
+        for (domain, given) in [(&old, true), (&new, true), (&domain("an.old.example"), false)] {
+            let issued = issue(&authority, &pod(domain));
+            assert_eq!(issued.as_ref().ok().map(weft_tls::Svid::identity), given.then(|| pod(domain)).as_ref());
+            for svid in issued.iter().chain([&before]) {
+                svid.verify(authority.trust(), weft_tls::PeerRole::Server, &Clock::system()).unwrap();
+            }
+        }
+    }
+    let last = open(&new, &[]).unwrap();
+    assert_eq!(last.bundle().roots, roots);
+    assert!(matches!(issue(&last, &pod(&old)), Err(IssueError::TrustDomain { .. })));
+    assert!(before.verify(last.trust(), weft_tls::PeerRole::Client, &Clock::system()).is_err());
 }
 
 #[test]

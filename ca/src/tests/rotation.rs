@@ -112,7 +112,7 @@ impl Node {
             while bundles.changed().await.is_ok() {
                 let roots = bundles.borrow_and_update().roots.clone();
                 sleep(late).await;
-                copy.update(TrustBundle::new(TrustDomain::default(), roots).unwrap());
+                copy.update(TrustBundle::new(TrustDomain::default(), roots).unwrap()).unwrap();
             }
         });
         let store = CertStore::new(trust, clock, TlsSettings::default());

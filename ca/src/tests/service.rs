@@ -25,8 +25,12 @@ fn node(name: &str) -> NodeName {
 }
 
 fn world_with(limits: ServiceSettings) -> World {
+    world_of(settings(), limits)
+}
+
+fn world_of(settings: AuthoritySettings, limits: ServiceSettings) -> World {
     let dir = tempfile::tempdir().unwrap();
-    let authority = open(dir.path());
+    let authority = Arc::new(Authority::open(dir.path(), settings, Clock::system()).unwrap());
     let (bindings, tokens) = (Arc::new(Bindings::default()), Arc::new(StaticTokens::default()));
     tokens.accept("token-a", Caller::Node(node("a")));
     tokens.accept("token-b", Caller::Node(node("b")));
@@ -72,6 +76,27 @@ async fn a_node_gets_an_identity_only_while_a_pod_using_it_is_bound_to_it() {
     assert_eq!(world.code("token-a", &id("cart")).await, Code::Ok, "one of two pods is left");
     world.bindings.unbind(&node("a"), &id("cart"));
     assert_eq!(world.code("token-a", &id("cart")).await, Code::PermissionDenied, "the last pod is gone");
+}
+
+/// Who runs where is known under one name, and who asks may still have the other one.
+#[tokio::test]
+async fn the_rule_is_the_same_for_an_identity_under_an_alias() {
+    let domains = TrustDomains::new(TrustDomain::default(), ["old.example".parse().unwrap()]);
+    let world = world_of(AuthoritySettings::new(domains), ServiceSettings::default());
+    let of = |domain: &str, account: &str| SpiffeId::new(domain.parse().unwrap(), "shop", account);
+    for (token, account, code) in [
+        ("token-a", "cart", Code::Ok),
+        ("token-b", "cart", Code::PermissionDenied),
+        ("token-a", "stock", Code::PermissionDenied),
+        ("token-gw", "gateway", Code::Ok),
+        ("token-gw", "cart", Code::PermissionDenied),
+    ] {
+        for domain in ["cluster.local", "old.example"] {
+            assert_eq!(world.code(token, &of(domain, account)).await, code, "{token} for {account} of {domain}");
+        }
+        let foreign = of("old.example.com", account);
+        assert_eq!(world.code(token, &foreign).await, Code::PermissionDenied, "{token} for {foreign}");
+    }
 }
 
 #[tokio::test]

@@ -371,6 +371,7 @@ impl Case<'_> {
         };
         let facts = CallFacts {
             identity: secure.then_some(&self.client.identity),
+            trust_domains: &self.snapshot.mesh().trust_domains,
             peer_ip: *peer_ip,
             dst_port: port,
             http: is_http.then_some(http),

@@ -123,6 +123,7 @@ impl Access {
             };
             let facts = CallFacts {
                 identity: caller.identity,
+                trust_domains: &snapshot.mesh().trust_domains,
                 // Without one, no policy looks at it.
                 peer_ip: caller.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
                 dst_port: port,

@@ -130,7 +130,7 @@ impl BoundPods {
     /// Whether a node listens for a Gateway with an identity.
     fn is_of_gateway(&self, node: &NodeName, identity: &SpiffeId) -> bool {
         let snapshot = self.primary.snapshot.load();
-        let domain = &snapshot.mesh().trust_domain;
+        let domain = snapshot.mesh().trust_domains.own();
         *node == self.own && snapshot.listeners().any(|it| identity_of(domain, &it.key.gateway) == *identity)
     }
 }

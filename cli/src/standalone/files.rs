@@ -35,9 +35,17 @@ impl Credentials {
         self.token.parent().map_or(Ok(()), prepare)?;
         let private = |file: &Path, text: &str| write_atomically(file, text.as_bytes(), 0o600);
         private(&self.roots, roots)?;
-        private(&self.trust_domain, trust_domain)?;
+        self.write_trust_domain(trust_domain)?;
         // Last: whoever finds a token finds the rest.
         private(&self.token, token)
+    }
+
+    /// Writes the trust domain alone: it may change.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write_trust_domain(&self, trust_domain: &str) -> io::Result<()> {
+        write_atomically(&self.trust_domain, trust_domain.as_bytes(), 0o600)
     }
 }
 

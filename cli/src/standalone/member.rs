@@ -37,9 +37,13 @@ pub async fn start(args: &Arc<Args>, primary: String, stop: &CancellationToken) 
         join(args, &primary, &node, &credentials, stop).await?;
     }
     let text = std::fs::read_to_string(&credentials.trust_domain).context("the trust domain of the mesh")?;
-    let trust_domain: TrustDomain = text.trim().parse().context("the trust domain of the mesh")?;
+    let joined: TrustDomain = text.trim().parse().context("the trust domain of the mesh")?;
+    let domains = args.trust_domains(joined);
+    let trust_domain = domains.own().clone();
+    credentials.write_trust_domain(trust_domain.as_str()).context("the trust domain of the mesh")?;
     let pem = std::fs::read(&credentials.roots).context("the roots of the mesh")?;
-    let trust = TrustStore::new(TrustBundle::from_pem(trust_domain.clone(), &pem).context("the roots of the mesh")?);
+    let bundle = TrustBundle::from_pem(trust_domain.clone(), &pem).context("the roots of the mesh")?;
+    let trust = TrustStore::with_domains(bundle, domains).context("the roots of the mesh")?;
     let snapshot: super::node::Current = Arc::new(Arc::<Snapshot>::default);
     let mut home = Home { node, primary, credentials, trust, snapshot, trust_domain };
     let store = follow(&home, &args.state.join("config"))?;
@@ -101,6 +105,7 @@ fn follow(home: &Home, saved: &std::path::Path) -> anyhow::Result<Arc<Store>> {
         token_file: home.credentials.token.clone(),
         trust_bundle: home.credentials.roots.clone(),
         trust_domain: home.trust_domain.clone(),
+        trust_domain_aliases: home.trust.domains().aliases().to_vec(),
         zone: None,
     };
     // What the proxy has saved: names are answered while the primary is away.

@@ -128,6 +128,7 @@ fn proxy_command(args: &Args, home: &Home) -> anyhow::Result<ProxyCommand> {
     option("--control-account", account.clone().into());
     option("--ca-account", account.into());
     option("--trust-domain", home.trust_domain.as_str().into());
+    home.trust.domains().aliases().iter().for_each(|alias| option("--trust-domain-alias", alias.as_str().into()));
     option("--token-file", home.credentials.token.clone().into());
     option("--trust-bundle", home.credentials.roots.clone().into());
     option("--agent-socket", args.run.join("proxy.sock").into());

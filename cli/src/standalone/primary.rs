@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use weft_ca::{Authority, AuthoritySettings, CaService, ServerSource, ServiceSettings, control_incoming};
 use weft_controller::standalone::{Manifests, NodeService, Primary, PrimaryHandle, PrimarySettings, Tokens};
 use weft_core::change::MeshConfig;
+use weft_core::identity::TrustDomain;
 use weft_k8s::index::IndexConfig;
 use weft_k8s::object::StatusUpdate;
 use weft_k8s::parse::{Finding, Severity};
@@ -34,7 +35,7 @@ const BATCHES: usize = 4;
 /// Starts everything of a primary that is not its own node. When this returns, nodes can connect, and what they get is
 /// whole: the manifests have been read.
 pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow::Result<Home> {
-    let settings = AuthoritySettings::new(args.trust_domain.clone());
+    let settings = AuthoritySettings::new(args.trust_domains(TrustDomain::default()));
     let authority = Arc::new(Authority::open(&args.state.join("ca"), settings, Clock::system())?);
     let tokens = Arc::new(Tokens::open(&args.state).context("tokens")?);
     let handle = manifests(args, dir, status).await?;
@@ -52,23 +53,17 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
     });
 
     let credentials = Credentials::below(&args.state);
-    let pem = authority.trust().current().bundle.to_pem(&args.trust_domain);
-    credentials.write(&tokens.issue(&node)?, &pem, args.trust_domain.as_str()).context("this node's credentials")?;
+    let domain = authority.trust_domain();
+    let pem = authority.trust().current().bundle.to_pem(domain);
+    credentials.write(&tokens.issue(&node)?, &pem, domain.as_str()).context("this node's credentials")?;
     status.set_primary(access, Arc::clone(&authority));
     let roots: Vec<_> = authority.bundle().roots.iter().map(|root| RootHash::of(root).to_string()).collect();
     tracing::info!(%address, root_hash = roots.first(), "other nodes join with: weft standalone --join ADDRESS:{} --token \
         \"$(weft token --state {})\" --root-hash ...", address.port(), args.state.display());
-    let trust = authority.trust().clone();
+    let (trust, trust_domain) = (authority.trust().clone(), domain.clone());
     let snapshot = handle.snapshot.clone();
     let snapshot = Arc::new(move || snapshot.load_full());
-    Ok(Home {
-        node,
-        primary: reachable(address),
-        credentials,
-        trust,
-        snapshot,
-        trust_domain: args.trust_domain.clone(),
-    })
+    Ok(Home { node, primary: reachable(address), credentials, trust, snapshot, trust_domain })
 }
 
 /// The address that this machine reaches its own listener at.
@@ -146,7 +141,7 @@ fn own_address() -> Option<IpAddr> {
 /// Starts the primary's task on the manifests; returns when they have been read and published.
 async fn manifests(args: &Args, dir: &Path, status: &Arc<Shared>) -> anyhow::Result<PrimaryHandle> {
     let mesh = MeshConfig {
-        trust_domain: args.trust_domain.clone(),
+        trust_domains: args.trust_domains(TrustDomain::default()),
         cluster_domain: args.cluster_domain.clone(),
         cluster_ranges: args.service_ranges.iter().chain(&args.pod_ranges).copied().collect(),
         ..MeshConfig::default()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use weft_ca::{DnsName, dns_name};
-use weft_core::identity::TrustDomain;
+use weft_core::identity::{TrustDomain, TrustDomains};
 use weft_core::ids::NodeName;
 use weft_tls::RootHash;
 
@@ -48,9 +48,12 @@ pub struct Args {
     /// Range of pods' addresses: one that nobody knows yet is waited for, then refused, instead of passed through
     #[arg(long = "pod-range")]
     pub pod_ranges: Vec<IpNet>,
-    /// The mesh's trust domain
-    #[arg(long, default_value = "cluster.local")]
-    pub trust_domain: TrustDomain,
+    /// The mesh's trust domain; if left out, cluster.local on a primary, and on a node that joined what it was then
+    #[arg(long)]
+    pub trust_domain: Option<TrustDomain>,
+    /// Another name that counts as the trust domain, while that is changed; may be repeated
+    #[arg(long = "trust-domain-alias")]
+    pub trust_domain_aliases: Vec<TrustDomain>,
     /// A DNS name that the primary's certificate also carries, for agents of another mesh with the same root that know
     /// their authority by name, such as Istio's; may be repeated
     #[arg(long = "ca-dns-name", value_parser = dns_name)]
@@ -89,6 +92,11 @@ pub enum Role {
 }
 
 impl Args {
+    /// The mesh's trust domain with its aliases; `usual` if none is given.
+    pub fn trust_domains(&self, usual: TrustDomain) -> TrustDomains {
+        TrustDomains::new(self.trust_domain.clone().unwrap_or(usual), self.trust_domain_aliases.iter().cloned())
+    }
+
     /// What to be.
     ///
     /// # Errors

@@ -191,7 +191,7 @@ async fn own_identity(
     settings: &Settings,
     trusted: &watch::Sender<Option<Arc<IdentityLease>>>,
 ) -> anyhow::Result<Arc<Identity>> {
-    let trust = TrustStore::new(roots(settings).await);
+    let trust = TrustStore::with_domains(roots(settings).await, settings.index.mesh.trust_domains.clone())?;
     let (namespace, service_account) = settings.ca_account.clone();
     let expected = ExpectedServer::Account { namespace, service_account };
     let tls = ControlClient::new(ServerTrust::Bundle(trust.clone()), expected, Clock::system())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use weft_core::change::MeshConfig;
-use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 use weft_core::ids::{Namespace, ServiceAccount};
 use weft_k8s::index::IndexConfig;
 use weft_k8s::translate::gateway::{GatewaySettings, KeyPairCheck, Place};
@@ -58,6 +58,9 @@ pub struct Args {
     /// The mesh's trust domain
     #[arg(long, env = "WEFT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,
+    /// Another name that counts as the trust domain, while that is changed; may be repeated
+    #[arg(long = "trust-domain-alias", env = "WEFT_TRUST_DOMAIN_ALIASES", value_delimiter = ',')]
+    pub trust_domain_aliases: Vec<String>,
     /// The DNS suffix of Services
     #[arg(long, env = "WEFT_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -163,7 +166,7 @@ impl Args {
         if instance.is_empty() {
             wrong.push("--pod-name is missing: replicas are told apart by it".to_owned());
         }
-        let trust_domain: Option<TrustDomain> = parse(&given.trust_domain, "--trust-domain", wrong);
+        let trust_domains = given.trust_domains(wrong);
         let account = label(&given.service_account, "--service-account", wrong);
         let root = or(&given.root_namespace, given.namespace.clone());
         let lease: u64 = parse(&given.lease_seconds, "--lease-seconds", wrong).unwrap_or_default();
@@ -174,14 +177,14 @@ impl Args {
             wrong.push(format!("--log {:?}: {error}", given.log));
         }
         let mesh = MeshConfig {
-            trust_domain: trust_domain.clone().unwrap_or_default(),
+            trust_domains: trust_domains.clone(),
             cluster_domain: label_path(&given.cluster_domain, "--cluster-domain", wrong),
             cluster_ranges: Vec::new(),
             force_wire: given.force_wire,
             node_addresses: Vec::new(),
         };
         let settings = Settings {
-            identity: SpiffeId::new(trust_domain.unwrap_or_default(), namespace.as_str(), account.as_str()),
+            identity: SpiffeId::new(trust_domains.own().clone(), namespace.as_str(), account.as_str()),
             listen: parse(&given.listen, "--listen", wrong).unwrap_or(UNUSED),
             health: parse(&given.health, "--health", wrong).unwrap_or(UNUSED),
             view: parse(&given.view, "--view", wrong).unwrap_or(UNUSED),
@@ -217,6 +220,13 @@ fn gateway_settings() -> GatewaySettings {
 }
 
 impl Args {
+    fn trust_domains(&self, wrong: &mut Vec<String>) -> TrustDomains {
+        let own: Option<TrustDomain> = parse(&self.trust_domain, "--trust-domain", wrong);
+        let given = self.trust_domain_aliases.iter().filter(|alias| !alias.is_empty());
+        let aliases: Vec<TrustDomain> = given.filter_map(|alias| parse(alias, "--trust-domain-alias", wrong)).collect();
+        TrustDomains::new(own.unwrap_or_default(), aliases)
+    }
+
     /// Settings of the pods of Gateways; `None` if they are not to be served.
     fn pods(&self, ca: &str, wrong: &mut Vec<String>) -> Option<PodSettings> {
         if self.gateway_image.is_empty() {
@@ -238,6 +248,7 @@ impl Args {
             ca: ca.to_owned(),
             ca_account: pair(&or(&self.ca_account, in_mesh("weft-ca")), "--ca-account", wrong),
             trust_domain: self.trust_domain.clone(),
+            trust_domain_aliases: self.trust_domain_aliases.iter().filter(|alias| !alias.is_empty()).cloned().collect(),
             token_audience: self.token_audience.clone(),
             log: self.log.clone(),
             arguments: self.gateway_args.iter().filter(|argument| !argument.is_empty()).cloned().collect(),
@@ -316,6 +327,14 @@ mod tests {
         let elsewhere = check(&["--namespace=mesh", "--root-namespace=policies"]).unwrap().index;
         assert_eq!((elsewhere.mesh_namespace, elsewhere.root_namespace), ("mesh".into(), "policies".into()));
         assert_eq!(check(&[]).unwrap().instance, "host");
+        let renamed = ["--trust-domain=new.example", "--trust-domain-alias=old.example,", "--gateway-image=a"];
+        let renamed = check(&renamed).unwrap();
+        let names: Vec<_> = renamed.index.mesh.trust_domains.names().map(TrustDomain::as_str).collect();
+        assert_eq!(
+            (names, renamed.identity.trust_domain.as_str()),
+            (vec!["new.example", "old.example"], "new.example")
+        );
+        assert_eq!(renamed.gateways.unwrap().trust_domain_aliases, ["old.example"]);
         let ranges = check(&["--pod-range=10.0.0.0/8,fd00::/48", "--pod-range=11.0.0.0/8"]).unwrap().ranges;
         assert_eq!((ranges.pods.len(), ranges.services.len()), (3, 0));
     }
@@ -330,6 +349,7 @@ mod tests {
             "--ca-account=weft-ca",
             "--proxy-account=a/b/c",
             "--trust-domain=UPPER/CASE",
+            "--trust-domain-alias=*.example",
             "--cluster-domain=.local",
             "--root-namespace=-",
             "--pod-range=10.0.0.0/33",

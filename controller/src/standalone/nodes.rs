@@ -49,7 +49,7 @@ impl Nodes for NodeService {
         let mesh = Arc::clone(self.primary.snapshot.load().mesh());
         Ok(Response::new(wire::JoinReply {
             node_token,
-            trust_domain: mesh.trust_domain.to_string(),
+            trust_domain: mesh.trust_domains.own().to_string(),
             roots: (self.roots)(),
             cluster_domain: mesh.cluster_domain.clone(),
         }))
@@ -135,7 +135,7 @@ impl Session {
         self.primary.send(Command::Decide { node: self.node.clone(), namespace, name, reply }).await;
         let verdict = verdict.await.unwrap_or_else(|_| Verdict::Undecided("the primary is stopping".into()));
         if let Verdict::Enrolled { service_account, .. } = &verdict {
-            let domain = self.primary.snapshot.load().mesh().trust_domain.clone();
+            let domain = self.primary.snapshot.load().mesh().trust_domains.own().clone();
             let identity = SpiffeId::new(domain, request.namespace.as_str(), service_account.as_str());
             self.primary.expect(&self.node, identity);
         }

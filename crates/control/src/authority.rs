@@ -92,7 +92,7 @@ impl IdentityClient {
             return Ok(());
         }
         let bundle = from_wire(wire)?;
-        self.trust.update(bundle);
+        self.trust.update(bundle)?;
         *adopted = wire.generation;
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::{BackendTls, Certificate, GatewayConfig, GatewayRule, Listener};
-use crate::identity::TrustDomain;
+use crate::identity::TrustDomains;
 use crate::ids::{
     CertificateKey, GatewayKey, GatewayRuleKey, ListenerKey, PolicyKey, RuleKey, ServiceKey, ServicePortKey,
     WorkloadUid,
@@ -134,8 +134,8 @@ pub enum Change {
 /// Mesh-wide settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeshConfig {
-    /// The trust domain of every identity the mesh issues.
-    pub trust_domain: TrustDomain,
+    /// The trust domain of every identity the mesh issues, and its other names while it is changed.
+    pub trust_domains: TrustDomains,
     /// The DNS suffix of Services, `cluster.local` by default.
     pub cluster_domain: String,
     /// Ranges of pods and Services: an address in one of them that no resource names is waited for, then refused.
@@ -149,7 +149,7 @@ pub struct MeshConfig {
 impl Default for MeshConfig {
     fn default() -> Self {
         Self {
-            trust_domain: TrustDomain::default(),
+            trust_domains: TrustDomains::default(),
             cluster_domain: "cluster.local".into(),
             cluster_ranges: Vec::new(),
             force_wire: false,

@@ -86,6 +86,76 @@ impl fmt::Debug for TrustDomain {
     }
 }
 
+/// Our trust domain, and the other names that count as it: while a mesh's trust domain is changed, some of its parts and
+/// certificates have the old name and some the new one.
+///
+/// Only whole names count, never a part of one, and an identity is the same under each of them only if the certificate that
+/// proves it leads to our own roots: whoever verifies it sees to that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustDomains {
+    own: TrustDomain,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<TrustDomain>,
+}
+
+impl TrustDomains {
+    /// Our domain with its aliases. An alias that comes twice, or is our own name, adds nothing.
+    pub fn new(own: TrustDomain, aliases: impl IntoIterator<Item = TrustDomain>) -> Self {
+        let mut kept = Vec::new();
+        for alias in aliases {
+            if alias != own && !kept.contains(&alias) {
+                kept.push(alias);
+            }
+        }
+        Self { own, aliases: kept }
+    }
+
+    /// The name that we give: identities are asked for, logged and compared under it.
+    pub fn own(&self) -> &TrustDomain {
+        &self.own
+    }
+
+    /// The other names.
+    pub fn aliases(&self) -> &[TrustDomain] {
+        &self.aliases
+    }
+
+    /// All names, our own first.
+    pub fn names(&self) -> impl Iterator<Item = &TrustDomain> {
+        std::iter::once(&self.own).chain(&self.aliases)
+    }
+
+    /// Whether this is our own name or one of the others.
+    pub fn is_ours(&self, domain: &TrustDomain) -> bool {
+        self.names().any(|name| name == domain)
+    }
+
+    /// Our own name for one that is ours; any other stays what it is.
+    pub fn name_of<'a>(&'a self, domain: &'a TrustDomain) -> &'a TrustDomain {
+        if self.is_ours(domain) { &self.own } else { domain }
+    }
+
+    /// The identity under our own name if its trust domain is ours; any other stays what it is.
+    #[must_use]
+    pub fn normal(&self, identity: &SpiffeId) -> SpiffeId {
+        SpiffeId { trust_domain: self.name_of(&identity.trust_domain).clone(), ..identity.clone() }
+    }
+
+    /// Whether two identities differ in nothing but which name of ours they are under.
+    pub fn same(&self, one: &SpiffeId, other: &SpiffeId) -> bool {
+        one.namespace == other.namespace
+            && one.service_account == other.service_account
+            && self.name_of(&one.trust_domain) == self.name_of(&other.trust_domain)
+    }
+}
+
+impl From<TrustDomain> for TrustDomains {
+    /// Without aliases.
+    fn from(own: TrustDomain) -> Self {
+        Self { own, aliases: Vec::new() }
+    }
+}
+
 /// The identity of a workload, proven by an X.509 SVID.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -179,6 +249,45 @@ mod tests {
         let id: SpiffeId = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
         assert_eq!(id, SpiffeId::new(TrustDomain::default(), "shop", "cart"));
         assert_eq!(id.to_string(), "spiffe://cluster.local/ns/shop/sa/cart");
+    }
+
+    #[test]
+    fn only_whole_names_that_are_listed_count_as_ours() {
+        let domain = |text: &str| text.parse::<TrustDomain>().unwrap();
+        let domains = TrustDomains::new(
+            domain("new.example"),
+            ["old.example", "new.example", "cluster.local", "old.example"].map(domain),
+        );
+        assert_eq!(domains.aliases(), ["old.example", "cluster.local"].map(domain));
+        let own: SpiffeId = "spiffe://new.example/ns/shop/sa/cart".parse().unwrap();
+        for (text, is_ours) in [
+            ("new.example", true),
+            ("old.example", true),
+            ("cluster.local", true),
+            ("an.old.example", false),
+            ("old.example.com", false),
+            ("old.exampl", false),
+            ("old-example", false),
+            ("example", false),
+            ("partner.example", false),
+        ] {
+            let identity = SpiffeId::new(domain(text), "shop", "cart");
+            assert_eq!(domains.is_ours(&domain(text)), is_ours, "{text}");
+            assert_eq!((domains.normal(&identity) == own, domains.same(&identity, &own)), (is_ours, is_ours), "{text}");
+            assert_eq!(domains.normal(&identity) == identity, !is_ours || text == "new.example", "{text}");
+        }
+        for (namespace, account) in [("shop", "stock"), ("stock", "cart")] {
+            let other = SpiffeId::new(domain("old.example"), namespace, account);
+            assert!(!domains.same(&other, &own), "{other}");
+        }
+    }
+
+    #[test]
+    fn without_aliases_nothing_is_renamed() {
+        let domains = TrustDomains::from("new.example".parse::<TrustDomain>().unwrap());
+        let other: SpiffeId = "spiffe://old.example/ns/shop/sa/cart".parse().unwrap();
+        assert_eq!(domains.normal(&other), other);
+        assert!(!domains.same(&other, &"spiffe://new.example/ns/shop/sa/cart".parse().unwrap()));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Workloads: whatever has an address and perhaps an identity; in Kubernetes a pod.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::SpiffeId;
+use crate::identity::{SpiffeId, TrustDomains};
 use crate::ids::{Name, Namespace, NodeName, PolicyKey, Port, WorkloadUid, Zone};
 
 /// A workload as every node knows it: enough to find it by address, to reach it and to verify it.
@@ -41,6 +42,17 @@ pub struct Workload {
     /// a call never decides about it.
     #[serde(default)]
     pub telemetry: Vec<PolicyKey>,
+}
+
+impl Workload {
+    /// The same with its identity under the name that we have for its trust domain.
+    #[must_use]
+    pub fn normal(self: Arc<Self>, domains: &TrustDomains) -> Arc<Self> {
+        match domains.name_of(&self.identity.trust_domain) == &self.identity.trust_domain {
+            true => self,
+            false => Arc::new(Self { identity: domains.normal(&self.identity), ..(*self).clone() }),
+        }
+    }
 }
 
 /// A call over the network that a pod declares for its node's kubelet: a probe, or a hook of its lifecycle.

@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_core::identity::SpiffeId;
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 use weft_core::ids::{Namespace, ServiceAccount};
 
 use crate::TlsStream;
@@ -105,12 +105,13 @@ pub enum ExpectedServer {
 }
 
 impl ExpectedServer {
-    fn check(&self, identity: &SpiffeId) -> Result<(), PeerRefused> {
+    fn check(&self, identity: &SpiffeId, domains: &TrustDomains) -> Result<(), PeerRefused> {
         match self {
-            Self::Identity(expected) => expected.check(identity),
+            Self::Identity(expected) => expected.check(identity, domains),
             Self::Account { namespace, service_account } => {
                 let domain = identity.trust_domain.clone();
-                ExpectedPeer::one(SpiffeId::new(domain, namespace.clone(), service_account.clone())).check(identity)
+                ExpectedPeer::one(SpiffeId::new(domain, namespace.clone(), service_account.clone()))
+                    .check(identity, domains)
             }
         }
     }
@@ -173,23 +174,28 @@ struct ControlVerifier {
 
 impl ControlVerifier {
     fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), PeerRefused> {
-        let leaf = match &self.trust {
-            ServerTrust::Bundle(store) => verify::chain(chain, &store.current(), PeerRole::Server, now)?,
+        let trust = match &self.trust {
+            ServerTrust::Bundle(store) => store.current(),
             ServerTrust::PinnedRoot(pin) => {
                 let root = chain.iter().find(|der| RootHash::of(der) == *pin).ok_or(PeerRefused::UnknownRoot)?;
-                let domain = Leaf::read(chain.first().ok_or(PeerRefused::NoCertificate)?)?.identity.trust_domain;
-                let bundle =
-                    TrustBundle::new(domain, [root.clone().into_owned()]).map_err(|_| PeerRefused::Malformed)?;
-                verify::chain(chain, &TrustSnapshot { generation: 0, bundle }, PeerRole::Server, now)?
+                roots_of(domain_of(chain)?, vec![root.clone().into_owned()])?
             }
-            ServerTrust::Roots(roots) => {
-                let domain = Leaf::read(chain.first().ok_or(PeerRefused::NoCertificate)?)?.identity.trust_domain;
-                let bundle = TrustBundle::new(domain, roots.clone()).map_err(|_| PeerRefused::Malformed)?;
-                verify::chain(chain, &TrustSnapshot { generation: 0, bundle }, PeerRole::Server, now)?
-            }
+            ServerTrust::Roots(roots) => roots_of(domain_of(chain)?, roots.clone())?,
         };
-        self.expected.check(&leaf.identity)
+        let leaf = verify::chain(chain, &trust, PeerRole::Server, now)?;
+        self.expected.check(&leaf.identity, &trust.domains)
     }
+}
+
+/// The trust domain that a chain claims.
+fn domain_of(chain: &[CertificateDer<'_>]) -> Result<TrustDomain, PeerRefused> {
+    Ok(Leaf::read(chain.first().ok_or(PeerRefused::NoCertificate)?)?.identity.trust_domain)
+}
+
+/// These roots for that domain.
+fn roots_of(domain: TrustDomain, roots: Vec<CertificateDer<'static>>) -> Result<Arc<TrustSnapshot>, PeerRefused> {
+    let bundle = TrustBundle::new(domain, roots).map_err(|_| PeerRefused::Malformed)?;
+    Ok(TrustStore::new(bundle).current())
 }
 
 impl ServerCertVerifier for ControlVerifier {
@@ -278,7 +284,7 @@ impl ControlServer {
             return Ok(epoch.config.clone());
         }
         let mut chain = svid.chain().to_vec();
-        chain.extend_from_slice(trust.bundle.roots(&svid.identity().trust_domain));
+        chain.extend_from_slice(trust.bundle.roots(trust.domains.name_of(&svid.identity().trust_domain)));
         let key = CertifiedKey::new(chain, svid.certified().key.clone());
         let mut config = ServerConfig::builder_with_details(provider::mesh(), Arc::new(shared.clock))
             .with_protocol_versions(MESH_VERSIONS)

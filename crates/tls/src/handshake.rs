@@ -51,7 +51,7 @@ pub(crate) fn verified_peer(
         !matches!(state.handshake_kind(), Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest));
     let leaf = if resumed { verify::chain(chain, &snapshot, role, clock.unix())? } else { Leaf::read(first)? };
     Ok(PeerInfo {
-        identity: leaf.identity,
+        identity: snapshot.domains.normal(&leaf.identity),
         serial: leaf.serial,
         not_after: from_seconds(leaf.not_after),
         version: version(state.protocol_version()),

@@ -146,7 +146,7 @@ impl CertManager {
         let mut held = self.0.held.lock();
         let entry = self.0.store.entry(identity);
         let start = || Held { leases: 0, task: self.0.runtime.spawn(self.renewal(entry.clone())).abort_handle() };
-        held.entry(identity.clone()).or_insert_with(start).leases += 1;
+        held.entry(entry.identity.clone()).or_insert_with(start).leases += 1;
         IdentityLease { manager: Arc::downgrade(&self.0), entry }
     }
 
@@ -318,7 +318,8 @@ impl Renewal {
         let accepted = self.verify(svid).is_ok();
         let now = self.now();
         let due = match &self.plan {
-            _ if !accepted => now,
+            // One under an alias is good until it is replaced, which it is at once.
+            _ if !accepted || svid.identity() != &self.entry.identity => now,
             Some(plan) if plan.serial == svid.serial() => plan.due,
             _ => renewal_time(svid, now),
         };

@@ -86,7 +86,7 @@ impl ClientTls {
     fn check(&self, state: &rustls::CommonState, expected: &ExpectedPeer) -> Result<PeerInfo, HandshakeError> {
         require_h2(state)?;
         let peer = verified_peer(state, PeerRole::Server, &self.0.shared.trust, &self.0.shared.clock)?;
-        expected.check(&peer.identity)?;
+        expected.check(&peer.identity, &self.0.shared.trust.domains())?;
         Ok(peer)
     }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
-use weft_core::identity::SpiffeId;
+use weft_core::identity::{SpiffeId, TrustDomains};
 
 use crate::clock::Clock;
 use crate::error::PeerRefused;
 use crate::trust::{Generation, TrustStore};
 use crate::verify;
 
-/// The identities a client accepts of the server it dials, compared whole; never empty. Cheap to clone.
+/// The identities a client accepts of the server it dials, compared whole but for aliases of our trust domain; never empty.
+/// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ExpectedPeer(Arc<[SpiffeId]>);
 
@@ -30,13 +31,9 @@ impl ExpectedPeer {
         (!all.is_empty()).then(|| Self(all.into()))
     }
 
-    /// Whether this identity is acceptable.
-    pub fn accepts(&self, identity: &SpiffeId) -> bool {
-        self.0.contains(identity)
-    }
-
-    pub(crate) fn check(&self, identity: &SpiffeId) -> Result<(), PeerRefused> {
-        if self.accepts(identity) {
+    /// Whether an identity that was verified is one of these; of its trust domain the names in `domains` are one.
+    pub(crate) fn check(&self, identity: &SpiffeId, domains: &TrustDomains) -> Result<(), PeerRefused> {
+        if self.0.iter().any(|expected| domains.same(expected, identity)) {
             return Ok(());
         }
         Err(PeerRefused::WrongIdentity { expected: self.clone(), got: identity.clone() })
@@ -89,7 +86,7 @@ pub struct PeerInfo {
 }
 
 impl PeerInfo {
-    /// The identity its certificate proves.
+    /// The identity its certificate proves, under our own name for its trust domain.
     pub fn identity(&self) -> &SpiffeId {
         &self.identity
     }

@@ -39,7 +39,8 @@ pub(crate) struct Shared {
     pub settings: TlsSettings,
 }
 
-/// Our certificates by identity. A cheap handle; clones show the same store.
+/// Our certificates by identity, under our own name of the trust domain: one that a predecessor got under an alias serves as
+/// the same identity's until it is renewed. A cheap handle; clones show the same store.
 #[derive(Clone)]
 pub struct CertStore {
     shared: Arc<Shared>,
@@ -70,7 +71,7 @@ impl CertStore {
 
     /// Forgets an identity and its key.
     pub fn remove(&self, identity: &SpiffeId) {
-        if let Some(entry) = self.entries.write().remove(identity) {
+        if let Some(entry) = self.entries.write().remove(&self.key(identity)) {
             entry.wipe();
         }
     }
@@ -88,14 +89,19 @@ impl CertStore {
     }
 
     pub(crate) fn find(&self, identity: &SpiffeId) -> Result<Arc<Entry>, NoCertificate> {
-        let found = self.entries.read().get(identity).cloned();
+        let found = self.entries.read().get(&self.key(identity)).cloned();
         found.ok_or_else(|| NoCertificate::NotRequested(identity.clone()))
     }
 
     pub(crate) fn entry(&self, identity: &SpiffeId) -> Arc<Entry> {
+        let key = self.key(identity);
         let mut entries = self.entries.write();
-        let fresh = || Arc::new(Entry::new(identity.clone(), self.shared.clone()));
-        entries.entry(identity.clone()).or_insert_with(fresh).clone()
+        let fresh = || Arc::new(Entry::new(key.clone(), self.shared.clone()));
+        entries.entry(key.clone()).or_insert_with(fresh).clone()
+    }
+
+    fn key(&self, identity: &SpiffeId) -> SpiffeId {
+        self.shared.trust.current().domains.normal(identity)
     }
 }
 
@@ -108,7 +114,7 @@ impl fmt::Debug for CertStore {
 /// How an identity's certificate is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityStatus {
-    /// Whose.
+    /// Whose; while the mesh's trust domain is changed, under the name that the current certificate has.
     pub identity: SpiffeId,
     /// The end of the current certificate, which may have passed; `None` if there never was one.
     pub not_after: Option<SystemTime>,
@@ -197,7 +203,7 @@ impl Entry {
         let svid = self.svid.load();
         let failing = self.failing.lock();
         IdentityStatus {
-            identity: self.identity.clone(),
+            identity: svid.as_ref().map_or(&self.identity, |s| s.identity()).clone(),
             not_after: svid.as_ref().map(|s| s.not_after()),
             serial: svid.as_ref().map(|s| s.serial().to_owned()),
             last_error: failing.last_error.clone(),

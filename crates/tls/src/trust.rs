@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use tokio::sync::watch;
-use weft_core::identity::TrustDomain;
+use weft_core::identity::{TrustDomain, TrustDomains};
 
 /// Most roots kept for one trust domain: a rotation needs two, an interrupted one perhaps four.
 const MAX_ROOTS: usize = 16;
@@ -32,6 +32,22 @@ pub enum InvalidBundle {
         /// Which, from 0.
         index: usize,
     },
+    /// One name can't be ours and somebody else's.
+    #[error(
+        "{alias} has roots of its own beside those of {own}, whose alias it is: a trust domain is either an alias of ours or \
+         federated; take it out of the aliases, or out of the federated domains"
+    )]
+    Alias {
+        /// The trust domain with roots of its own.
+        alias: TrustDomain,
+        /// The one that it is another name of.
+        own: TrustDomain,
+    },
+    /// Nobody of our own could be verified with it.
+    #[error(
+        "it has no roots of {0}, which is our trust domain: if that is being changed, this process has not heard of the new name"
+    )]
+    NotOurs(TrustDomain),
     /// The PEM text is broken.
     #[error("not PEM: {0}")]
     Pem(String),
@@ -111,6 +127,19 @@ impl TrustBundle {
         self.roots(domain).iter().map(crate::pem::certificate).collect()
     }
 
+    /// The bundle as it is kept by somebody for whom these names are one: its roots under our own name, whichever of them it
+    /// came under.
+    fn normal(mut self, domains: &TrustDomains) -> Result<Self, InvalidBundle> {
+        for alias in domains.aliases() {
+            let Some(roots) = self.domains.remove(alias) else { continue };
+            if self.domains.contains_key(domains.own()) {
+                return Err(InvalidBundle::Alias { alias: alias.clone(), own: domains.own().clone() });
+            }
+            self.domains.insert(domains.own().clone(), roots);
+        }
+        Ok(self)
+    }
+
     pub(crate) fn anchors(&self, domain: &TrustDomain) -> Option<&[TrustAnchor<'static>]> {
         self.domains.get(domain).map(|r| r.anchors.as_slice())
     }
@@ -141,6 +170,8 @@ pub struct TrustSnapshot {
     pub generation: Generation,
     /// The roots.
     pub bundle: TrustBundle,
+    /// Which names are ours: the bundle has the roots of all of them under the first.
+    pub(crate) domains: TrustDomains,
 }
 
 /// The current bundle, shared by every verifier: an update takes effect with the next handshake.
@@ -157,8 +188,21 @@ struct Inner {
 impl TrustStore {
     /// A store that holds `bundle` (an empty one refuses everybody).
     pub fn new(bundle: TrustBundle) -> Self {
+        Self::of(bundle, TrustDomains::default())
+    }
+
+    /// A store that holds `bundle` for somebody whose trust domain has other names: a certificate under any of them is
+    /// verified with our own roots, and its identity is the one under our own name.
+    ///
+    /// # Errors
+    /// If the bundle has roots for two of the names ([`InvalidBundle::Alias`]).
+    pub fn with_domains(bundle: TrustBundle, domains: TrustDomains) -> Result<Self, InvalidBundle> {
+        Ok(Self::of(bundle.normal(&domains)?, domains))
+    }
+
+    fn of(bundle: TrustBundle, domains: TrustDomains) -> Self {
         Self(Arc::new(Inner {
-            current: ArcSwap::from_pointee(TrustSnapshot { generation: 1, bundle }),
+            current: ArcSwap::from_pointee(TrustSnapshot { generation: 1, bundle, domains }),
             generation: watch::Sender::new(1),
             update: Mutex::new(()),
         }))
@@ -174,18 +218,32 @@ impl TrustStore {
         self.0.current.load().generation
     }
 
+    /// Our trust domain with its aliases.
+    pub fn domains(&self) -> TrustDomains {
+        self.0.current.load().domains.clone()
+    }
+
     /// Replaces the bundle and returns the generation then in force. An equal bundle changes nothing, so that a
     /// re-sent one costs nobody a full handshake.
-    pub fn update(&self, bundle: TrustBundle) -> Generation {
+    ///
+    /// # Errors
+    /// As [`Self::with_domains`], or if it takes all roots of our own trust domain away ([`InvalidBundle::NotOurs`]); the old
+    /// bundle stays.
+    pub fn update(&self, bundle: TrustBundle) -> Result<Generation, InvalidBundle> {
         let _ordered = self.0.update.lock();
         let current = self.0.current.load();
+        let domains = current.domains.clone();
+        let bundle = bundle.normal(&domains)?;
         if current.bundle == bundle {
-            return current.generation;
+            return Ok(current.generation);
+        }
+        if bundle.anchors(domains.own()).is_none() && current.bundle.anchors(domains.own()).is_some() {
+            return Err(InvalidBundle::NotOurs(domains.own().clone()));
         }
         let generation = current.generation.saturating_add(1);
-        self.0.current.store(Arc::new(TrustSnapshot { generation, bundle }));
+        self.0.current.store(Arc::new(TrustSnapshot { generation, bundle, domains }));
         self.0.generation.send_replace(generation);
-        generation
+        Ok(generation)
     }
 
     /// Follows the generation: whoever holds connections re-checks their peers

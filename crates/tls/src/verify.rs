@@ -18,7 +18,7 @@ use crate::trust::{TrustSnapshot, TrustStore};
 /// Most certificates between a leaf and its root that are looked at.
 const MAX_INTERMEDIATES: usize = 8;
 
-/// Verifies a chain, leaf first.
+/// Verifies a chain, leaf first. The identity that comes out is under the name that we have for its trust domain.
 pub(crate) fn chain(
     chain: &[CertificateDer<'_>],
     trust: &TrustSnapshot,
@@ -39,11 +39,12 @@ fn leaf_and_intermediates(
     if intermediates.len() > MAX_INTERMEDIATES {
         return Err(PeerRefused::Malformed);
     }
-    let facts = Leaf::read(leaf)?;
-    let domain = &facts.identity.trust_domain;
-    let wrong_domain = || PeerRefused::WrongTrustDomain { got: domain.clone() };
-    // Only the roots of the domain it claims: a federated domain's authority cannot speak for ours.
-    let anchors = trust.bundle.anchors(domain).ok_or_else(wrong_domain)?;
+    let mut facts = Leaf::read(leaf)?;
+    let claimed = &facts.identity.trust_domain;
+    let wrong_domain = || PeerRefused::WrongTrustDomain { got: claimed.clone() };
+    // Only the roots of the domain it claims: a federated domain's authority cannot speak for ours, and not for what is
+    // another name of ours.
+    let anchors = trust.bundle.anchors(trust.domains.name_of(claimed)).ok_or_else(wrong_domain)?;
     let usage = match role {
         PeerRole::Client => KeyUsage::client_auth(),
         PeerRole::Server => KeyUsage::server_auth(),
@@ -53,6 +54,7 @@ fn leaf_and_intermediates(
             cert.verify_for_usage(provider::algorithms().all, anchors, intermediates, now, usage, None, None).map(drop)
         })
         .map_err(PeerRefused::from_webpki)?;
+    facts.identity = trust.domains.normal(&facts.identity);
     Ok(facts)
 }
 
@@ -71,8 +73,9 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        leaf_and_intermediates(end_entity, intermediates, &self.trust.current(), PeerRole::Server, now)
-            .and_then(|leaf| self.expected.check(&leaf.identity))
+        let trust = self.trust.current();
+        leaf_and_intermediates(end_entity, intermediates, &trust, PeerRole::Server, now)
+            .and_then(|leaf| self.expected.check(&leaf.identity, &trust.domains))
             .map(|()| ServerCertVerified::assertion())
             .map_err(PeerRefused::into_rustls)
     }

@@ -307,7 +307,10 @@ async fn inherit(
         node.certificates.install(svid);
     }
     let pods = inheritance.pods.len();
-    for (announced, listeners) in inheritance.pods {
+    let domains = node.certificates.trust().domains();
+    for (mut announced, listeners) in inheritance.pods {
+        // It may have had the mesh's former trust domain.
+        announced.workload = announced.workload.normal(&domains);
         let workload = announced.workload.uid.clone();
         if let Err(error) = manager.add_with(announced, listeners).await {
             tracing::error!(%workload, "inherited pod can't be served: {error}");

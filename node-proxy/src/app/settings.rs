@@ -1,7 +1,7 @@
 //! The one door for settings: from the command line and the environment, all mistakes reported together.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -163,9 +163,20 @@ fn size(wanted: u32, descriptors: u64, memory: Option<u64>) -> Sizing {
     }
 }
 
-/// The memory limit of our cgroup, if it has one.
+/// What cgroups of version 1 say where there is no limit is a little less than 8 EiB; no limit is as large as half of that.
+const NO_LIMIT: u64 = 1 << 62;
+
+/// The memory limit of our cgroup, in bytes, if it has one.
 fn memory_limit() -> Option<u64> {
-    std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
+    memory_limit_below(Path::new("/sys/fs/cgroup"))
+}
+
+/// The same where cgroups are mounted elsewhere: of version 2, else of version 1.
+fn memory_limit_below(cgroup: &Path) -> Option<u64> {
+    let mut files = ["memory.max", "memory/memory.limit_in_bytes"].into_iter();
+    let text = files.find_map(|file| std::fs::read_to_string(cgroup.join(file)).ok())?;
+    // "max" is no limit, too.
+    text.trim().parse().ok().filter(|limit| *limit < NO_LIMIT)
 }
 
 pub(super) fn node_name(text: &str) -> Result<NodeName, String> {
@@ -228,5 +239,20 @@ mod tests {
         assert_eq!(size(0, 65_536, Some(128 << 20)).max_connections, 1024);
         assert_eq!(size(100, 65_536, None).max_connections, 100);
         assert_eq!(size(0, 100, None).max_connections, 64, "never nothing");
+    }
+
+    #[test]
+    fn a_memory_limit_is_read_with_both_versions_of_cgroups() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = |file: &str, text: &str| {
+            std::fs::write(folder.path().join(file), text).unwrap();
+            memory_limit_below(folder.path())
+        };
+        assert_eq!(memory_limit_below(folder.path()), None, "there are no cgroups");
+        std::fs::create_dir(folder.path().join("memory")).unwrap();
+        assert_eq!(limit("memory/memory.limit_in_bytes", "2147483648\n"), Some(2 << 30));
+        assert_eq!(limit("memory/memory.limit_in_bytes", "9223372036854771712\n"), None);
+        assert_eq!(limit("memory.max", "134217728\n"), Some(128 << 20));
+        assert_eq!(limit("memory.max", "max\n"), None);
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn decide(snapshot: &Snapshot, workload: &Workload, call: Call<'_>) -
     if needs_http(&policies, call.port) {
         return Verdict::PerRequest;
     }
-    evaluated(&policies, workload, call, None)
+    evaluated((snapshot, &policies), workload, call, None)
 }
 
 /// Decides about a connection whose bytes nobody looks at: what asks for a look at requests fails closed.
@@ -61,7 +61,7 @@ pub(super) fn decide_blind(snapshot: &Snapshot, workload: &Workload, call: Call<
     if !snapshot.has_policies_of(workload) {
         return Verdict::NotConfigured;
     }
-    evaluated(&snapshot.policies_for(workload), workload, call, None)
+    evaluated((snapshot, &snapshot.policies_for(workload)), workload, call, None)
 }
 
 /// Decides about one request.
@@ -69,7 +69,7 @@ pub(super) fn decide_request(snapshot: &Snapshot, workload: &Workload, call: Cal
     if !snapshot.has_policies_of(workload) {
         return Verdict::NotConfigured;
     }
-    evaluated(&snapshot.policies_for(workload), workload, call, Some(http))
+    evaluated((snapshot, &snapshot.policies_for(workload)), workload, call, Some(http))
 }
 
 /// Why a request is denied, for people; empty if it is not, by now.
@@ -79,6 +79,7 @@ pub(super) fn why_denied(snapshot: &Snapshot, workload: &Workload, call: Call<'_
     }
     let facts = CallFacts {
         identity: call.peer.identity.spiffe(),
+        trust_domains: &snapshot.mesh().trust_domains,
         peer_ip: call.peer.address.ip(),
         dst_port: call.port,
         http: Some(http),
@@ -91,12 +92,18 @@ pub(super) fn why_denied(snapshot: &Snapshot, workload: &Workload, call: Call<'_
 }
 
 fn evaluated(
-    policies: &[Arc<AuthorizationPolicy>],
+    (snapshot, policies): (&Snapshot, &[Arc<AuthorizationPolicy>]),
     workload: &Workload,
     Call { peer, port, declared, told }: Call<'_>,
     http: Option<HttpFacts<'_>>,
 ) -> Verdict {
-    let facts = CallFacts { identity: peer.identity.spiffe(), peer_ip: peer.address.ip(), dst_port: port, http };
+    let facts = CallFacts {
+        identity: peer.identity.spiffe(),
+        trust_domains: &snapshot.mesh().trust_domains,
+        peer_ip: peer.address.ip(),
+        dst_port: port,
+        http,
+    };
     let verdict = evaluate(policies, &facts);
     let said = decided(&verdict.decision, declared);
     if let Some(observer) = told {

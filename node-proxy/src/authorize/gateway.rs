@@ -67,7 +67,13 @@ pub(crate) fn judge(snapshot: &Snapshot, at: &AtListener<'_>) -> Judged {
         return Judged::Allowed;
     }
     let Some(policies) = snapshot.policies_at(at.listener) else { return Judged::Unsettled };
-    let facts = CallFacts { identity: None, peer_ip: at.client, dst_port: at.listener.port, http: at.http };
+    let facts = CallFacts {
+        identity: None,
+        trust_domains: &snapshot.mesh().trust_domains,
+        peer_ip: at.client,
+        dst_port: at.listener.port,
+        http: at.http,
+    };
     let verdict = evaluate(&policies, &facts);
     let said = decided(&verdict.decision, false);
     if let Some(observer) = at.told {

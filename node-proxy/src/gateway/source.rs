@@ -126,7 +126,7 @@ impl Gateways {
     }
 
     fn pod_of(&self, node: &Node, gateway: &GatewayKey) -> Pod {
-        let by_name = || identity_of(&node.store.load().mesh().trust_domain, gateway);
+        let by_name = || identity_of(node.store.load().mesh().trust_domains.own(), gateway);
         let (identity, manager) = match &self.identities {
             Identities::One(manager, own, identity) if own == gateway => (identity.clone(), Some(manager)),
             Identities::All(manager) => (by_name(), Some(manager)),

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weft_core::change::{Change, MeshConfig, Resource, ResourceKey};
+use weft_core::change::{Change, Resource, ResourceKey};
 use weft_core::gateway::{Certificate, GatewayRule, Listener, ListenerProtocol, PrivateKey};
-use weft_core::identity::SpiffeId;
+use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{
     CertificateKey, GatewayKey, ListenerKey, Port, RouteKey, RouteKind, RuleKey, SecretKey, ServiceKey, ServicePortKey,
 };
@@ -255,7 +255,7 @@ fn what_is_in_the_mesh_is_not_reached_in_the_clear() {
         uid: "Kubernetes//Pod/edge/meshed".into(),
         namespace: "edge".into(),
         name: "meshed".into(),
-        identity: SpiffeId::new(MeshConfig::default().trust_domain, "edge", "meshed"),
+        identity: SpiffeId::new(TrustDomain::default(), "edge", "meshed"),
         addresses: vec![server.addr().ip()],
         node: "elsewhere".into(),
         zone: None,

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_core::snapshot::Snapshot;
 use weft_metrics::Component;
 use weft_xds::client::ClientStatus;
 
@@ -42,7 +43,7 @@ async fn serve(mut settings: GatewaySettings, log: LogControl) -> anyhow::Result
     let mut signals = Signals::new()?;
     let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
     weft_metrics::describe(Component::Proxy);
-    let store = Arc::<Store>::default();
+    let store = Arc::new(Store::with_domains(Snapshot::default(), settings.control.trust_domains()));
     let progress = Progress::new(settings.proxy.workers);
     let roots = trust::open(&settings.control)?;
     let name = format!("{}/{}", settings.proxy.gateway.namespace, settings.proxy.pod);

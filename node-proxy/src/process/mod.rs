@@ -85,7 +85,7 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
     weft_metrics::describe(Component::Proxy);
     let saved = saved(settings.proxy.saved_config.as_deref());
     let starts_with_saved = saved.is_some();
-    let store = Arc::new(Store::new(saved.unwrap_or_default()));
+    let store = Arc::new(Store::with_domains(saved.unwrap_or_default(), settings.control.trust_domains()));
     let trust = trust::open(&settings.control)?;
     let (node, gateways) = (&settings.proxy.node, settings.gateways);
     let control = Control::start_with(&settings.control, trust, &store, |channel, token, sink| match gateways {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 use weft_core::ids::{Namespace, ServiceAccount, Zone};
 use weft_core::telemetry::Share;
 use weft_tls::ExpectedServer;
@@ -74,6 +74,9 @@ pub struct ControlSettings {
     /// The mesh's trust domain
     #[arg(long, env = "WEFT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
+    /// Another name that counts as the trust domain, while that is changed; may be repeated
+    #[arg(long = "trust-domain-alias", env = "WEFT_TRUST_DOMAIN_ALIASES", value_delimiter = ',')]
+    pub trust_domain_aliases: Vec<TrustDomain>,
     /// The zone this node is in, for endpoints nearby; without it that of its workloads
     #[arg(long, env = "WEFT_ZONE", value_parser = zone)]
     pub zone: Option<Zone>,
@@ -148,6 +151,11 @@ impl Account {
 }
 
 impl ControlSettings {
+    /// The mesh's trust domain with its aliases.
+    pub(super) fn trust_domains(&self) -> TrustDomains {
+        TrustDomains::new(self.trust_domain.clone(), self.trust_domain_aliases.iter().cloned())
+    }
+
     /// Who the controller is.
     pub(super) fn controller(&self) -> SpiffeId {
         self.identity(&self.control_account)

@@ -15,7 +15,7 @@ pub(super) fn open(settings: &ControlSettings) -> anyhow::Result<TrustStore> {
     let pem = std::fs::read(path).with_context(|| format!("--trust-bundle {}", path.display()))?;
     let bundle = TrustBundle::from_pem(settings.trust_domain.clone(), &pem)
         .with_context(|| format!("--trust-bundle {}", path.display()))?;
-    Ok(TrustStore::new(bundle))
+    TrustStore::with_domains(bundle, settings.trust_domains()).context("--trust-domain-alias")
 }
 
 /// Writes the roots of a trust domain to a file whenever they change, until the store is gone or the file turns out not

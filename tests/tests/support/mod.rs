@@ -19,9 +19,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use weft_cni::rules::{OlderFlows, RuleSet, Rules};
 use weft_core::change::{Change, MeshConfig, Resource};
-use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 use weft_core::ids::{NodeName, SandboxId, WorkloadUid};
 use weft_core::reason::Reason;
+use weft_core::snapshot::Snapshot;
 use weft_core::workload::{Enrolment, Owner, Workload};
 use weft_node_proxy::authorize::HttpPermit;
 use weft_node_proxy::balance::NodeZone;
@@ -237,9 +238,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    fn start(name: &str, authority: &Arc<Authority>, http: bool) -> Result<Self> {
+    fn start(name: &str, authority: &Arc<Authority>, http: bool, domains: &TrustDomains) -> Result<Self> {
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let trust = TrustStore::new(authority.bundle()?);
+        let trust = TrustStore::with_domains(authority.bundle()?, domains.clone())?;
         let certificates = CertStore::new(trust.clone(), Clock::system(), TlsSettings::default());
         let source = Arc::new(Source(Arc::clone(authority)));
         let identities =
@@ -247,7 +248,7 @@ impl Proxy {
         let defaults = Defaults { connections: 1000, handshakes: 64, buffer_bytes: 64 << 20 };
         let node = Arc::new(Node {
             name: NodeName::new(name),
-            store: Arc::new(Store::default()),
+            store: Arc::new(Store::with_domains(Snapshot::default(), domains.clone())),
             certificates,
             budget: NodeBudget::new(1000, defaults),
             addresses: Vec::new(),
@@ -289,25 +290,30 @@ pub struct Mesh {
 impl Mesh {
     /// The usual two nodes and four pods, all configured; `enrolled` of them in the mesh.
     pub fn of(enrolled: &[&str]) -> Result<Self> {
-        Self::build(enrolled, false, &[])
+        Self::build(enrolled, false, &[], &TrustDomains::default())
+    }
+
+    /// The same for proxies to whom the trust domain has other names.
+    pub fn in_domains(enrolled: &[&str], domains: &TrustDomains) -> Result<Self> {
+        Self::build(enrolled, false, &[], domains)
     }
 
     /// With an agent that names each node's IPv4 address towards its pods, and proxies that serve HTTP.
     pub fn with_node_addresses(enrolled: &[&str]) -> Result<Self> {
-        Self::build(enrolled, true, &[])
+        Self::build(enrolled, true, &[], &TrustDomains::default())
     }
 
     /// The same, where some have a certificate that ends after some seconds, and get no other.
     pub fn with_short_certificates(enrolled: &[&str], short: &[&str]) -> Result<Self> {
-        Self::build(enrolled, true, short)
+        Self::build(enrolled, true, short, &TrustDomains::default())
     }
 
-    fn build(enrolled: &[&str], names_nodes: bool, short: &[&str]) -> Result<Self> {
+    fn build(enrolled: &[&str], names_nodes: bool, short: &[&str], domains: &TrustDomains) -> Result<Self> {
         let world = World::two_nodes()?;
         let authority = Arc::new(Authority::with_short(short.iter().map(|name| Self::identity(name)).collect())?);
         let mut proxies = BTreeMap::new();
         for name in ["n1", "n2"] {
-            proxies.insert(name.to_owned(), Proxy::start(name, &authority, names_nodes)?);
+            proxies.insert(name.to_owned(), Proxy::start(name, &authority, names_nodes, domains)?);
         }
         let mesh = Self { world, authority, proxies, rules: Rules::default(), names_nodes };
         mesh.apply(&mesh.config(enrolled)?);

@@ -49,7 +49,7 @@ async fn of_two_that_both_think_they_lead_one_wins_each_write() {
         while let Some(event) = events.next().await {
             let weft_kube::Watched::Applied(secret) = event else { continue };
             let files = SecretFiles(&secret);
-            let state = State::load(&files, &TrustDomain::default()).unwrap().unwrap();
+            let state = State::load(&files, &TrustDomain::default().into()).unwrap().unwrap();
             history.lock().entry(state.generation).or_default().insert(state.bundle().to_pem());
         }
     });
@@ -207,10 +207,47 @@ async fn orders_are_answered() {
     assert_eq!((status.roots.len(), status.generation), (2, 2));
 
     let mut other = cluster.settings("b");
-    other.authority.trust_domain = "elsewhere".parse().unwrap();
+    other.authority.trust_domains = "elsewhere".parse::<TrustDomain>().unwrap().into();
     let other = cluster.start(other);
     let refusal = "Secret weft-system/weft-ca, key state.json belongs to trust domain cluster.local, not elsewhere";
     until("it says why", || (other.missing())().join("").contains(refusal)).await;
+}
+
+/// An upgrade replaces one replica after the other: the old ones have the old name, the new ones the new one.
+#[tokio::test(start_paused = true)]
+async fn the_trust_domain_changes_under_replicas_of_both_names() {
+    let cluster = Cluster::new();
+    let named = |replica: &str, own: &str, aliases: &[&str]| {
+        let mut settings = cluster.settings(replica);
+        let aliases = aliases.iter().map(|alias| alias.parse().unwrap());
+        settings.authority.trust_domains = TrustDomains::new(own.parse().unwrap(), aliases);
+        cluster.start(settings)
+    };
+    let saved = || async {
+        let (domain, status) = show(&cluster.api.client(), &"weft-system".into()).await.unwrap();
+        (domain.to_string(), status.roots, status.stage)
+    };
+    let (old, new) = ("cluster.local", "new.example");
+    let before = named("a", old, &[new]);
+    let one = before.authority().await;
+    let (name, roots, _) = saved().await;
+    assert_eq!(name, old);
+
+    let after = named("b", new, &[old]);
+    let two = after.authority().await;
+    assert_eq!((&one.bundle().roots, issuer(&one)), (&two.bundle().roots, issuer(&two)));
+    before.leave().await;
+    until("the one that leads now names it", || cluster.state()["trust_domain"] == new).await;
+    until("it is taken over", || two.bundle().trust_domain.as_str() == new).await;
+    assert_eq!(saved().await, (new.to_owned(), roots.clone(), Stage::Stable));
+    cluster.order(Step::Start).await.unwrap();
+    after.leave().await;
+
+    let last = named("c", new, &[]);
+    let three = last.authority().await;
+    assert_eq!((stage(&three), three.bundle().roots.len()), ("publishing", 2));
+    let refused = KeyRequest::generate(&cart()).unwrap();
+    assert!(three.issue(refused.csr(), &cart(), None).is_err(), "the old name is nobody's any more");
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,6 +159,7 @@ fn arguments(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Vec<Stri
         format!("--linger={linger}s"),
         format!("--drain-deadline={drain}s"),
     ];
+    arguments.extend(settings.trust_domain_aliases.iter().map(|alias| format!("--trust-domain-alias={alias}")));
     arguments.extend(settings.arguments.iter().cloned());
     arguments
 }

@@ -23,6 +23,8 @@ pub struct PodSettings {
     pub ca_account: Account,
     /// The mesh's trust domain.
     pub trust_domain: String,
+    /// Its other names.
+    pub trust_domain_aliases: Vec<String>,
     /// The audience of tokens.
     pub token_audience: String,
     /// Filter of the log.

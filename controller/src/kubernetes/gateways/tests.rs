@@ -45,6 +45,7 @@ fn settings(roots: std::path::PathBuf) -> PodSettings {
         ca: "weft-ca.mesh.svc:15012".to_owned(),
         ca_account: ("mesh".into(), "weft-ca".into()),
         trust_domain: "cluster.local".to_owned(),
+        trust_domain_aliases: vec!["old.example".to_owned()],
         token_audience: "weft".to_owned(),
         log: "info".to_owned(),
         arguments: vec!["--access-log=all".to_owned()],

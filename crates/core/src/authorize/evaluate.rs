@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 
-use crate::identity::SpiffeId;
+use crate::identity::{SpiffeId, TrustDomain, TrustDomains};
 use crate::ids::{PolicyKey, Port};
 use crate::policy::{Action, AuthorizationPolicy, AuthorizationRule, GlobMatch, HeaderCondition, Operation, Source};
 
@@ -17,6 +17,8 @@ use crate::policy::{Action, AuthorizationPolicy, AuthorizationRule, GlobMatch, H
 pub struct CallFacts<'a> {
     /// The identity that the peer proved; `None` for plaintext.
     pub identity: Option<&'a SpiffeId>,
+    /// Our trust domain with its aliases: a policy means an identity of ours under whichever of the names it writes.
+    pub trust_domains: &'a TrustDomains,
     /// The address of the connection itself, never one from a header.
     pub peer_ip: IpAddr,
     /// The port of the destination pod.
@@ -151,12 +153,12 @@ impl Operation {
 struct Call<'a> {
     facts: &'a CallFacts<'a>,
     peer_ip: IpAddr,
-    identity_text: OnceCell<IdentityText>,
+    identity_texts: OnceCell<SmallVec<[IdentityText; 1]>>,
 }
 
 impl<'a> Call<'a> {
     fn new(facts: &'a CallFacts<'a>) -> Self {
-        Self { facts, peer_ip: facts.peer_ip.to_canonical(), identity_text: OnceCell::new() }
+        Self { facts, peer_ip: facts.peer_ip.to_canonical(), identity_texts: OnceCell::new() }
     }
 
     fn matches(&self, policy: &AuthorizationPolicy) -> bool {
@@ -195,9 +197,8 @@ impl<'a> Call<'a> {
 
     fn identity_in(&self, list: &[GlobMatch]) -> bool {
         let Some(identity) = self.facts.identity else { return false };
-        let text = self.identity_text.get_or_init(|| IdentityText::new(identity));
-        let (whole, without_scheme) = text.forms();
-        any(list, whole) || any(list, without_scheme)
+        let texts = self.identity_texts.get_or_init(|| IdentityText::all(identity, self.facts.trust_domains));
+        texts.iter().map(IdentityText::forms).any(|(whole, bare)| any(list, whole) || any(list, bare))
     }
 }
 
@@ -261,10 +262,19 @@ fn has_header(condition: &HeaderCondition, headers: &HeaderMap) -> bool {
 struct IdentityText(SmallVec<[u8; 192]>);
 
 impl IdentityText {
-    fn new(identity: &SpiffeId) -> Self {
+    /// The identity under each of the names that its trust domain has. Patterns are matched with these texts and not
+    /// rewritten: so one with a wildcard in the domain means what it says, under each name.
+    fn all(identity: &SpiffeId, domains: &TrustDomains) -> SmallVec<[Self; 1]> {
+        if !domains.is_ours(&identity.trust_domain) {
+            return SmallVec::from_iter([Self::of(&identity.trust_domain, identity)]);
+        }
+        domains.names().map(|name| Self::of(name, identity)).collect()
+    }
+
+    fn of(domain: &TrustDomain, identity: &SpiffeId) -> Self {
         let mut text = Self(SmallVec::new());
         // Writing to memory does not fail.
-        _ = write!(text, "{identity}");
+        _ = write!(text, "{}", SpiffeId { trust_domain: domain.clone(), ..identity.clone() });
         text
     }
 

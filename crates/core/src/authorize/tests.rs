@@ -4,7 +4,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
-use crate::identity::SpiffeId;
+use crate::identity::{SpiffeId, TrustDomains};
 use crate::ids::{PolicyKey, Port};
 use crate::policy::{
     Action, AuthorizationPolicy, AuthorizationRule, GlobMatch, HeaderCondition, MeshPolicy, Mode, Operation, Scope,
@@ -44,6 +44,7 @@ fn paths(texts: &[&str]) -> Vec<AuthorizationRule> {
 /// A call from `cart` in `shop` at 10.0.0.1 to port 8080: `GET a.com/admin`.
 struct Caller {
     identity: Option<SpiffeId>,
+    trust_domains: TrustDomains,
     peer_ip: IpAddr,
     method: Method,
     path: &'static str,
@@ -56,6 +57,7 @@ impl Default for Caller {
     fn default() -> Self {
         Self {
             identity: Some("spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap()),
+            trust_domains: TrustDomains::default(),
             peer_ip: "10.0.0.1".parse().unwrap(),
             method: Method::GET,
             path: "/admin",
@@ -81,6 +83,7 @@ impl Caller {
         };
         check(&CallFacts {
             identity: self.identity.as_ref(),
+            trust_domains: &self.trust_domains,
             peer_ip: self.peer_ip,
             dst_port: Port::new(8080).unwrap(),
             http: self.http.then_some(http),
@@ -158,6 +161,49 @@ fn audit_and_audit_mode_report_and_never_decide() {
         let audits: Vec<_> = audits.into_iter().map(|(name, outcome)| (name.to_owned(), outcome)).collect();
         assert_eq!(caller.audits(&policies), audits, "{policies:?}");
     }
+}
+
+/// While a trust domain is changed, policies that were written for the old name and for the new one both hold, and what is
+/// nobody's alias is as foreign as ever.
+#[test]
+fn an_identity_of_ours_is_matched_under_each_of_its_names_and_under_no_other() {
+    let ours = TrustDomains::new("new.example".parse().unwrap(), ["old.example".parse().unwrap()]);
+    let caller = |domain: &str| Caller {
+        identity: Some(format!("spiffe://{domain}/ns/shop/sa/cart").parse().unwrap()),
+        trust_domains: ours.clone(),
+        ..Caller::default()
+    };
+    // Whether it matches a caller of ours, one of partner.example, and one of an.old.example.
+    for (glob, matched) in [
+        ("spiffe://old.example/ns/shop/sa/cart", [true, false, false]),
+        ("spiffe://new.example/ns/shop/sa/cart", [true, false, false]),
+        ("old.example/ns/shop/sa/cart", [true, false, false]),
+        ("spiffe://old.example/ns/shop/*", [true, false, false]),
+        ("spiffe://new.example/*", [true, false, false]),
+        ("spiffe://old.example*", [true, false, false]),
+        ("*old.example/ns/shop/sa/cart", [true, false, true]),
+        ("*/ns/shop/sa/cart", [true, true, true]),
+        ("*", [true, true, true]),
+        ("spiffe://old.example/ns/shop/sa/stock", [false, false, false]),
+        ("spiffe://old.example/ns/stock/*", [false, false, false]),
+        ("spiffe://old/*", [false, false, false]),
+        ("spiffe://partner.example/*", [false, true, false]),
+        ("spiffe://an.old.example/*", [false, false, true]),
+    ] {
+        let rules = || from(Source { identities: globs(&[glob]), ..Source::default() });
+        let not = || from(Source { not_identities: globs(&[glob]), ..Source::default() });
+        for (domains, matched) in
+            [&["new.example", "old.example"][..], &["partner.example"], &["an.old.example"]].into_iter().zip(matched)
+        {
+            for domain in domains {
+                assert_eq!(caller(domain).matches(rules()), matched, "{glob} of {domain}");
+                assert_eq!(caller(domain).matches(not()), !matched, "not {glob} of {domain}");
+            }
+        }
+    }
+    let alone = Caller { trust_domains: ours.own().clone().into(), ..caller("new.example") };
+    let old = || from(Source { identities: globs(&["spiffe://old.example/*"]), ..Source::default() });
+    assert!(!alone.matches(old()), "once the alias is taken away, the old name is nobody's");
 }
 
 #[test]

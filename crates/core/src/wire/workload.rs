@@ -7,7 +7,7 @@ use super::convert::{
     InvalidField, Wire, field, list, optional, present, required, wire_enum, wire_list, wire_optional,
 };
 use crate::change::MeshConfig;
-use crate::identity::{SpiffeId, TrustDomain};
+use crate::identity::{SpiffeId, TrustDomain, TrustDomains};
 use crate::workload::{Enrolment, Owner, Probe, ProbeCall, Workload};
 
 wire_enum!(Enrolment, proto::Enrolment: Enrolled = Enrolled, Outside = Outside, HostNetwork = HostNetwork);
@@ -125,17 +125,20 @@ impl Wire for MeshConfig {
 
     fn to_wire(&self) -> proto::MeshConfig {
         proto::MeshConfig {
-            trust_domain: self.trust_domain.to_wire(),
+            trust_domain: self.trust_domains.own().to_wire(),
             cluster_domain: self.cluster_domain.clone(),
             cluster_ranges: wire_list(&self.cluster_ranges),
             force_wire: self.force_wire,
             node_addresses: wire_list(&self.node_addresses),
+            trust_domain_aliases: wire_list(self.trust_domains.aliases()),
         }
     }
 
     fn from_wire(it: proto::MeshConfig) -> Result<Self, InvalidField> {
+        let own: TrustDomain = field(it.trust_domain, "trust_domain")?;
+        let aliases: Vec<TrustDomain> = list(it.trust_domain_aliases, "trust_domain_aliases")?;
         Ok(Self {
-            trust_domain: field(it.trust_domain, "trust_domain")?,
+            trust_domains: TrustDomains::new(own, aliases),
             cluster_domain: it.cluster_domain,
             cluster_ranges: list(it.cluster_ranges, "cluster_ranges")?,
             force_wire: it.force_wire,

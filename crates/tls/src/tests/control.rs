@@ -59,7 +59,7 @@ async fn after_the_join_the_bundle_decides_and_its_changes_count() {
     let trust = TrustStore::new(world.pki.bundle());
     let bundle = || ServerTrust::Bundle(trust.clone());
     assert_eq!(reason(&world, bundle(), account("controller")).await, "ok");
-    trust.update(next.bundle());
+    trust.update(next.bundle()).unwrap();
     assert_eq!(reason(&world, bundle(), account("controller")).await, "unknown_root");
 }
 
@@ -67,7 +67,7 @@ async fn after_the_join_the_bundle_decides_and_its_changes_count() {
 async fn a_server_of_the_control_channel_sends_every_current_root() {
     let (world, next) = (world("controller"), Pki::new());
     let both = TrustBundle::new(Default::default(), [next.root.clone(), world.pki.root.clone()]).unwrap();
-    world.trust.update(both);
+    world.trust.update(both).unwrap();
     let pin = ServerTrust::PinnedRoot(RootHash::of(&world.pki.root));
     assert_eq!(reason(&world, pin, account("controller")).await, "ok");
     // The new root is sent too, but it does not vouch for a chain of the old one.

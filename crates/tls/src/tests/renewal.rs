@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
+use weft_core::identity::{SpiffeId, TrustDomain, TrustDomains};
 
 use super::pki::*;
 use crate::*;
@@ -69,9 +70,14 @@ impl World {
 
     /// A node that goes by another clock than its authority.
     fn by(life: Duration, own: Clock) -> Self {
+        Self::of(life, own, TrustDomains::default())
+    }
+
+    fn of(life: Duration, own: Clock, domains: TrustDomains) -> Self {
         let clock = Clock::following_tokio(SystemTime::now());
         let (pki, other) = (Pki::new(), Pki::new());
-        let store = CertStore::new(TrustStore::new(pki.bundle()), own, TlsSettings::default());
+        let trust = TrustStore::with_domains(pki.bundle(), domains).unwrap();
+        let store = CertStore::new(trust, own, TlsSettings::default());
         let (mood, asked) = (Mutex::new(Mood::Issues), Mutex::default());
         let source = Arc::new(Fake { pki, other, life, clock, mood, asked });
         let manager = CertManager::new(store, source.clone(), ManagerSettings::default(), Handle::current());
@@ -186,7 +192,7 @@ async fn a_bundle_that_refuses_our_certificate_brings_its_renewal_forward() {
     sleep(HOUR).await;
     assert_eq!(world.asked().len(), 1);
 
-    world.manager.store().trust().update(world.source.other.bundle());
+    world.manager.store().trust().update(world.source.other.bundle()).unwrap();
     sleep(Duration::from_secs(5)).await;
     assert_ne!(lease.current().unwrap().serial(), first.serial());
     assert_eq!(world.asked().len(), 2);
@@ -284,4 +290,22 @@ async fn a_clock_that_is_stepped_back_costs_nothing_that_is_there() {
     pod.ready(HOUR).await.unwrap();
     sleep(DAY).await;
     assert_ne!(lease.current().unwrap().serial(), first.serial(), "renewals go on");
+}
+
+/// What a predecessor got before the trust domain was changed.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_under_an_alias_serves_until_it_is_replaced_which_is_tried_at_once() {
+    let old: TrustDomain = "old.example".parse().unwrap();
+    let domains = TrustDomains::new(TrustDomain::default(), [old.clone()]);
+    let world = World::of(DAY, Clock::following_tokio(SystemTime::now()), domains);
+    let former = SpiffeId::new(old, "shop", "cart");
+    world.mood(Mood::Down);
+    world.manager.store().install(world.source.pki.svid(&former));
+    let lease = world.manager.lease(&id("cart"));
+    assert_eq!(lease.ready(HOUR).await.unwrap().identity(), &former);
+    sleep(Duration::from_secs(10)).await;
+    assert!(world.failures() > 0 && lease.current().unwrap().identity() == &former);
+    world.mood(Mood::Issues);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(lease.current().unwrap().identity(), &id("cart"));
 }

@@ -72,12 +72,12 @@ async fn a_new_bundle_ends_all_sessions_even_if_it_still_accepts_the_peer() {
     meet(&client, &server, &expected).await;
 
     let both = TrustBundle::new(Default::default(), [pki.root.clone(), next.root.clone()]).unwrap();
-    assert_eq!(trust.update(both.clone()), 2);
+    assert_eq!(trust.update(both.clone()).unwrap(), 2);
     assert_eq!(resumed(&meet(&client, &server, &expected).await), (false, false));
-    assert_eq!(trust.update(both), 2, "an equal bundle is no new one");
+    assert_eq!(trust.update(both).unwrap(), 2, "an equal bundle is no new one");
     assert_eq!(resumed(&meet(&client, &server, &expected).await), (true, true));
 
-    trust.update(next.bundle());
+    trust.update(next.bundle()).unwrap();
     let seen = meet(&client, &server, &expected).await;
     assert_eq!(seen.client_reason(), "unknown_root");
 }
@@ -142,7 +142,7 @@ async fn a_root_retired_during_the_handshake_counts() {
         _ = &mut accepting => panic!("nobody has dialled yet"),
         () = tokio::task::yield_now() => {}
     }
-    ours.update(next.bundle());
+    ours.update(next.bundle()).unwrap();
     let (dialled, accepted) = tokio::join!(dial(&client, a, &expected), accepting);
     assert_eq!(accepted.unwrap_err().reason(), "unknown_root");
     assert!(dialled.is_err());
@@ -158,7 +158,7 @@ async fn open_connections_are_checked_again_when_the_bundle_changes() {
     assert_eq!(peer.recheck(&trust, &Clock::system()), Ok(()));
     assert_eq!(peer.verified_with(), 1);
 
-    trust.update(next.bundle());
+    trust.update(next.bundle()).unwrap();
     changes.changed().await.unwrap();
     assert_eq!(peer.recheck(&trust, &Clock::system()), Err(PeerRefused::UnknownRoot));
 }

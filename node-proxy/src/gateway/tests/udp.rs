@@ -141,7 +141,7 @@ fn a_workload_of_the_mesh_gets_datagrams_unless_it_takes_nothing_in_the_clear() 
             uid: "Kubernetes//Pod/edge/one".into(),
             namespace: "edge".into(),
             name: "one".into(),
-            identity: SpiffeId::new(MeshConfig::default().trust_domain, "edge", "one"),
+            identity: SpiffeId::new(TrustDomain::default(), "edge", "one"),
             addresses: vec![one.ip()],
             node: "elsewhere".into(),
             zone: None,

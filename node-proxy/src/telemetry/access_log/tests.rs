@@ -81,6 +81,7 @@ async fn a_decision_has_a_line_of_its_own_whatever_fields_others_have() {
     let http = HttpFacts { method: &method, host: "a.shop", path: "/x", ambiguous_path: false, headers: &headers };
     let call = CallFacts {
         identity: None,
+        trust_domains: &Default::default(),
         peer_ip: std::net::Ipv4Addr::LOCALHOST.into(),
         dst_port: weft_core::ids::Port::new(80).unwrap(),
         http: Some(http),
@@ -289,7 +290,7 @@ async fn a_namespace_that_logs_nothing_hides_no_refusal() {
     let pod = crate::plain::fixed_pod();
     let refuse = || {
         let (peer_ip, dst_port) = (std::net::Ipv4Addr::LOCALHOST.into(), weft_core::ids::Port::new(80).unwrap());
-        let call = CallFacts { identity: None, peer_ip, dst_port, http: None };
+        let call = CallFacts { identity: None, trust_domains: &Default::default(), peer_ip, dst_port, http: None };
         let word = PolicyWord { policy: None, said: "deny", enforced: true };
         telemetry.audited(pod.announced(), &"127.0.0.1:4000", &call, word);
         queue.lines_now().len()

@@ -58,6 +58,7 @@ fn allowed(policies: &[Arc<AuthorizationPolicy>], call: Call) -> bool {
         HttpFacts { method: &method, host: "server", path: call.request.1, ambiguous_path: false, headers: &headers };
     let facts = CallFacts {
         identity: identity.as_ref(),
+        trust_domains: &Default::default(),
         peer_ip: "10.0.0.7".parse().unwrap(),
         dst_port: Port::new(8080).unwrap(),
         http: Some(http),

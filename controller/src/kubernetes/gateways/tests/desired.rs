@@ -220,6 +220,8 @@ fn a_pod_may_nothing_but_serve() {
     let arguments: Vec<_> = container["args"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
     assert_eq!(arguments[..3], ["gateway", "--gateway=edge/web", "--service-account=web-weft"]);
     assert_eq!(arguments.last(), Some(&"--access-log=all"));
+    assert!(arguments.contains(&"--trust-domain=cluster.local"));
+    assert!(arguments.contains(&"--trust-domain-alias=old.example"));
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
     let seconds = |name: &str| {
         let argument = arguments.iter().find_map(|it| it.strip_prefix(name)).unwrap();

@@ -17,7 +17,7 @@ use proptest::sample::select;
 
 use crate::change::{MeshConfig, Resource};
 use crate::filter::validate_rule;
-use crate::identity::SpiffeId;
+use crate::identity::{SpiffeId, TrustDomain, TrustDomains};
 use crate::ids::*;
 use crate::policy::*;
 use crate::route::*;
@@ -102,9 +102,11 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn mesh() -> impl Strategy<Value = MeshConfig> {
-    ("[a-z.]{1,9}", any_text(), vec(net(), FEW), any::<bool>(), vec(net(), FEW)).prop_map(
-        |(domain, cluster_domain, cluster_ranges, force_wire, node_addresses)| MeshConfig {
-            trust_domain: domain.parse().unwrap(),
+    let domain = || "[a-z.]{1,9}".prop_map(|text| text.parse::<TrustDomain>().unwrap());
+    let domains = (domain(), vec(domain(), FEW)).prop_map(|(own, aliases)| TrustDomains::new(own, aliases));
+    (domains, any_text(), vec(net(), FEW), any::<bool>(), vec(net(), FEW)).prop_map(
+        |(trust_domains, cluster_domain, cluster_ranges, force_wire, node_addresses)| MeshConfig {
+            trust_domains,
             cluster_domain,
             cluster_ranges,
             force_wire,
