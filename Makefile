@@ -17,6 +17,10 @@ PICTURES ?= docs/pictures
 SECONDS := 600
 SBOM ?= dist/sbom
 RELEASE ?= dist/release
+# Of a soak.
+HOURS ?= 1
+# What this version is tried together with: the release before it, and as long as there is none, a commit with another protocol.
+FROM ?= $(or $(shell git describe --tags --abbrev=0 HEAD^ 2>/dev/null),fa68dd0)
 # The test cluster's name: clusters of different names stand side by side.
 NAME ?= dev
 
@@ -63,10 +67,11 @@ unit: ## all tests of the workspace, those in network namespaces included
 test-full: export WEFT_HEALTHY_SECONDS = 1800
 # And outages, and what else takes long there.
 test-full: export WEFT_ALL = 1
-test-full: test ## and what takes longer: a GiB each way, ten minutes of each fuzz target, half an hour of a healthy mesh, all releases of the Gateway API, cert-manager and external-dns, the demo, the benchmarks
+test-full: test ## and what takes longer: a GiB each way, ten minutes of each fuzz target, half an hour of a healthy mesh, an hour of churn, all releases of the Gateway API, an older version beside this one, cert-manager and external-dns, the demo, the benchmarks
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
 	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH cargo test --workspace --quiet --test bundles -- --ignored --test-threads=1
 	$(MAKE) fuzz
+	$(MAKE) skew
 	$(MAKE) elsewhere
 	$(MAKE) pictures PICTURES=$(CARGO_TARGET_DIR)/pictures
 	$(MAKE) sbom SBOM=$(CARGO_TARGET_DIR)/sbom
@@ -124,6 +129,14 @@ cluster-test: cluster-build ## installs by Helm on a fresh cluster and runs the 
 	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
 	tests/cluster/test.sh $(CARGO_TARGET_DIR)/images
 
+soak: cluster-build ## an hour of churn on a fresh cluster, after which no process may have grown; HOURS=24
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
+	WEFT_ONLY=soak:: WEFT_SOAK_SECONDS=$$(($(HOURS) * 3600)) tests/cluster/test.sh $(CARGO_TARGET_DIR)/images
+
+skew: cluster-build ## an older version's data plane with the control plane of now and the other way round, on a fresh cluster; FROM=git ref
+	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
+	tests/cluster/skew.sh $(CARGO_TARGET_DIR)/images $(FROM)
+
 elsewhere: cluster-build ## real cert-manager, ACME and external-dns with Gateways, on a fresh cluster
 	@tests/elsewhere/build.sh $(WEFT_CACHE)/elsewhere >$(WEFT_CACHE)/elsewhere.log 2>&1 || { tail -20 $(WEFT_CACHE)/elsewhere.log; exit 1; }
 	$(MAKE) images PROFILE=dev OUT=$(CARGO_TARGET_DIR)/images TAG=$(VERSION)
@@ -152,4 +165,4 @@ release: cluster-build ## programs and images for amd64 and arm64, charts, SBOMs
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit fuzz demo pictures bench bench-scale images sbom release cluster-build cluster-up cluster-down cluster-test elsewhere conformance clean
+.PHONY: help build test test-full lint unit fuzz demo pictures bench bench-scale images sbom release cluster-build cluster-up cluster-down cluster-test skew soak elsewhere conformance clean

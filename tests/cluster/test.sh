@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A fresh cluster, Weft by Helm, and on it: the whole official conformance suite, then our own tests. Everything is
 # taken down again, and what a failure needs is collected first. With RUNS nothing but the suite, that often, with a report
-# of each in REPORTS_DIR. Usage: test.sh IMAGES_DIR [RUNS REPORTS_DIR]
+# of each in REPORTS_DIR. With WEFT_ONLY nothing but our tests of that name. Usage: test.sh IMAGES_DIR [RUNS REPORTS_DIR]
 set -euo pipefail
 images=${1:?usage: test.sh IMAGES_DIR [RUNS REPORTS_DIR]} runs=${2:-} reports=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -42,7 +42,7 @@ suite() { # suite REPORT
 step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
 
 build=${CLUSTER_BUILD:-${WEFT_CACHE:-$HOME/.cache/weft}/cluster}
-if [ -z "$runs" ]; then
+if [ -z "$runs${WEFT_ONLY:-}" ]; then
     step "charts, tokens, ways to install"
     PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens --test install --test teams -- --ignored
 fi
@@ -60,13 +60,19 @@ if [ -n "$runs" ]; then
     step "done"
     exit
 fi
+if [ -n "${WEFT_ONLY:-}" ]; then
+    step "our tests $WEFT_ONLY"
+    cargo test --workspace --quiet --test cluster -- --ignored --test-threads=1 --nocapture "$WEFT_ONLY"
+    step "done"
+    exit
+fi
 step "conformance: all seven profiles"
 suite "$CLUSTER_DIR/report.yaml"
 step "our own tests"
-# Outages and the like take a quarter of an hour: `make test-full` has them all.
+# Outages and the like take a quarter of an hour, an hour of churn an hour: `make test-full` has them all.
 skip=()
 if [ -z "${WEFT_ALL:-}" ]; then
-    for tests in exhausted:: identity:: life:: outages:: wayback:: the_guides_from_the_first_day_to_the_way_back; do skip+=(--skip "$tests"); done
+    for tests in exhausted:: identity:: life:: one_node_is_upgraded_first outages:: soak:: wayback:: the_guides_from_the_first_day_to_the_way_back; do skip+=(--skip "$tests"); done
 fi
 cargo test --workspace --quiet --test cluster -- --ignored --test-threads=1 "${skip[@]}"
 step "done"

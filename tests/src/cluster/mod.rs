@@ -6,6 +6,7 @@ mod answers;
 mod apps;
 mod load;
 mod process;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -20,6 +21,7 @@ pub use answers::{Answer, Answers};
 pub use apps::{ECHO_IMAGE, Echo, LOAD_IMAGE, STRICT, echo_service, served};
 pub use load::{Load, Mix, Outcome, SECRET, failures};
 pub use process::Process;
+pub use usage::{Quantity, Samples};
 
 /// How long anything may take that isn't given a time of its own.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -288,8 +290,15 @@ impl Cluster {
     /// # Errors
     /// When it can't be asked.
     pub fn proxy_metrics(&self, node: &str) -> Result<String> {
-        let proxy = self.part("weft-node-proxy", node)?;
-        self.k(&["get", "--raw", &format!("/api/v1/namespaces/{SYSTEM}/pods/{proxy}:15021/proxy/metrics")])
+        self.metrics(SYSTEM, &self.part("weft-node-proxy", node)?, 15021)
+    }
+
+    /// What a pod counts, in the text format, at a port of it.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn metrics(&self, namespace: &str, pod: &str, port: u16) -> Result<String> {
+        self.k(&["get", "--raw", &format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics")])
     }
 
     /// Whether no container of a part of the mesh was ever started again.

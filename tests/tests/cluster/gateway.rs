@@ -6,24 +6,24 @@ use anyhow::{Context as _, Result, ensure};
 use weft_tests::cluster::{Cluster, Echo, PATIENCE, STRICT, TestNamespace, echo_service, eventually};
 
 /// An enrolled namespace in Strict with `server` in it, a Gateway `edge` in front of it, and a client outside the mesh.
-struct Edge {
+pub(crate) struct Edge {
     /// What is enrolled.
-    inside: TestNamespace,
+    pub(crate) inside: TestNamespace,
     /// Where the client is.
-    outside: TestNamespace,
+    pub(crate) outside: TestNamespace,
     /// The Gateway's address.
-    address: String,
+    pub(crate) address: String,
 }
 
 /// The Gateway's object, with these listeners besides the one of port 80.
-fn gateway(more: &str) -> String {
+pub(crate) fn gateway(more: &str) -> String {
     format!(
         r#"{{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {{"name": "edge", "namespace": "@NS@"}},
         "spec": {{"gatewayClassName": "weft", "listeners": [{{"name": "http", "port": 80, "protocol": "HTTP"}}{more}]}}}}"#
     )
 }
 
-fn route(ns: &TestNamespace, name: &str, spec: &str) -> Result<()> {
+pub(crate) fn route(ns: &TestNamespace, name: &str, spec: &str) -> Result<()> {
     ns.apply(&format!(
         r#"{{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {{"name": "{name}", "namespace": "@NS@"}},
         "spec": {{"parentRefs": [{{"name": "edge"}}], {spec}}}}}"#
@@ -32,7 +32,7 @@ fn route(ns: &TestNamespace, name: &str, spec: &str) -> Result<()> {
 }
 
 /// The address of a Gateway that is programmed as it is now.
-fn address(ns: &TestNamespace) -> Result<String> {
+pub(crate) fn address(ns: &TestNamespace) -> Result<String> {
     eventually("the Gateway to be programmed", 2 * PATIENCE, || {
         let gateway = ns.cluster.json(&["-n", &ns.name, "gateway/edge"])?;
         let conditions = gateway["status"]["conditions"].as_array().into_iter().flatten();
@@ -44,7 +44,7 @@ fn address(ns: &TestNamespace) -> Result<String> {
     })
 }
 
-fn edge(name: &str) -> Result<Edge> {
+pub(crate) fn edge(name: &str) -> Result<Edge> {
     let inside = Cluster::open()?.namespace(name, true)?;
     inside.apply(&echo_service("server"))?;
     inside.apply(STRICT)?;
@@ -107,7 +107,7 @@ fn a_listener_that_is_added_restarts_no_pod_and_costs_no_request() -> Result<()>
 }
 
 /// Pods of the Gateway.
-const LABEL: &str = "gateway.networking.k8s.io/gateway-name=edge";
+pub(crate) const LABEL: &str = "gateway.networking.k8s.io/gateway-name=edge";
 
 #[test]
 #[ignore = "needs a cluster"]

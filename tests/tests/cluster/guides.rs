@@ -11,6 +11,8 @@ use weft_tests::Programs;
 use weft_tests::cluster::{Cluster, SYSTEM, repository};
 use weft_tests::guide::{Step, follow};
 
+use crate::release::Release;
+
 const FILE: &str = "tests/tests/cluster/guides.rs";
 /// How long it may take until a command says what the guide says: a ConfigMap's change takes a kubelet a minute or more.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -39,14 +41,13 @@ fn sh(cluster: &Cluster, desk: &Path, line: &str) -> Result<Output> {
 /// A test cluster's mesh out of the way, and back with its values when the value goes: tests that follow want it.
 struct Set {
     cluster: Cluster,
-    values: String,
+    release: Release,
 }
 
 impl Set {
     fn aside(cluster: &Cluster) -> Result<Self> {
-        let values = cluster.helm(&["get", "values", "weft", "-n", SYSTEM, "-o", "json"])?;
-        let set = Self { cluster: cluster.clone(), values };
-        set.cluster.helm(&["uninstall", "weft", "-n", SYSTEM, "--timeout=4m"])?;
+        let set = Self { cluster: cluster.clone(), release: Release::of(cluster)? };
+        set.release.uninstall()?;
         set.cluster.k(&["delete", "namespace", "shop", "legacy", "--ignore-not-found", "--timeout=2m"])?;
         Ok(set)
     }
@@ -56,24 +57,7 @@ impl Set {
         for node in ["node1", "node2"] {
             self.cluster.k(&["uncordon", node])?;
         }
-        let values = std::env::temp_dir().join(format!("weft-guides-values-{}.json", std::process::id()));
-        std::fs::write(&values, &self.values)?;
-        let file = values.display().to_string();
-        let made = self.cluster.helm(&[
-            "upgrade",
-            "--install",
-            "weft",
-            "charts/weft",
-            "-n",
-            SYSTEM,
-            "--create-namespace",
-            "--wait",
-            "--timeout=4m",
-            "-f",
-            &file,
-        ]);
-        std::fs::remove_file(&values)?;
-        made.map(drop)
+        self.release.install()
     }
 }
 

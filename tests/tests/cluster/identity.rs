@@ -1,7 +1,7 @@
 //! Identities that change under traffic: roots, the authority's keys, and one that is no longer welcome.
 
 use anyhow::{Context as _, Result, ensure};
-use weft_tests::cluster::{Cluster, Mix, PATIENCE, SYSTEM, eventually, failures};
+use weft_tests::cluster::{Cluster, Load, Mix, PATIENCE, SYSTEM, eventually, failures};
 
 use crate::meshed::Meshed;
 
@@ -67,6 +67,83 @@ fn the_root_is_replaced_twice_under_load() -> Result<()> {
     // And nothing is left of it.
     meshed.load(15)?.all_answered()?;
     meshed.takes_news()
+}
+
+/// What the mesh's trust domain is called for a while.
+const RENAMED: &str = "renamed.example";
+/// What it is called before and after.
+const USUAL: &str = "cluster.local";
+
+/// An upgrade to this name of the trust domain, with others beside it, as JSON.
+fn named(cluster: &Cluster, domain: &str, aliases: &str) -> Result<()> {
+    let values = [format!("--set=trustDomain={domain}"), format!("--set-json=trustDomainAliases={aliases}")];
+    let upgrade =
+        ["upgrade", "weft", "charts/weft", "-n", SYSTEM, "--reset-then-reuse-values", "--wait", "--timeout=3m"];
+    cluster.helm(&[&upgrade[..], &values.each_ref().map(String::as_str)].concat()).map(drop)
+}
+
+/// Every certificate in use on the nodes is under this name.
+fn certificates_are_under(cluster: &Cluster, domain: &str) -> Result<()> {
+    let under = format!("{{identity=\"spiffe://{domain}/");
+    for node in ["node1", "node2"] {
+        let metrics = cluster.proxy_metrics(node)?;
+        let ends = metrics.lines().filter(|line| line.starts_with("weft_certificate_expiry_timestamp_seconds{"));
+        let (right, wrong): (Vec<_>, Vec<_>) = ends.partition(|line| line.contains(&under) && !line.ends_with(" 0"));
+        ensure!(wrong.is_empty() && !right.is_empty(), "{node}: {wrong:?} beside {right:?}");
+    }
+    Ok(())
+}
+
+/// Lets identities in that are under this name, and nobody else.
+fn let_in_under(meshed: &Meshed, domain: &str) -> Result<()> {
+    meshed.ns.apply(&format!(
+        r#"{{"apiVersion": "weftmesh.io/v1alpha1", "kind": "AuthorizationPolicy", "metadata": {{"name": "ours", "namespace": "@NS@"}},
+        "spec": {{"action": "ALLOW", "rules": [{{"from": [{{"identities": ["spiffe://{domain}/ns/{}/sa/*"]}}]}}]}}}}"#,
+        meshed.ns.name
+    ))?;
+    meshed.ns.cluster.wait_accepted(&meshed.ns.name, "authorizationpolicy/ours")
+}
+
+/// The three upgrades of the manual, while everything is answered, and what comes of them.
+fn renamed(meshed: &Meshed, load: Load<'_>) -> Result<()> {
+    let (cluster, before) = (meshed.cluster(), roots(meshed.cluster())?);
+    named(cluster, USUAL, &format!("[{RENAMED:?}]"))?;
+    eventually("certificates under the old name", PATIENCE, || certificates_are_under(cluster, USUAL))?;
+    named(cluster, RENAMED, &format!("[{USUAL:?}]"))?;
+    eventually("certificates under the new name", PATIENCE, || certificates_are_under(cluster, RENAMED))?;
+    // The policy that was written for the old name has held until now.
+    let_in_under(meshed, RENAMED)?;
+    named(cluster, RENAMED, "[]")?;
+    eventually("no other certificates", PATIENCE, || certificates_are_under(cluster, RENAMED))?;
+    load.goes_on()?;
+    load.all_answered()?;
+    ensure!(roots(cluster)? == before, "another root");
+    let shown = ca(cluster, &["show"])?;
+    ensure!(shown.contains(RENAMED), "{shown}");
+    let_in_under(meshed, USUAL)?;
+    eventually("the old name to be nobody's", PATIENCE, || meshed.ns.refused("client", "http://server/"))?;
+    let_in_under(meshed, RENAMED)?;
+    meshed.is_back()?;
+    meshed.takes_news()
+}
+
+/// The mesh's trust domain gets another name, under load of all kinds and a policy that names callers; nobody is refused, nobody
+/// is interrupted, and in the end nothing is left of the old name.
+#[test]
+#[ignore = "needs a cluster"]
+fn the_trust_domain_is_changed_under_load() -> Result<()> {
+    let meshed = Meshed::open("t-renamed")?;
+    let cluster = meshed.cluster();
+    let_in_under(&meshed, USUAL)?;
+    meshed.is_back()?;
+    let mix = Mix { seconds: 300, per_second: 100, keep: true, streams: 5, connections: 10, ..meshed.requests() };
+    let load = meshed.ns.mix("server", &mix)?;
+    let changed = renamed(&meshed, load);
+    // Whatever happened: other tests know the mesh by its usual name.
+    named(cluster, USUAL, &format!("[{RENAMED:?}]"))?;
+    eventually("certificates under the usual name", PATIENCE, || certificates_are_under(cluster, USUAL))?;
+    named(cluster, USUAL, "[]")?;
+    changed
 }
 
 /// The authority is gone with its Secret, and comes back from the copy that the manual asks for: the same root, so that

@@ -3,6 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use weft_tests::cluster::{Cluster, Echo, PATIENCE, SYSTEM, eventually, strict_pair};
 
+use crate::release::Release;
+use crate::wayback::nodes_are_clean;
+
 /// Does something while no node has an agent.
 fn without_agents(cluster: &Cluster, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let select = |nodes: &str| {
@@ -199,42 +202,20 @@ fn uninstalling_lets_every_pod_go_and_installing_takes_them_back() -> Result<()>
     outside.run(&[Echo::new("client").on("node1")])?;
     let url = "http://server.t-uninstall/";
     outside.refused("client", url)?;
-    let values = ns.cluster.helm(&["get", "values", "weft", "-n", SYSTEM, "-o", "json"])?;
-    let file = std::env::temp_dir().join(format!("weft-values-{}.json", std::process::id()));
-    std::fs::write(&file, &values)?;
-
-    ns.cluster.helm(&["uninstall", "weft", "-n", SYSTEM, "--timeout=4m"])?;
+    let release = Release::of(&ns.cluster)?;
+    release.uninstall()?;
     let outcome = (|| {
         // Nobody is left who could serve them but themselves.
         ns.served("client", "http://server/", 100)?;
         outside.served("client", url, 100)?;
         ns.run(&[Echo::new("later").behind("server")])?;
-        if ns.cluster.has_nodes() {
-            for node in ["node1", "node2"] {
-                let left = ns.cluster.on_node(node, &["sh", "-c", LEFTOVERS]).output()?;
-                ensure!(left.status.success(), "{}", String::from_utf8_lossy(&left.stderr));
-                ensure!(left.stdout.is_empty(), "{node} still has\n{}", String::from_utf8_lossy(&left.stdout));
-            }
-        }
+        nodes_are_clean(&ns.cluster)?;
         let kinds = ns.cluster.k(&["get", "crd", "-o", "name"])?;
         ensure!(kinds.contains("meshpolicies.weftmesh.io"), "the CRDs went, and all policies with them: {kinds}");
         Ok(())
     })();
-    let install = ["install", "weft", "charts/weft", "-n", SYSTEM, "--wait", "--timeout=4m", "-f"];
-    ns.cluster.helm(&[&install[..], &[&file.to_string_lossy()]].concat())?;
-    std::fs::remove_file(&file)?;
+    release.install()?;
     outcome?;
     eventually("the outside to be refused again", PATIENCE, || outside.refused("client", url))?;
     eventually("the inside to be served", PATIENCE, || ns.served("client", "http://server/", 40))
 }
-
-/// What Weft puts on a node: rules, sockets and routes in the pods' namespaces, the plugin and its configuration.
-const LEFTOVERS: &str = r#"
-for ns in /run/netns/*; do
-    nsenter --net="$ns" nft list tables | grep weft
-    nsenter --net="$ns" ss -Hltn | grep -E ':1500[0-9]|:15008'
-    nsenter --net="$ns" ip rule | grep -vE 'lookup (local|main|default)'
-done
-grep -l weft /etc/cni/net.d/*
-ls -d /opt/cni/bin/weft* 2>/dev/null
-true"#;

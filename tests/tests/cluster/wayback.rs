@@ -1,9 +1,10 @@
 //! The way back: out of the mesh, and the mesh out of the cluster, under load.
 
 use anyhow::{Context as _, Result, ensure};
-use weft_tests::cluster::{Cluster, Mix, Outcome, PATIENCE, STRICT, SYSTEM, eventually, failures};
+use weft_tests::cluster::{Cluster, Mix, Outcome, PATIENCE, STRICT, eventually, failures};
 
 use crate::meshed::{Meshed, clock};
+use crate::release::Release;
 
 /// What is on a node, in whatever is the mesh's to leave something in: its rules, sockets and routes in pods' namespaces, its
 /// interfaces, the plugin, its processes and its files.
@@ -52,9 +53,7 @@ fn a_namespace_leaves_and_then_the_mesh_and_nothing_stays() -> Result<()> {
     let staying = Meshed::open("t-way-back-last")?;
     let (cluster, name) = (meshed.cluster(), meshed.ns.name.as_str());
     let before = (meshed.incarnation()?, staying.incarnation()?);
-    let values = cluster.helm(&["get", "values", "weft", "-n", SYSTEM, "-o", "json"])?;
-    let file = std::env::temp_dir().join(format!("weft-way-back-{}.json", std::process::id()));
-    std::fs::write(&file, &values)?;
+    let release = Release::of(cluster)?;
 
     let load = meshed.ns.mix("server", &Mix { seconds: 40, ..meshed.requests() })?;
     let from = clock()?;
@@ -68,7 +67,7 @@ fn a_namespace_leaves_and_then_the_mesh_and_nothing_stays() -> Result<()> {
     let load = staying.ns.mix("server", &Mix { seconds: 90, ..staying.requests() })?;
     let beside = meshed.ns.mix("server", &Mix { seconds: 90, ..meshed.requests() })?;
     let from = clock()?;
-    cluster.helm(&["uninstall", "weft", "-n", SYSTEM, "--timeout=4m"])?;
+    release.uninstall()?;
     let outcome = (|| {
         staying.is_open()?;
         let to = clock()?;
@@ -78,9 +77,7 @@ fn a_namespace_leaves_and_then_the_mesh_and_nothing_stays() -> Result<()> {
         ensure!((meshed.incarnation()?, staying.incarnation()?) == before, "an application was restarted");
         nothing_stays(cluster)
     })();
-    let install = ["install", "weft", "charts/weft", "-n", SYSTEM, "--wait", "--timeout=4m", "-f"];
-    cluster.helm(&[&install[..], &[&file.to_string_lossy()]].concat())?;
-    std::fs::remove_file(&file)?;
+    release.install()?;
     outcome?;
     eventually("the mesh to be back", PATIENCE, || staying.is_strict())?;
     staying.is_back()
@@ -116,12 +113,18 @@ fn nothing_stays(cluster: &Cluster) -> Result<()> {
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })?;
+    nodes_are_clean(cluster)
+}
+
+/// Whether nothing of the mesh is left on any node, where those can be entered.
+pub(crate) fn nodes_are_clean(cluster: &Cluster) -> Result<()> {
     if !cluster.has_nodes() {
         return Ok(());
     }
     for node in ["node1", "node2"] {
         eventually("a clean node", PATIENCE, || {
             let left = cluster.on_node(node, &["sh", "-c", ON_NODE]).output()?;
+            ensure!(left.status.success(), "{}", String::from_utf8_lossy(&left.stderr));
             ensure!(left.stdout.is_empty(), "{node} still has\n{}", String::from_utf8_lossy(&left.stdout));
             Ok(())
         })?;
