@@ -21,8 +21,9 @@ fn trusting(header: ForwardedHeader, hops: Option<u8>, cidrs: &[&str]) -> Client
 fn told(settings: &ClientAddress, peer: &str, lines: &[(&'static str, &'static str)]) -> (String, bool, Vec<String>) {
     let mut headers = map(lines);
     let client = peer.parse().unwrap();
-    let (client, vouched) =
-        Arrival { settings, client, way: &OnceCell::new(), tls: false, port: 80, host: "a.com" }.tell(&mut headers).unwrap();
+    let (client, vouched) = Arrival { settings, client, way: &OnceCell::new(), tls: false, port: 80, host: "a.com" }
+        .tell(&mut headers)
+        .unwrap();
     let mut left: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
     left.sort();
     (client.to_string(), vouched, left)
@@ -167,7 +168,9 @@ fn a_client_hides_behind_nothing_it_can_say() {
     }
     let obscure = |settings: &ClientAddress, peer: &str, lines: &[(&'static str, &'static str)]| {
         let client = peer.parse().unwrap();
-        Arrival { settings, client, way: &OnceCell::new(), tls: false, port: 80, host: "a.com" }.tell(&mut map(lines)).is_none()
+        Arrival { settings, client, way: &OnceCell::new(), tls: false, port: 80, host: "a.com" }
+            .tell(&mut map(lines))
+            .is_none()
     };
     let lan = trusting(Forwarded, None, &["10.0.0.0/8"]);
     for (line, want) in [
