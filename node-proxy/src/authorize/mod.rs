@@ -74,24 +74,64 @@ pub struct HttpPermit {
 }
 
 impl HttpPermit {
-    /// Decides about one request, as it will be forwarded, on the latest configuration.
+    /// Decides about one request, as it will be forwarded, on the latest configuration. While a policy that the pod has is on
+    /// its way, or has gone before the pod is told, the request waits for a moment, as a connection does.
     ///
     /// # Errors
     /// The reason of the refusal.
-    pub fn authorize(&self, store: &Store, request: HttpFacts<'_>, facts: &ProbeFacts<'_>) -> Result<Permit, Reason> {
+    pub async fn authorize(
+        &self,
+        store: &Store,
+        request: HttpFacts<'_>,
+        facts: &ProbeFacts<'_>,
+    ) -> Result<Permit, Reason> {
+        match self.judge(store, request, facts) {
+            Some(judged) => judged,
+            None => Box::pin(self.judge_later(store, request, facts)).await,
+        }
+    }
+
+    async fn judge_later(
+        &self,
+        store: &Store,
+        request: HttpFacts<'_>,
+        facts: &ProbeFacts<'_>,
+    ) -> Result<Permit, Reason> {
+        let mut versions = store.subscribe();
+        let deadline = tokio::time::Instant::now() + CONFIG_WAIT;
+        loop {
+            versions.borrow_and_update();
+            if let Some(judged) = self.judge(store, request, facts) {
+                return judged;
+            }
+            match tokio::time::timeout_at(deadline, versions.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(Reason::PolicyDenied),
+            }
+        }
+    }
+
+    /// `None` while not all of the pod's policies are here.
+    fn judge(&self, store: &Store, request: HttpFacts<'_>, facts: &ProbeFacts<'_>) -> Option<Result<Permit, Reason>> {
         let snapshot = store.load();
-        let workload = &*self.inbound.workload.pod.judged_as(&snapshot).ok_or(Reason::UnknownDestination)?;
+        let Some(workload) = self.inbound.workload.pod.judged_as(&snapshot) else {
+            return Some(Err(Reason::UnknownDestination));
+        };
+        let workload = &*workload;
         let probes = self.from_node().then(|| probe::declared(workload, self.port)).into_iter().flatten();
         let declared = probe::is_probe(probes, (request.method, request.path), facts);
         if !declared && let Some(refused) = refused_in_the_clear(&snapshot, workload, &self.inbound, self.port) {
-            return Err(self.no_probe(workload).unwrap_or(refused));
+            return Some(Err(self.no_probe(workload).unwrap_or(refused)));
         }
         let observer = self.registration.observer();
         let call = Call { peer: &self.inbound.peer, port: self.port, declared, told: observer.as_deref() };
         match decide_request(&snapshot, workload, call, request) {
-            Verdict::Allow => Ok(Permit { inbound: self.inbound.clone(), registration: Rc::clone(&self.registration) }),
-            Verdict::Deny(reason) => Err(self.no_probe(workload).filter(|_| !declared).unwrap_or(reason)),
-            Verdict::PerRequest | Verdict::Probes | Verdict::NotConfigured => Err(Reason::PolicyDenied),
+            Verdict::Allow => {
+                Some(Ok(Permit { inbound: self.inbound.clone(), registration: Rc::clone(&self.registration) }))
+            }
+            Verdict::Deny(reason) => Some(Err(self.no_probe(workload).filter(|_| !declared).unwrap_or(reason))),
+            Verdict::PerRequest | Verdict::Probes => Some(Err(Reason::PolicyDenied)),
+            Verdict::NotConfigured => None,
         }
     }
 

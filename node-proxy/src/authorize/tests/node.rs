@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use tokio::net::TcpStream;
-use weft_core::change::{Change, Resource};
+use weft_core::authorize::HttpFacts;
+use weft_core::change::{Change, Resource, ResourceKey};
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{PolicyKey, Port};
 use weft_core::policy::*;
@@ -15,7 +16,7 @@ use weft_core::reason::Reason;
 use weft_core::snapshot::Snapshot;
 use weft_core::workload::{Enrolment, Owner, Probe, ProbeCall, Workload};
 
-use super::super::{Granted, Inbound, Registry, inbound};
+use super::super::{Granted, Inbound, ProbeFacts, Registry, inbound};
 use crate::identify::{LocalWorkload, Peer, PeerIdentity};
 use crate::inpod::{ListenerRole, Outgoing, PodNet};
 use crate::store::Store;
@@ -219,4 +220,29 @@ async fn an_open_connection_loses_what_a_new_policy_would_not_give() {
     registry.recheck_policy(&open).await;
     assert_eq!(tls.revoked().now_or_never(), Some(Reason::PolicyRevoked));
     assert_eq!(permit.registration().revoked().now_or_never(), Some(Reason::PolicyRevoked));
+}
+
+/// A policy is removed, and its pod is told of that a moment later.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_what_its_policies_are() {
+    let key = PolicyKey::new("shop", format!("{:?}", Action::Deny));
+    let listed = Workload { policies: vec![key.clone()], ..workload() };
+    let pod = |workload: Workload| Change::Upsert(Resource::Workload(Arc::new(workload)));
+    let (method, headers) = (http::Method::GET, http::HeaderMap::new());
+    let request = HttpFacts { method: &method, host: "cart", path: "/", ambiguous_path: false, headers: &headers };
+    for is_told in [true, false] {
+        let store = store(&[policy(Action::Deny, to_admin()), pod(listed.clone())]);
+        let granted = inbound(&store, &Registry::default(), call(PeerIdentity::Unidentified, 8080)).await;
+        let Ok(Granted::Http(permit)) = granted else { panic!("{granted:?}") };
+        let probe = ProbeFacts::default();
+        assert!(permit.authorize(&store, request, &probe).await.is_ok());
+        store.apply(&[Change::Remove(ResourceKey::Authorization(key.clone()))]);
+        let mut asked = Box::pin(permit.authorize(&store, request, &probe));
+        assert!(futures::poll!(&mut asked).is_pending(), "nobody knows yet");
+        if is_told {
+            store.apply(&[pod(workload())]);
+        }
+        let refused = asked.await.map(drop).err();
+        assert_eq!(refused, (!is_told).then_some(Reason::PolicyDenied), "told: {is_told}");
+    }
 }

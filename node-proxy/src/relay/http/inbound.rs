@@ -61,7 +61,7 @@ pub(super) async fn serve(
         body: body.whole(),
         upgrade: upgrade.is_some() || parts.method == Method::CONNECT,
     };
-    let permit = match authorize(conn, called, &parts, (checked.ambiguous_path, &facts)) {
+    let permit = match authorize(conn, called, &parts, (checked.ambiguous_path, &facts)).await {
         Ok(permit) => permit,
         Err(reason) => {
             let why = why_not(conn, called, &parts, checked.ambiguous_path, reason);
@@ -120,7 +120,7 @@ async fn bodied(conn: &Downstream, called: &Called, parts: &Parts, body: ClientB
     }
 }
 
-fn authorize(
+async fn authorize(
     conn: &Downstream,
     called: &Called,
     parts: &Parts,
@@ -134,7 +134,7 @@ fn authorize(
         ambiguous_path,
         headers: &parts.headers,
     };
-    called.permit.authorize(&conn.engine.store, facts, probe)
+    called.permit.authorize(&conn.engine.store, facts, probe).await
 }
 
 /// Which policy it is, for people.
