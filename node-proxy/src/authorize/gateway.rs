@@ -14,12 +14,11 @@ use weft_core::snapshot::{GatewayPort, Snapshot};
 use weft_core::workload::Workload;
 
 use super::decide::{ALLOW, Told, decided, report};
+use super::settled;
 use crate::observe::Observer;
 use crate::relay::front::GatewayConnection;
 use crate::store::Store;
 
-/// How long a client waits for policies that are on their way.
-const CONFIG_WAIT: Duration = Duration::from_secs(1);
 /// How long after a change open connections are judged again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -155,15 +154,6 @@ impl Admitted {
 
 /// Waits until all policies of a listener are there, or it takes too long.
 pub(crate) async fn settle(store: &Store, listener: &Listener) {
-    let mut versions = store.subscribe();
-    let there = async {
-        loop {
-            versions.borrow_and_update();
-            if store.load().policies_at(listener).is_some() || versions.changed().await.is_err() {
-                return;
-            }
-        }
-    };
     // Too late is for the one who judges to say.
-    let _ = Box::pin(tokio::time::timeout(CONFIG_WAIT, there)).await;
+    Box::pin(settled(store, || store.load().policies_at(listener).map(drop))).await;
 }

@@ -31,7 +31,7 @@ pub(crate) use self::probe::has_any as has_probes;
 use self::registry::Carries;
 pub use self::registry::{Registration, Registry};
 
-/// How long a connection waits for the configuration of its destination.
+/// How long a connection or a request waits for the configuration that it is judged by.
 const CONFIG_WAIT: Duration = Duration::from_secs(1);
 
 /// A connection to a local pod, before it is authorized.
@@ -87,26 +87,9 @@ impl HttpPermit {
     ) -> Result<Permit, Reason> {
         match self.judge(store, request, facts) {
             Some(judged) => judged,
-            None => Box::pin(self.judge_later(store, request, facts)).await,
-        }
-    }
-
-    async fn judge_later(
-        &self,
-        store: &Store,
-        request: HttpFacts<'_>,
-        facts: &ProbeFacts<'_>,
-    ) -> Result<Permit, Reason> {
-        let mut versions = store.subscribe();
-        let deadline = tokio::time::Instant::now() + CONFIG_WAIT;
-        loop {
-            versions.borrow_and_update();
-            if let Some(judged) = self.judge(store, request, facts) {
-                return judged;
-            }
-            match tokio::time::timeout_at(deadline, versions.changed()).await {
-                Ok(Ok(())) => {}
-                _ => return Err(Reason::PolicyDenied),
+            None => {
+                let judged = Box::pin(settled(store, || self.judge(store, request, facts))).await;
+                judged.unwrap_or(Err(Reason::PolicyDenied))
             }
         }
     }
@@ -237,26 +220,37 @@ pub async fn inbound(store: &Store, registry: &Registry, inbound: Inbound) -> Re
     let port = application_port(&inbound)?;
     let registration = Rc::new(registry.register(&inbound));
     let observer = registry.observer();
+    let judged = settled(store, || match judge(store, &inbound, port, observer.as_deref()) {
+        Verdict::NotConfigured => None,
+        verdict => Some(verdict),
+    });
+    match judged.await {
+        Some(Verdict::Allow) => Ok(Granted::Bytes(Permit { inbound, registration })),
+        Some(Verdict::PerRequest) => {
+            registration.carries(Carries::Requests);
+            Ok(Granted::Http(HttpPermit { inbound, port, registration }))
+        }
+        Some(Verdict::Probes) => {
+            registration.carries(Carries::Requests);
+            Ok(Granted::Probe(ProbePermit(HttpPermit { inbound, port, registration })))
+        }
+        Some(Verdict::Deny(reason)) => Err(reason),
+        Some(Verdict::NotConfigured) | None => Err(Reason::UnknownDestination),
+    }
+}
+
+/// What is decided once all that it depends on is here: `look` says `None` until then. `None`: it takes too long.
+async fn settled<T>(store: &Store, look: impl Fn() -> Option<T>) -> Option<T> {
     let mut versions = store.subscribe();
     let deadline = tokio::time::Instant::now() + CONFIG_WAIT;
     loop {
         versions.borrow_and_update();
-        match judge(store, &inbound, port, observer.as_deref()) {
-            Verdict::Allow => return Ok(Granted::Bytes(Permit { inbound, registration })),
-            Verdict::PerRequest => {
-                registration.carries(Carries::Requests);
-                return Ok(Granted::Http(HttpPermit { inbound, port, registration }));
-            }
-            Verdict::Probes => {
-                registration.carries(Carries::Requests);
-                return Ok(Granted::Probe(ProbePermit(HttpPermit { inbound, port, registration })));
-            }
-            Verdict::Deny(reason) => return Err(reason),
-            Verdict::NotConfigured => {}
+        if let Some(decided) = look() {
+            return Some(decided);
         }
         match tokio::time::timeout_at(deadline, versions.changed()).await {
             Ok(Ok(())) => {}
-            _ => return Err(Reason::UnknownDestination),
+            _ => return None,
         }
     }
 }

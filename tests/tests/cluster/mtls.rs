@@ -4,10 +4,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use weft_tests::cluster::{Cluster, Echo, PATIENCE, TestNamespace, echo_service, eventually};
-
-/// Text that is in every request and answer.
-const SECRET: &str = "only-for-the-two-of-us";
+use weft_tests::cluster::{Cluster, Echo, PATIENCE, SECRET, TestNamespace, echo_service, eventually};
 
 /// Text of the last call that a capture has to see.
 const LAST: &str = "the-capture-may-end";
@@ -34,6 +31,14 @@ impl Capture {
         }
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         Ok(Self { child, file })
+    }
+
+    /// There were tunnels, and nothing of what they carried was readable.
+    pub(crate) fn shows_no_request(self, ns: &TestNamespace) -> Result<()> {
+        let wire = self.end(ns)?;
+        ensure!(wire.contains(".15008"), "no tunnel was seen");
+        ensure!(!wire.contains(SECRET), "a request went over the wire in the clear");
+        Ok(())
     }
 
     /// All that was seen until now: the last is a call to the other node's kube-proxy, in the clear.
