@@ -10,8 +10,12 @@
 
 #[path = "support/bypass.rs"]
 mod bypass;
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/proxy.rs"]
 mod fake;
+#[path = "support/node.rs"]
+mod node;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,9 +29,11 @@ use bypass::{
     an_order_needs_no_agent_and_outlives_it, an_order_of_root_opens_what_takes_plaintext_and_gives_it_back,
     an_order_touches_no_namespace_but_the_pods_own,
 };
+use disk::on_a_full_disk_pods_that_run_are_enrolled_and_the_agent_waits_for_room;
 use fake::FakeProxy;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use node::{Bench, Running, Source};
 use serde_json::{Value, json};
 use support::{SOON, app, block_on, dial, refused, soon, sys};
 use tokio::io::AsyncWriteExt as _;
@@ -57,211 +63,6 @@ netns_tests! {
     an_order_needs_no_agent_and_outlives_it,
     an_order_touches_no_namespace_but_the_pods_own,
     on_a_full_disk_pods_that_run_are_enrolled_and_the_agent_waits_for_room,
-}
-
-/// Decides by namespace; a namespace it doesn't know is undecided.
-struct Source {
-    namespaces: Mutex<BTreeMap<Namespace, bool>>,
-    older_flows: Mutex<OlderFlows>,
-    /// Namespaces that take no plaintext.
-    strict: Mutex<BTreeSet<Namespace>>,
-    presumed: Mutex<BTreeSet<Namespace>>,
-    version: watch::Sender<u64>,
-}
-
-impl Source {
-    fn new(namespaces: &[(&str, bool)]) -> Arc<Self> {
-        let namespaces = namespaces.iter().map(|(name, enrolled)| ((*name).into(), *enrolled)).collect();
-        Arc::new(Self {
-            namespaces: Mutex::new(namespaces),
-            older_flows: Mutex::default(),
-            strict: Mutex::default(),
-            presumed: Mutex::default(),
-            version: watch::Sender::new(0),
-        })
-    }
-
-    fn set(&self, namespace: &str, enrolled: bool) {
-        self.namespaces.lock().unwrap().insert(namespace.into(), enrolled);
-        self.version.send_modify(|v| *v += 1);
-    }
-
-    /// From now on a policy is strict.
-    fn close_older_flows(&self) {
-        *self.older_flows.lock().unwrap() = OlderFlows::Close;
-        self.version.send_modify(|v| *v += 1);
-    }
-
-    /// Loses all data but what an agent before knew of a namespace.
-    fn lose_all_but(&self, outside: &str) {
-        self.namespaces.lock().unwrap().clear();
-        self.presumed.lock().unwrap().insert(outside.into());
-        self.version.send_modify(|v| *v += 1);
-    }
-}
-
-impl EnrolmentSource for Source {
-    fn decide<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<Decision, Undecided>> {
-        let known = self.namespaces.lock().unwrap().get(&pod.namespace).copied();
-        let decision = match known {
-            Some(true) => {
-                let older_flows = *self.older_flows.lock().unwrap();
-                Ok(Decision::Enrolled(Enrolled {
-                    service_account: "cart".into(),
-                    older_flows,
-                    strict: Some(self.strict.lock().unwrap().contains(&pod.namespace)),
-                }))
-            }
-            Some(false) => Ok(Decision::Outside(Outside::NotLabelled)),
-            None => Err(Undecided::UnknownPod(pod.clone())),
-        };
-        std::future::ready(decision).boxed()
-    }
-
-    fn presumed(&self, pod: &PodRef) -> Option<Outside> {
-        self.presumed.lock().unwrap().contains(&pod.namespace).then_some(Outside::NotLabelled)
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
-    }
-
-    fn namespaces_outside(&self) -> Vec<Namespace> {
-        let namespaces = self.namespaces.lock().unwrap();
-        namespaces.iter().filter(|(_, enrolled)| !**enrolled).map(|(name, _)| name.clone()).collect()
-    }
-}
-
-/// A node with two pods, an agent's files, and a source.
-struct Bench {
-    world: World,
-    dir: tempfile::TempDir,
-    source: Arc<Source>,
-}
-
-/// An agent at work, until dropped.
-struct Running {
-    agent: Arc<Agent>,
-    task: tokio::task::AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Running {
-    async fn until(&self, what: &str, condition: impl Fn(&[LocalPod]) -> bool) -> Result<Arc<[LocalPod]>> {
-        let mut pods = self.agent.pods();
-        let seen = soon(what, pods.wait_for(|pods| condition(pods))).await;
-        let seen = seen.with_context(|| format!("{:?}", self.agent.pods().borrow()))?;
-        Ok(seen.clone())
-    }
-
-    async fn protected(&self, count: usize) -> Result<()> {
-        self.until("protected pods", |pods| Counts::of(pods).protected == count).await.map(drop)
-    }
-
-    /// Stops it and waits until its sockets are free.
-    async fn stop(self, bench: &Bench) -> Result<()> {
-        self.task.abort();
-        let path = bench.proxy_socket();
-        soon("the agent stops", async {
-            while path.exists() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            anyhow::Ok(())
-        })
-        .await
-    }
-}
-
-/// What the plugin answered.
-struct Answer {
-    status: Option<i32>,
-    json: Value,
-}
-
-impl Answer {
-    fn code(&self) -> Option<u64> {
-        self.json.get("code").and_then(Value::as_u64)
-    }
-
-    fn ok(&self) -> Result<&Value> {
-        ensure!(self.status == Some(0), "{:?} {}", self.status, self.json);
-        Ok(&self.json)
-    }
-
-    /// A failure with this code; its text.
-    fn failed(&self, code: u64) -> Result<String> {
-        ensure!(self.status == Some(1) && self.code() == Some(code), "{:?} {}", self.status, self.json);
-        Ok(format!("{} | {}", self.json["msg"], self.json["details"]))
-    }
-}
-
-impl Bench {
-    fn new(namespaces: &[(&str, bool)]) -> Result<Self> {
-        let world = World::builder().node("n").pod("n", "a").pod("n", "b").build()?;
-        Ok(Self { world, dir: tempfile::tempdir()?, source: Source::new(namespaces) })
-    }
-
-    fn proxy_socket(&self) -> PathBuf {
-        self.dir.path().join("proxy.sock")
-    }
-
-    async fn agent(&self) -> Result<Running> {
-        self.agent_verifying(Duration::from_millis(300)).await
-    }
-
-    async fn agent_verifying(&self, every: Duration) -> Result<Running> {
-        let mut options = AgentOptions::new("n".into(), self.dir.path().join("state")).in_directory(self.dir.path());
-        options.ack_deadline = Duration::from_millis(500);
-        options.verify_every = every;
-        let agent = Agent::open(options, self.source.clone())?;
-        let task = tokio::spawn(agent.clone().run()).abort_handle();
-        let socket = self.dir.path().join("agent.sock");
-        soon("the agent listens", async {
-            while weft_sys::SeqPacket::connect(&socket).is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            anyhow::Ok(())
-        })
-        .await?;
-        Ok(Running { agent, task })
-    }
-
-    fn result(pod: &Pod) -> Value {
-        json!({
-            "cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": pod.path()}], "dns": {}, "more": [1.5],
-            "ips": [{"address": format!("{}/24", pod.ipv4())}, {"address": format!("{}/64", pod.ipv6())}],
-        })
-    }
-
-    /// Calls the plugin's binary for a pod, which is named after its namespace in the world.
-    async fn plugin(&self, command: &str, namespace: &str, pod: &Pod) -> Result<Answer> {
-        self.call(command, namespace, pod, json!({ "prevResult": Self::result(pod) })).await
-    }
-
-    async fn call(&self, command: &str, namespace: &str, pod: &Netns, more: Value) -> Result<Answer> {
-        let path = |name: &str| self.dir.path().join(name);
-        let mut config = json!({
-            "cniVersion": "1.0.0", "name": "net", "type": "weft-cni", "agentSocket": path("agent.sock"),
-            "enrolmentFile": path("enrolment.json"), "missedDir": path("missed"),
-        });
-        for (key, value) in more.as_object().context("an object")? {
-            config[key] = value.clone();
-        }
-        let mut plugin = tokio::process::Command::new(env!("CARGO_BIN_EXE_weft-cni"));
-        plugin.env_clear().env("CNI_COMMAND", command).env("CNI_CONTAINERID", pod.name()).env("CNI_IFNAME", "eth0");
-        plugin.env("CNI_NETNS", pod.path());
-        plugin.env("CNI_ARGS", format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={};K8S_POD_UID=u", pod.name()));
-        let mut child = plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        child.stdin.take().context("stdin")?.write_all(config.to_string().as_bytes()).await?;
-        let out = tokio::time::timeout(SOON, child.wait_with_output()).await.context("the plugin hangs")??;
-        let json = if out.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&out.stdout)? };
-        Ok(Answer { status: out.status.code(), json })
-    }
 }
 
 fn ruleset(pod: &Pod) -> Result<String> {
@@ -583,77 +384,5 @@ fn the_nodes_own_namespace_is_refused() -> Result<()> {
         ensure!(error["code"] == 4 && error["msg"].to_string().contains("node's own"), "{error}");
         ensure!(here.exec("nft list ruleset")?.is_empty(), "nothing was set on the node");
         Ok(())
-    })
-}
-
-/// A small disk that can be full, in the test's own mounts.
-struct Disk<'a>(&'a std::path::Path);
-
-impl<'a> Disk<'a> {
-    fn mount(at: &'a std::path::Path) -> Result<Self> {
-        let size = Some("size=256k,nr_inodes=24");
-        nix::mount::mount(Some("disk"), at, Some("tmpfs"), nix::mount::MsFlags::empty(), size)?;
-        Ok(Self(at))
-    }
-
-    /// Not another file fits.
-    fn fill(&self) -> Result<()> {
-        for n in 0..64 {
-            match std::fs::File::create(self.0.join(format!("filler-{n}"))) {
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        anyhow::bail!("it never fills")
-    }
-
-    fn make_room(&self) -> Result<()> {
-        (0..4).try_for_each(|n| Ok(std::fs::remove_file(self.0.join(format!("filler-{n}")))?))
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
-fn on_a_full_disk_pods_that_run_are_enrolled_and_the_agent_waits_for_room() -> Result<()> {
-    let bench = Bench::new(&[("plain", false)])?;
-    let disk = Disk::mount(bench.dir.path())?;
-    let a = bench.world.pod("a");
-    let record = bench.dir.path().join(format!("state/{}.json", a.name()));
-    block_on(async {
-        let running = bench.agent().await?;
-        let proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
-        bench.plugin("ADD", "plain", &a).await?.ok()?;
-        disk.fill()?;
-        bench.source.set("plain", true);
-        running.protected(1).await?;
-        ensure!(!std::fs::read_to_string(&record)?.contains("Redirecting"), "there was room");
-        disk.make_room()?;
-        soon("the record is written", async {
-            while !std::fs::read_to_string(&record)?.contains("Redirecting") {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            anyhow::Ok(())
-        })
-        .await?;
-        running.stop(&bench).await?;
-        drop(proxy);
-
-        disk.fill()?;
-        let (started, room) = tokio::join!(bench.agent(), async {
-            // It has tried once by now, on this thread.
-            for _ in 0..3 {
-                tokio::task::yield_now().await;
-            }
-            disk.make_room()
-        });
-        room?;
-        let running = started?;
-        let _proxy = FakeProxy::connect(&bench.proxy_socket(), None).await?;
-        running.protected(1).await
     })
 }
