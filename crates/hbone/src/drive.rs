@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::sync::Notify;
 
 use crate::io::SharedIo;
 
@@ -76,13 +76,38 @@ where
     }
 }
 
-/// Pings in a fixed rhythm. Returns when the peer stopped answering or the connection is gone.
-pub(crate) async fn keep_alive(mut pings: PingPong, interval: Duration, limit: Duration) {
+/// How long a peer may take to answer a PING when there is reason to believe that it is gone.
+const IN_DOUBT: Duration = Duration::from_secs(2);
+const PIECES: u32 = 4;
+
+/// Pings in a fixed rhythm, and at once when there is a doubt, which also shortens what a PING under way is waited for. Returns when
+/// the peer stopped answering or the connection is gone.
+pub(crate) async fn keep_alive(mut pings: PingPong, interval: Duration, limit: Duration, doubt: &Notify) {
     loop {
-        tokio::time::sleep(interval).await;
-        match timeout(limit, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return,
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            // It is for the wait below, too.
+            () = doubt.notified() => doubt.notify_one(),
+        }
+        let late = async {
+            tokio::select! {
+                () = tokio::time::sleep(limit) => {}
+                () = doubt.notified() => {
+                    // Piece by piece: a thread that stood still for a while has had no time to hear the answer.
+                    for _ in 0..PIECES {
+                        tokio::time::sleep(IN_DOUBT.min(limit) / PIECES).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            answered = pings.ping(Ping::opaque()) => {
+                if answered.is_err() {
+                    return;
+                }
+            }
+            () = late => return,
         }
     }
 }

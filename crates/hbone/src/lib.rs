@@ -27,6 +27,7 @@ mod drive;
 mod error;
 mod io;
 mod request;
+mod responder;
 mod stream;
 mod tunnel;
 
@@ -34,7 +35,8 @@ pub use error::{DialError, DialFailure, OpenError, StreamError};
 pub use limits::{ServerLimits, TunnelLimits};
 pub use pool::{Connector, Pool};
 pub use request::{AuthorityError, ConnectRequest, OpenRequest, parse_authority};
-pub use server::{Handler, Responder, ServeEnd, ServeReport, serve_connection};
+pub use responder::Responder;
+pub use server::{Handler, ServeEnd, ServeReport, serve_connection};
 pub use stream::TunnelStream;
 pub use tunnel::{Tunnel, TunnelState};
 

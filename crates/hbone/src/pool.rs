@@ -1,7 +1,7 @@
 //! Tunnels by key, shared by the streams of one worker.
 //!
 //! A key says who dials whom: the client pod, the server pod's address and the identity expected there. Streams of different keys
-//! never share a tunnel. Invariants: at most one dial per key at a time, whoever waits for it; a tunnel that retires or breaks is
+//! never share a tunnel. Invariants: at most one dial per key that somebody waits for, however many do; a tunnel that retires or breaks is
 //! not offered again; a waiter that goes away doesn't take the dial with it.
 
 use std::cell::{Cell, RefCell};
@@ -52,6 +52,14 @@ struct Dial {
     result: RefCell<Option<Result<Rc<Tunnel>, DialError>>>,
 }
 
+impl Dial {
+    /// Its waiters wait no longer. What it may still get is not for them.
+    fn fail(&self, error: DialError) {
+        self.result.replace(Some(Err(error)));
+        self.done.notify_waiters();
+    }
+}
+
 struct Entry {
     tunnels: Vec<Rc<Tunnel>>,
     dial: Option<Rc<Dial>>,
@@ -61,7 +69,7 @@ struct Inner<K, C> {
     connector: C,
     limits: TunnelLimits,
     entries: RefCell<HashMap<K, Entry>>,
-    /// Tunnels that were evicted with streams on them, which end by themselves unless they are killed.
+    /// Tunnels that take no more streams and have some, which end by themselves unless they are killed.
     retired: RefCell<Vec<(K, Weak<Tunnel>)>>,
     draining: Cell<bool>,
     dials: Cell<u64>,
@@ -172,15 +180,12 @@ where
     pub fn evict(&self, matches: impl Fn(&K) -> bool) -> usize {
         let removed = self.remove(matches);
         removed.iter().for_each(|(_, tunnel)| tunnel.retire());
-        let mut retired = self.0.retired.borrow_mut();
-        retired.retain(|(_, tunnel)| tunnel.strong_count() > 0);
-        let with_streams = removed.iter().filter(|(_, tunnel)| tunnel.active_streams() > 0);
-        retired.extend(with_streams.map(|(key, tunnel)| (key.clone(), Rc::downgrade(tunnel))));
+        self.0.remember(removed.iter().map(|(key, tunnel)| (key, tunnel)));
         removed.len()
     }
 
-    /// Closes the tunnels of all keys that match, those evicted before included, and the streams on them: their certificate is
-    /// revoked. A tunnel that its peer retired is not known to the pool any more.
+    /// Closes the tunnels of all keys that match, those that take no more streams included, and the streams on them: their certificate is
+    /// revoked.
     pub fn kill(&self, matches: impl Fn(&K) -> bool) -> usize {
         let mut retired = self.0.retired.borrow_mut();
         let before = retired.extract_if(.., |(key, _)| matches(key)).filter_map(|(_, tunnel)| tunnel.upgrade());
@@ -189,6 +194,25 @@ where
         killed.extend(self.remove(&matches).into_iter().map(|(_, tunnel)| tunnel));
         killed.iter().for_each(|tunnel| tunnel.stop());
         killed.len()
+    }
+
+    /// What is known elsewhere says that the servers of all keys that match are gone. Dials under way to them fail; their tunnels, those
+    /// that take no more streams included, are closed unless the server answers a PING: who is wrong about it ends no stream.
+    pub fn doubt(&self, matches: impl Fn(&K) -> bool) {
+        let mut entries = self.0.entries.borrow_mut();
+        entries.retain(|key, entry| {
+            if !matches(key) {
+                return true;
+            }
+            if let Some(dial) = entry.dial.take() {
+                dial.fail(DialError::new(DialFailure::Unreachable, "the server is gone"));
+            }
+            entry.tunnels.iter().for_each(|tunnel| tunnel.doubt());
+            !entry.tunnels.is_empty()
+        });
+        let retired = self.0.retired.borrow();
+        let doubted = retired.iter().filter(|(key, _)| matches(key)).filter_map(|(_, tunnel)| tunnel.upgrade());
+        doubted.for_each(|tunnel| tunnel.doubt());
     }
 
     /// Whether there is a tunnel of the key, or streams on one that was evicted.
@@ -236,7 +260,7 @@ where
         let tunnels = &mut entries.get_mut(key)?.tunnels;
         let found = tunnels.iter().find(|tunnel| tunnel.has_room()).map(Rc::clone);
         if found.is_none() {
-            tunnels.retain(|tunnel| tunnel.state() == TunnelState::Open);
+            self.set_aside(key, tunnels);
         }
         found
     }
@@ -252,6 +276,23 @@ where
         .await
     }
 
+    /// Takes out the tunnels that take no streams; those that still have some are remembered.
+    fn set_aside(&self, key: &K, tunnels: &mut Vec<Rc<Tunnel>>) {
+        let out: Vec<_> = tunnels.extract_if(.., |tunnel| tunnel.state() != TunnelState::Open).collect();
+        self.remember(out.iter().map(|tunnel| (key, tunnel)));
+    }
+
+    /// Remembers those of the tunnels that have streams, and forgets those that have ended.
+    fn remember<'a>(&self, tunnels: impl Iterator<Item = (&'a K, &'a Rc<Tunnel>)>)
+    where
+        K: 'a,
+    {
+        let mut retired = self.retired.borrow_mut();
+        retired.retain(|(_, tunnel)| tunnel.strong_count() > 0);
+        let with_streams = tunnels.filter(|(_, tunnel)| tunnel.active_streams() > 0);
+        retired.extend(with_streams.map(|(key, tunnel)| (key.clone(), Rc::downgrade(tunnel))));
+    }
+
     /// Removes a tunnel that must not be offered again.
     fn forget(&self, key: &K, tunnel: &Rc<Tunnel>) {
         tunnel.retire();
@@ -262,7 +303,7 @@ where
     fn sweep(&self, key: &K) {
         let mut entries = self.entries.borrow_mut();
         let Some(entry) = entries.get_mut(key) else { return };
-        entry.tunnels.retain(|tunnel| tunnel.state() == TunnelState::Open);
+        self.set_aside(key, &mut entry.tunnels);
         if entry.tunnels.is_empty() && entry.dial.is_none() {
             entries.remove(key);
         }

@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,17 +13,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{self, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::drive::{Command, Control, keep_alive, turn};
-use crate::error::StreamError;
 use crate::io::SharedIo;
 use crate::limits::{BULK_FRAME, ServerLimits};
 use crate::request::ConnectRequest;
-use crate::stream::TunnelStream;
+use crate::responder::{Responder, status_only};
 
 /// How long the last word on a connection may take to be taken.
 const PARTING: Duration = Duration::from_secs(1);
@@ -280,7 +279,10 @@ async fn keep_clock(shared: Rc<Shared>, pings: Option<h2::PingPong>, drain: Canc
     let limits = shared.limits;
     let alive = async {
         match pings {
-            Some(pings) => keep_alive(pings, limits.tunnel.ping_interval, limits.tunnel.ping_timeout).await,
+            // Who dialled knows whether there is a doubt.
+            Some(pings) => {
+                keep_alive(pings, limits.tunnel.ping_interval, limits.tunnel.ping_timeout, &Notify::new()).await
+            }
             None => std::future::pending().await,
         }
     };
@@ -319,7 +321,7 @@ fn dispatch<H: Handler>(
     };
     bump(&shared.streams);
     let unanswered = Rc::new(RefCell::new(Some((respond, recv))));
-    let responder = Responder { unanswered: Rc::clone(&unanswered) };
+    let responder = Responder::new(Rc::clone(&unanswered));
     let (handler, shared) = (Rc::clone(handler), Rc::clone(shared));
     tokio::task::spawn_local(async move {
         let _panicked = CountPanic(&shared);
@@ -347,78 +349,5 @@ impl Drop for CountPanic<'_> {
         if std::thread::panicking() {
             bump(&self.0.panics);
         }
-    }
-}
-
-fn status_only(status: StatusCode) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.version_mut() = Version::HTTP_2;
-    response
-}
-
-/// Answers one stream, once. Dropped without an answer, the stream is reset with INTERNAL_ERROR.
-#[must_use = "an unanswered stream is reset"]
-pub struct Responder {
-    unanswered: Rc<RefCell<Option<Unanswered>>>,
-}
-
-/// A stream that waits for its handler. The task shares it with the [`Responder`], to see a reset meanwhile.
-type Unanswered = (SendResponse<Bytes>, RecvStream);
-
-impl Responder {
-    /// Answers 200: the destination is connected.
-    ///
-    /// # Errors
-    /// The stream or its tunnel is gone.
-    pub fn accept(self) -> io::Result<TunnelStream> {
-        let (mut respond, recv) = self.take()?;
-        let send = respond.send_response(status_only(StatusCode::OK), false).map_err(StreamError::from)?;
-        Ok(TunnelStream::new(send, recv, None))
-    }
-
-    /// Answers with a status other than 200: 401 if policy denies, 503 if the destination can't be connected.
-    ///
-    /// # Errors
-    /// The stream or its tunnel is gone.
-    pub fn refuse(self, status: StatusCode) -> io::Result<()> {
-        self.refuse_with(status_only(status))
-    }
-
-    /// The same, with more on why for a peer of our kind ([`crate::REASON`]); others pass it over.
-    ///
-    /// # Errors
-    /// The stream or its tunnel is gone.
-    pub fn refuse_because(self, status: StatusCode, reason: &'static str) -> io::Result<()> {
-        let mut response = status_only(status);
-        response.headers_mut().insert(crate::REASON, HeaderValue::from_static(reason));
-        self.refuse_with(response)
-    }
-
-    fn refuse_with(self, response: Response<()>) -> io::Result<()> {
-        let (mut respond, _recv) = self.take()?;
-        respond.send_response(response, true).map_err(StreamError::from)?;
-        Ok(())
-    }
-
-    fn take(&self) -> io::Result<Unanswered> {
-        self.unanswered.borrow_mut().take().ok_or_else(|| io::ErrorKind::ConnectionReset.into())
-    }
-}
-
-impl Drop for Responder {
-    fn drop(&mut self) {
-        if let Ok((mut respond, _recv)) = self.take() {
-            respond.send_reset(Reason::INTERNAL_ERROR);
-        }
-    }
-}
-
-/// What a stream costs while its handler waits, without the handler.
-const _: () = assert!(std::mem::size_of::<Responder>() <= 16);
-
-impl std::fmt::Debug for Responder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Responder").finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use h2::client::{self, Connection, SendRequest};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::drive::{Command, Control, keep_alive, turn};
@@ -40,6 +41,7 @@ pub struct Tunnel {
     active: Cell<usize>,
     last_used: Cell<Instant>,
     control: Rc<Control>,
+    doubt: Notify,
     limits: TunnelLimits,
 }
 
@@ -86,6 +88,7 @@ impl Tunnel {
             active: Cell::new(0),
             last_used: Cell::new(Instant::now()),
             control: Control::new(),
+            doubt: Notify::new(),
             limits,
         });
         let clock = tokio::task::spawn_local(keep_clock(Rc::clone(&tunnel), pings));
@@ -158,6 +161,12 @@ impl Tunnel {
         self.control.send(Command::Stop);
     }
 
+    /// There is reason to believe that the peer is gone: asks it at once, and closes as [`Self::stop`] does when no answer comes
+    /// within two seconds.
+    pub fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
     /// How far it is.
     pub fn state(&self) -> TunnelState {
         self.state.get()
@@ -216,7 +225,7 @@ async fn keep_clock(tunnel: Rc<Tunnel>, pings: Option<h2::PingPong>) {
     let limits = tunnel.limits;
     let alive = async {
         match pings {
-            Some(pings) => keep_alive(pings, limits.ping_interval, limits.ping_timeout).await,
+            Some(pings) => keep_alive(pings, limits.ping_interval, limits.ping_timeout, &tunnel.doubt).await,
             None => std::future::pending().await,
         }
     };

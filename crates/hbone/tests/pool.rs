@@ -212,3 +212,77 @@ fn a_draining_pool_opens_nothing_and_lets_streams_finish() {
         assert_eq!(report.await.unwrap().end, ServeEnd::Finished);
     });
 }
+
+/// A stream that waits on a tunnel whose server says nothing; what becomes of it.
+async fn waiting(world: &World) -> tokio::task::JoinHandle<Result<TunnelStream, OpenError>> {
+    world.pipes.silent.set(true);
+    let pool = world.pool.clone();
+    let opening = tokio::task::spawn_local(async move { pool.open(&1, &to(ECHO)).await });
+    until("a tunnel", || world.pool.stats().tunnels == 1).await;
+    opening
+}
+
+#[test]
+fn a_server_that_answers_keeps_its_streams_whatever_is_believed_of_it() {
+    run(async {
+        let world = World::default();
+        let mut stream = world.open(ECHO).await;
+        for _ in 0..3 {
+            world.pool.doubt(|_| true);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(80)).await;
+        works(&mut stream).await;
+        assert_eq!((world.dials(), world.pool.stats().tunnels), (1, 1));
+    });
+}
+
+#[test]
+fn what_waits_for_a_server_that_is_gone_ends() {
+    run(async {
+        let world = World::default();
+        let opening = waiting(&world).await;
+        world.pool.doubt(|key| *key == 2);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!opening.is_finished(), "it was another that is gone");
+        let began = tokio::time::Instant::now();
+        world.pool.doubt(|key| *key == 1);
+        let error = opening.await.unwrap().unwrap_err();
+        assert!(!matches!(error, OpenError::TimedOut), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        until("no tunnel", || world.pool.stats().keys == 0).await;
+    });
+}
+
+#[test]
+fn a_doubt_shortens_what_a_ping_under_way_is_waited_for_also_on_a_tunnel_that_takes_no_more_streams() {
+    run(async {
+        let limits = TunnelLimits { open_timeout: Duration::from_secs(600), ..TunnelLimits::default() };
+        let world = World::new(limits, ServerLimits::default());
+        let opening = waiting(&world).await;
+        tokio::time::sleep(limits.ping_interval + Duration::from_secs(1)).await;
+        world.pool.evict(|_| true);
+        let began = tokio::time::Instant::now();
+        world.pool.doubt(|_| true);
+        assert!(opening.await.unwrap().is_err());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_dial_to_a_server_that_is_gone_is_given_up_and_the_next_one_is_another() {
+    run(async {
+        let world = World::default();
+        world.pipes.delay.set(Duration::from_secs(5));
+        let (pool, began) = (world.pool.clone(), tokio::time::Instant::now());
+        let waiting = tokio::task::spawn_local(async move { pool.open(&1, &to(ECHO)).await });
+        until("a dial", || world.pool.stats().dialling == 1).await;
+        world.pool.doubt(|_| true);
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!((error.reason(), error.never_sent()), ("dial_unreachable", true));
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        // Whoever has the address next is dialled anew, whatever becomes of the dial before.
+        works(&mut world.open(ECHO).await).await;
+        assert_eq!((world.dials(), world.pool.stats().tunnels), (2, 1));
+    });
+}

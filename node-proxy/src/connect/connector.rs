@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::LocalBoxFuture;
 use weft_core::ids::WorkloadUid;
 use weft_core::inpod::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+use weft_core::snapshot::Snapshot;
 use weft_tls::CertStore;
 
 use super::application::is_pressure;
@@ -39,6 +40,11 @@ impl Connector {
     /// See [`Tunnels::forget_peers`].
     pub fn forget_peers(&self) {
         self.tunnels.forget_peers();
+    }
+
+    /// See [`Tunnels::doubt_gone`].
+    pub fn doubt_gone(&self, snapshot: &Snapshot) {
+        self.tunnels.doubt_gone(snapshot);
     }
 
     /// No new streams on the tunnels of a pod that stand now: it has a new certificate.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use weft_core::identity::SpiffeId;
 use weft_core::inpod::HBONE_PORT;
 use weft_core::reason::Reason;
+use weft_core::snapshot::Snapshot;
 use weft_hbone::{Connector, DialError, DialFailure, OpenError, OpenRequest, Pool, TunnelStream};
 use weft_tls::{CertStore, ExpectedPeer, HandshakeError, PeerInfo, PeerRefused, TlsStream};
 
@@ -33,6 +34,15 @@ pub struct TunnelKey {
     pub server: SocketAddr,
     /// The identity that the server must prove.
     pub expected: SpiffeId,
+}
+
+impl TunnelKey {
+    /// Whether no workload has the server's address and account any more. Its trust domain may have another name by now.
+    fn is_gone(&self, snapshot: &Snapshot) -> bool {
+        let SpiffeId { namespace, service_account, .. } = &self.expected;
+        let is_it = |now: &SpiffeId| now.namespace == *namespace && now.service_account == *service_account;
+        !snapshot.workload_at(self.server.ip()).is_some_and(|workload| is_it(&workload.identity))
+    }
 }
 
 /// The tunnels of one worker.
@@ -99,6 +109,12 @@ impl Tunnels {
         self.0.evict(|key| key.client == *sandbox);
     }
 
+    /// Pods that are gone answer nothing, and their networks, gone with them, don't say so: what waits for one of them is ended. Dials
+    /// at once, tunnels when a PING is not answered either.
+    pub fn doubt_gone(&self, snapshot: &Snapshot) {
+        self.0.doubt(|key| key.is_gone(snapshot));
+    }
+
     /// Ends the tunnels of a pod that is gone.
     pub fn forget_pod(&self, sandbox: &SandboxId) {
         self.0.kill(|key| key.client == *sandbox);
@@ -115,6 +131,16 @@ struct PodConnector {
 }
 
 impl PodConnector {
+    /// Who dials may go by an older snapshot. A server that goes later is told by [`Tunnels::doubt_gone`].
+    fn is_there(&self, key: &TunnelKey) -> Result<(), DialError> {
+        let gone = key.is_gone(&self.node.store.load());
+        if gone {
+            Err(DialError::new(DialFailure::Unreachable, "no workload has this address any more"))
+        } else {
+            Ok(())
+        }
+    }
+
     fn remember(&self, key: &TunnelKey, peer: PeerInfo) {
         let mut peers = self.peers.borrow_mut();
         let known = peers.entry(key.clone()).or_default();
@@ -136,6 +162,7 @@ impl Connector<TunnelKey> for PodConnector {
         let Some(client) = self.pods.by_sandbox(&key.client) else {
             return Err(DialError::new(DialFailure::Io, format_args!("pod {} has left this node", key.client)));
         };
+        self.is_there(key)?;
         let pod = &client.pod;
         let ready = pod.lease.ready(CERTIFICATE_WAIT).await;
         ready.map_err(|error| {
@@ -222,6 +249,8 @@ fn connect_error(error: OpenError, to: SocketAddr, key: &TunnelKey, client: &Spi
 mod tests {
     use super::*;
     use http::StatusCode;
+    use weft_core::change::{Change, Resource};
+    use weft_core::workload::{Enrolment, Owner, Workload};
 
     #[test]
     fn a_certificate_that_has_expired_is_told_from_one_of_somebody_else() {
@@ -247,5 +276,38 @@ mod tests {
             assert_eq!(reason(503, nothing), Reason::TunnelRefused, "{nothing:?}");
         }
         assert_eq!(reason(401, Some("connect_failed")), Reason::PolicyDenied);
+    }
+
+    #[test]
+    fn a_server_is_gone_when_nobody_of_its_account_has_its_address() {
+        let identity = |text: &str| text.parse::<SpiffeId>().unwrap();
+        let key = TunnelKey {
+            client: "s".into(),
+            server: "10.0.0.9:15008".parse().unwrap(),
+            expected: identity("spiffe://cluster.local/ns/shop/sa/web"),
+        };
+        let with = |who: &str| {
+            let workload = Workload {
+                uid: "Kubernetes//Pod/shop/web".into(),
+                namespace: "shop".into(),
+                name: "web".into(),
+                identity: identity(who),
+                addresses: vec!["10.0.0.9".parse().unwrap()],
+                node: "n1".into(),
+                zone: None,
+                enrolment: Enrolment::Enrolled,
+                owner: Owner { kind: "Pod".into(), name: "web".into(), app: "web".into(), version: String::new() },
+                policies: Vec::new(),
+                probes: Vec::new(),
+                network_policy: false,
+                telemetry: Vec::new(),
+            };
+            Snapshot::default().apply(&[Change::Upsert(Resource::Workload(Arc::new(workload)))])
+        };
+        assert!(!key.is_gone(&with("spiffe://cluster.local/ns/shop/sa/web")));
+        assert!(!key.is_gone(&with("spiffe://renamed.example/ns/shop/sa/web")), "the mesh has another name now");
+        assert!(key.is_gone(&with("spiffe://cluster.local/ns/shop/sa/cart")));
+        assert!(key.is_gone(&with("spiffe://cluster.local/ns/other/sa/web")));
+        assert!(key.is_gone(&Snapshot::default()));
     }
 }

@@ -151,7 +151,7 @@ impl Drop for CountPanic<'_> {
 async fn run(mut start: Start) {
     let worker = Worker::new(&start);
     let watching = [
-        spawn_local(watch_policy(Rc::clone(&worker))).abort_handle(),
+        spawn_local(watch_config(Rc::clone(&worker))).abort_handle(),
         spawn_local(watch_trust(Rc::clone(&worker))).abort_handle(),
         spawn_local(watch_time(Rc::clone(&worker))).abort_handle(),
         spawn_local(gateway::follow(Rc::clone(&worker))).abort_handle(),
@@ -197,12 +197,14 @@ fn adopt(worker: &Rc<Worker>, accepted: Accepted<std::net::TcpStream>) {
     }
 }
 
-/// A policy that changes reaches connections that are open.
-async fn watch_policy(worker: Rc<Worker>) {
+/// A policy that changes reaches connections that are open, and so does the end of a workload.
+async fn watch_config(worker: Rc<Worker>) {
     let mut versions = worker.node.store.subscribe();
     while versions.changed().await.is_ok() {
         worker.inbound.recheck_policy().await;
-        worker.balancers.sweep(&worker.node.store.load_full(), Instant::now());
+        let snapshot = worker.node.store.load_full();
+        worker.balancers.sweep(&snapshot, Instant::now());
+        worker.connector.doubt_gone(&snapshot);
     }
 }
 
@@ -223,6 +225,8 @@ async fn watch_time(worker: Rc<Worker>) {
     for ticks in 0_u64.. {
         let now = tick.tick().await;
         worker.observer.holds(Holdings { ejected: worker.balancers.ejected(now), ..worker.connector.holdings() });
+        // A pod that the API server has forgotten may answer for a while, and then no more.
+        worker.connector.doubt_gone(&worker.node.store.load());
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
             worker.inbound.end_expired().await;
             renew_tunnels(&worker, &mut serials);

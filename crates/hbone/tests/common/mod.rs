@@ -89,6 +89,9 @@ pub struct Pipes {
     pub dials: Cell<usize>,
     pub delay: Cell<Duration>,
     pub fail: Cell<Option<DialFailure>>,
+    /// Nobody serves the other ends of pipes that are dialled now; they are open nevertheless.
+    pub silent: Cell<bool>,
+    pub unserved: RefCell<Vec<DuplexStream>>,
     pub reports: RefCell<Vec<tokio::task::JoinHandle<ServeReport>>>,
 }
 
@@ -105,6 +108,10 @@ impl Connector<u32> for Dialer {
             return Err(DialError::new(failure, "on purpose"));
         }
         let (ours, theirs) = tokio::io::duplex(PIPE);
+        if self.0.silent.get() {
+            self.0.unserved.borrow_mut().push(theirs);
+            return Ok(ours);
+        }
         let handler = Rc::new(Port(Rc::clone(&self.0.backend)));
         let serving = serve_connection(theirs, handler, self.0.limits, self.0.drain.borrow().clone());
         self.0.reports.borrow_mut().push(tokio::task::spawn_local(serving));
@@ -126,6 +133,8 @@ impl World {
             dials: Cell::new(0),
             delay: Cell::new(Duration::ZERO),
             fail: Cell::new(None),
+            silent: Cell::new(false),
+            unserved: RefCell::default(),
             reports: RefCell::default(),
         });
         let pool = Pool::new(Dialer(Rc::clone(&pipes)), client);
