@@ -14,6 +14,8 @@ use super::finish::Finish;
 use super::grpc_web::WebResponse;
 use super::mirror::Copy;
 use super::replay::{Replay, Source};
+use super::stalled::Taken;
+use super::wire::Watched;
 use crate::connect::Target;
 use crate::connect::http_pool::{ExchangeError, UpstreamBody};
 
@@ -44,10 +46,10 @@ pub(crate) enum BodyError {
 }
 
 /// How a request's body does on its way upstream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Progress(Rc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     bytes: Cell<u64>,
     answered: Cell<bool>,
@@ -55,6 +57,7 @@ struct State {
     patience: Option<Duration>,
     /// Who is asked.
     target: RefCell<Option<Rc<Target>>>,
+    taken: RefCell<Option<Taken>>,
 }
 
 impl Progress {
@@ -75,6 +78,30 @@ impl Progress {
     /// The endpoint answers: from now on both may take their time.
     pub(crate) fn answered(&self) {
         self.0.answered.set(true);
+    }
+
+    /// There is a body, and it comes on this connection.
+    pub(super) fn comes_on(&self, watched: &Rc<Watched>) {
+        *self.0.taken.borrow_mut() = Some(Taken::of(watched));
+    }
+
+    /// The next piece of it is asked for.
+    pub(super) fn asked(&self) {
+        if let Some(taken) = &*self.0.taken.borrow() {
+            taken.asked();
+        }
+    }
+
+    /// A piece of it was given, and so much is left.
+    pub(super) fn gave(&self, left: &SizeHint) {
+        if let Some(taken) = &*self.0.taken.borrow() {
+            taken.gave(left);
+        }
+    }
+
+    /// Nothing more of it is wanted.
+    pub(super) fn over(&self) {
+        self.0.taken.take();
     }
 
     /// How long the body may pause.
@@ -163,7 +190,9 @@ impl Body for RequestBody {
 /// An answer's body towards the client; when it ends or is dropped, the exchange is over.
 pub(crate) struct ResponseBody {
     kind: ResponseKind,
+    /// Until it is over.
     finish: Option<Finish>,
+    taken: Option<Taken>,
 }
 
 enum ResponseKind {
@@ -213,7 +242,7 @@ impl EndpointBody {
 impl ResponseBody {
     /// A text of our own.
     pub(crate) fn local(text: Bytes, finish: Option<Finish>) -> Self {
-        Self { kind: ResponseKind::Local(text), finish }
+        Self { kind: ResponseKind::Local(text), finish, taken: None }
     }
 
     /// The endpoint's answer. One without a body is over at once.
@@ -224,15 +253,22 @@ impl ResponseBody {
         } else {
             Some(finish)
         };
-        Self { kind: ResponseKind::Stream(EndpointBody::Plain(body)), finish }
+        let taken = finish.as_ref().map(|finish| Taken::of(finish.watched()));
+        // Nobody may ever ask for its first piece.
+        if let Some(taken) = &taken {
+            taken.gave(&body.size_hint());
+        }
+        Self { kind: ResponseKind::Stream(EndpointBody::Plain(body)), finish, taken }
     }
 
     /// The endpoint's answer, made gRPC-Web's: it always has a last frame.
     pub(crate) fn web(body: WebResponse, finish: Finish) -> Self {
-        Self { kind: ResponseKind::Stream(EndpointBody::Web(Box::new(body))), finish: Some(finish) }
+        let taken = Some(Taken::of(finish.watched()));
+        Self { kind: ResponseKind::Stream(EndpointBody::Web(Box::new(body))), finish: Some(finish), taken }
     }
 
     fn over(&mut self, whole: bool) {
+        self.taken = None;
         if let Some(mut finish) = self.finish.take() {
             finish.complete(whole);
         }
@@ -253,6 +289,9 @@ impl Body for ResponseBody {
             }
             ResponseKind::Stream(body) => body,
         };
+        if let Some(taken) = &this.taken {
+            taken.asked();
+        }
         let polled = body.poll_frame(cx);
         let frame = match polled {
             Poll::Ready(frame) => frame,
@@ -273,6 +312,8 @@ impl Body for ResponseBody {
                 }
                 if ended {
                     this.over(true);
+                } else if let Some(taken) = &this.taken {
+                    taken.gave(&body.size_hint());
                 }
             }
             Some(Err(_)) => this.over(false),

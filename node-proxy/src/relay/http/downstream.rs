@@ -164,6 +164,7 @@ pub(super) struct LogEnds {
 impl Downstream {
     pub(super) fn new(engine: &Rc<Engine>, watched: Rc<Watched>, side: Side, told: Connection) -> Rc<Self> {
         let known = matches!(side, Side::Inbound(_));
+        watched.bodies().count_for(&side.pod().pod.budget);
         let conn = Rc::new(Self {
             engine: Rc::clone(engine),
             watched,

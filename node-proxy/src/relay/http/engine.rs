@@ -281,6 +281,8 @@ impl Engine {
                 let Some(watched) = watched.upgrade() else { return false };
                 if let Some(why) = watched.expired(now, self.settings.header_timeout, self.settings.idle_timeout) {
                     watched.end(End::Now(why));
+                } else if !watched.bodies().fit(now) {
+                    watched.end(End::Now(Reason::LimitBuffers));
                 } else if self.draining.get().is_some_and(|since| watched.is_idle_for(LINGER, since, now)) {
                     watched.end(End::Now(Reason::Draining));
                 }

@@ -110,6 +110,11 @@ impl Finish {
         self
     }
 
+    /// The connection that it is on.
+    pub(super) fn watched(&self) -> &Rc<Watched> {
+        &self.0.asked.conn.watched
+    }
+
     /// Whether the time of the answer is up.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
         let Some((sleep, reason)) = &mut self.0.deadline else { return false };

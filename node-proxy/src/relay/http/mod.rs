@@ -43,6 +43,7 @@ mod reply;
 mod serve;
 mod session;
 mod span;
+mod stalled;
 #[cfg(test)]
 mod tests;
 mod told;

@@ -388,6 +388,7 @@ pub(super) fn message(parts: Parts, body: ClientBody, asked: &Asked, keep: bool,
         tees.into_iter().for_each(mirror::Tee::end);
         return Message { listener, ..Message::new(parts, RequestBody::Empty) };
     }
+    asked.progress.comes_on(&asked.conn.watched);
     let source = Source::new(body, &asked.progress, tees, gate);
     if keep {
         let replays = Replays::new(source);

@@ -48,6 +48,7 @@ impl Source {
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.progress.asked();
         if let Some(gate) = &mut self.gate {
             ready!(gate.poll(cx));
             self.gate = None;
@@ -68,13 +69,21 @@ impl Source {
             Some(Ok(frame)) => {
                 self.progress.add(frame.data_ref().map_or(0, Bytes::len));
                 self.tees.retain_mut(|tee| tee.frame(frame));
+                match self.body.is_end_stream() {
+                    true => self.progress.over(),
+                    false => self.progress.gave(&self.body.size_hint()),
+                }
             }
             Some(Err(error)) => {
                 let malformed = matches!(error, BodyError::Malformed);
                 self.progress.failed(if malformed { Reason::BadRequest } else { Reason::DownstreamReset });
+                self.progress.over();
                 self.tees.clear();
             }
-            None => self.tees.drain(..).for_each(Tee::end),
+            None => {
+                self.progress.over();
+                self.tees.drain(..).for_each(Tee::end);
+            }
         }
         Poll::Ready(frame)
     }
@@ -90,6 +99,12 @@ impl Source {
             pause.timer.as_mut().reset(Instant::now() + limit);
         }
         false
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.progress.over();
     }
 }
 

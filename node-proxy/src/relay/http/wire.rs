@@ -20,6 +20,7 @@ use weft_core::reason::Reason;
 
 use super::framing::{H1Framing, H2Framing};
 use super::interim::Interim;
+use super::stalled::Bodies;
 
 /// Writes up to this size are made of one buffer.
 const ONE_BUFFER: usize = 4096;
@@ -58,6 +59,7 @@ pub(crate) struct Watched {
     stalled: Cell<Option<Instant>>,
     /// A request is under way, and not a byte of its answer has been written: an interim answer may be.
     may_interim: Cell<bool>,
+    bodies: Bodies,
 }
 
 /// Why the connection is to end.
@@ -86,7 +88,18 @@ impl Watched {
             outside: Cell::new(false),
             stalled: Cell::new(None),
             may_interim: Cell::new(false),
+            bodies: Bodies::default(),
         }
+    }
+
+    /// What passes on it.
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    /// The worker's clock.
+    pub(super) fn clock(&self) -> Instant {
+        self.clock.get()
     }
 
     /// A request head is complete; whether its framing is ambiguous.

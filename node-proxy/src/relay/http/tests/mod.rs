@@ -16,6 +16,7 @@ mod probe;
 mod reasons;
 mod retry;
 mod session;
+mod stalled;
 mod tap;
 mod trace;
 mod turned_away;

@@ -20,6 +20,7 @@ use tokio::task::spawn_local;
 use weft_core::change::{Change, Resource};
 use weft_core::gateway::{Bind, Listener};
 use weft_core::ids::{ListenerKey, Port, RouteKey, RouteKind, RuleKey, ServiceKey, ServicePortKey};
+use weft_core::policy::WorkloadLimits;
 use weft_core::route::*;
 use weft_core::service::*;
 use weft_core::snapshot::{EndpointEntry, Snapshot};
@@ -190,6 +191,17 @@ impl World {
     /// The pod that calls.
     pub(super) fn local(&self) -> &Arc<weft_core::workload::Workload> {
         self.source.pod.announced()
+    }
+
+    /// What the pod that calls may have of buffers, in bytes.
+    pub(super) fn may_hold(&self, bytes: u64) {
+        let limits = WorkloadLimits { max_buffer_bytes: Some(bytes), ..WorkloadLimits::default() };
+        self.source.pod.budget.set_limits(limits);
+    }
+
+    /// What it has of them.
+    pub(super) fn holds(&self) -> u64 {
+        self.source.pod.budget.usage().buffer_bytes
     }
 
     /// The pod that calls has left the node.
