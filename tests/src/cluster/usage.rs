@@ -85,13 +85,22 @@ impl Samples {
                 "| {who} | {what:?} | {first:.0} | {middle:.0} | {last:.0} | {hour:+.1} | {growth:+.1} | {allowed:.1} |"
             )?;
             if growth > allowed {
-                grown.push(format!("{who}: {what:?} by {growth:.1}"));
+                grown.push(format!("{who}: {what:?} by {growth:.1}: {:?}", course(&seen)));
             }
         }
         ensure!(!self.0.is_empty(), "nothing was seen");
         ensure!(grown.is_empty(), "grew: {grown:?}\n{table}");
         Ok(table)
     }
+}
+
+/// The medians of so many parts of the time.
+const PARTS: usize = 12;
+
+/// How it went: a leak climbs to the end, what only fills up or takes a step doesn't.
+fn course(samples: &[(f64, f64)]) -> Vec<f64> {
+    let part = samples.len().div_ceil(PARTS).max(1);
+    samples.chunks(part).map(|part| median(part.iter().map(|(_, value)| *value).collect())).collect()
 }
 
 /// How fast something grows: the median of the slopes between any two samples (Theil and Sen), which a peak or a step that
@@ -123,6 +132,13 @@ mod tests {
             samples.note("proxy", Quantity::Memory, at, of(at));
         }
         samples
+    }
+
+    #[test]
+    fn what_grew_is_shown_as_it_went() {
+        let samples: Vec<_> = (0..24).map(|n| (f64::from(n), if n < 12 { 1.0 } else { 5.0 })).collect();
+        assert_eq!(course(&samples), [[1.0; 6], [5.0; 6]].concat());
+        assert_eq!(course(&samples[..3]), [1.0; 3]);
     }
 
     #[test]
