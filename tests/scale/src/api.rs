@@ -33,7 +33,8 @@ impl Api {
         Ok(Self { client: weft_kube::client().await? })
     }
 
-    fn of(&self, kind: Kind, namespace: &str) -> kube::Api<DynamicObject> {
+    /// Objects of a kind, in one namespace or, when that is empty, of the cluster.
+    pub fn of(&self, kind: Kind, namespace: &str) -> kube::Api<DynamicObject> {
         let (group, version) = (kind.group.to_owned(), kind.version.to_owned());
         let (name, plural) = (kind.kind.to_owned(), kind.plural.to_owned());
         let resource = ApiResource { group, version, api_version: api_version(kind), kind: name, plural };

@@ -20,6 +20,7 @@ use crate::measure::{Process, load_average};
 use crate::objects::ROUTE;
 use crate::programs::{Programs, Running};
 use crate::sheet::{Bar, Sheet};
+use crate::told::Told;
 use crate::traffic::{self, Counts, Load, others, own_address};
 
 /// How long anything may take that is waited for.
@@ -166,18 +167,21 @@ impl World<'_> {
         for churns in [false, true] {
             let name = if churns { "a new route beside churn" } else { "a new route" };
             let (churn, began) = (churns.then(|| self.churn()), Instant::now());
-            let (mut took, mut answers) = (Vec::new(), Counts::new());
+            let (mut took, mut to_tell, mut answers) = (Vec::new(), Vec::new(), Counts::new());
+            let told = Told::start(self.api, ROUTE, EDGE).await?;
             for number in 0..self.plan.adds {
-                let host = format!("new-{churns}-{number}.example.com");
+                let new = format!("new-{churns}-{number}");
+                let host = format!("{new}.example.com");
                 let watching =
                     tokio::spawn(traffic::watch(self.front, host.clone(), |answer| answer.status == 200, PATIENCE));
                 // Asked for before it is there, as by somebody impatient.
                 tokio::time::sleep(PAUSE).await;
-                let route = edge::live_route(WEB, &format!("new-{churns}-{number}"), &host, &edge::marked("first", 0));
-                self.api.create(ROUTE, route).await?;
+                self.api.create(ROUTE, edge::live_route(WEB, &new, &host, &edge::marked("first", 0))).await?;
                 let accepted = Instant::now();
                 let seen = watching.await?.context("a new route")?;
                 took.push(seen.at.saturating_duration_since(accepted));
+                let told = told.of(&new).context("the API server never told of a new route")?;
+                to_tell.push(told.saturating_duration_since(accepted));
                 seen.answers.into_iter().for_each(|(word, count)| *answers.entry(word).or_default() += count);
             }
             if let Some((churn, edits)) = churn {
@@ -190,6 +194,9 @@ impl World<'_> {
             sheet.note(&format!("{name}: p50, ms"), quantile(&took, 0.5));
             sheet.set(&format!("{name}: p99, ms"), quantile(&took, 0.99), Bar::AtMost(30.0));
             sheet.note(&format!("{name}: slowest, ms"), quantile(&took, 1.0));
+            to_tell.sort_unstable();
+            sheet.note(&format!("{name}: told of by the API server, p50, ms"), quantile(&to_tell, 0.5));
+            sheet.note(&format!("{name}: told of by the API server, p99, ms"), quantile(&to_tell, 0.99));
             odd(sheet, &format!("{name}: answers but 404, then 200"), &answers, &["404", "200"]);
         }
         Ok(())

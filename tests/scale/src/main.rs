@@ -39,6 +39,7 @@ mod report;
 mod sets;
 mod sheet;
 mod store;
+mod told;
 mod traffic;
 
 use std::path::PathBuf;
