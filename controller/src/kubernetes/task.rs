@@ -18,7 +18,7 @@ use crate::publish::encode;
 
 /// After a fact comes another one within this time, or the batch is done; a batch never takes longer than the second. Where objects
 /// change all the time there is always another one: then the second is what every change waits for.
-const QUIET: Duration = Duration::from_millis(5);
+const QUIET: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(10);
 /// Most facts in a batch.
 const MOST: usize = 10_000;
