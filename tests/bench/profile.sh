@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# What release programs are made for: builds the benchmark so that it counts, has Weft serve each kind of its load, without peers, and
+# writes the counts to OUT, for the compiler. Usage: profile.sh OUT
+set -euo pipefail
+out=${1:?usage: profile.sh OUT}
+# Counts are read by what the compiler is made of, of the same version.
+llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+raw=$(mktemp -d)
+trap 'rm -rf "$raw"' EXIT
+
+machine=${CARGO_BUILD_TARGET%%-*}
+flags=CARGO_TARGET_${machine^^}_UNKNOWN_LINUX_GNU_RUSTFLAGS
+# Counters live in their file: the benchmark kills its proxies, which then write nothing.
+export "$flags=${!flags} -Cprofile-generate -Cllvm-args=-runtime-counter-relocation"
+export LLVM_PROFILE_FILE=$raw/%p%c.profraw
+cargo bench -p weft-bench --profile release --bench peers -- --peer weft --rounds 1 --seconds 5 \
+    --only plain --only tls --only mesh --only observability
+# Less what was never called: it is compiled as if nothing had been counted, not as if it never would be called.
+"llvm-profdata-$llvm" merge --sparse -o "$out" "$raw"
+ls -l "$out"
