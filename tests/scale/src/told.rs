@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use parking_lot::Mutex;
@@ -11,6 +11,9 @@ use weft_kube::kube::ResourceExt as _;
 use weft_kube::kube::api::{WatchEvent, WatchParams};
 
 use crate::api::{Api, Kind};
+
+/// How long it may take to tell.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When the API server told of each object of a namespace first. The watch ends with it.
 pub struct Told {
@@ -27,7 +30,10 @@ impl Told {
         let seen = Arc::clone(&at);
         let watching = tokio::spawn(async move {
             // An end is seen by who asks for what was never told of.
-            while let Ok(Some(event)) = events.try_next().await {
+            while let Ok(Some(event)) = events.try_next().await.inspect_err(|error| println!("a watch: {error}")) {
+                if let WatchEvent::Error(error) = &event {
+                    println!("a watch: {error:?}");
+                }
                 if let WatchEvent::Added(object) = event {
                     seen.lock().entry(object.name_any()).or_insert_with(Instant::now);
                 }
@@ -36,9 +42,17 @@ impl Told {
         Ok(Self { at, watching })
     }
 
-    /// When it told of one; `None`: it hasn't yet.
-    pub fn of(&self, name: &str) -> Option<Instant> {
-        self.at.lock().get(name).copied()
+    /// When it told of one. Others may have heard of it sooner.
+    pub async fn of(&self, name: &str) -> anyhow::Result<Instant> {
+        let began = Instant::now();
+        loop {
+            if let Some(at) = self.at.lock().get(name) {
+                return Ok(*at);
+            }
+            let goes_on = !self.watching.is_finished() && began.elapsed() < PATIENCE;
+            anyhow::ensure!(goes_on, "the API server never told of {name}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
