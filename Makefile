@@ -37,6 +37,12 @@ export CC_aarch64_unknown_linux_gnu := aarch64-linux-gnu-gcc
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER := x86_64-linux-gnu-gcc
 export CC_x86_64_unknown_linux_gnu := x86_64-linux-gnu-gcc
 endif
+# What the benchmark's load makes the proxy do, counted: where this file is, release programs are made for it. What has changed since is
+# compiled as without.
+COUNTS := $(CURDIR)/tests/bench/weft.profdata
+ifneq ($(and $(filter release,$(PROFILE)),$(wildcard $(COUNTS))),)
+build bench bench-scale images: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS += -Cprofile-use=$(COUNTS) -Cllvm-args=-disable-vp -Cllvm-args=-no-pgo-warn-mismatch
+endif
 export CARGO_TARGET_DIR ?= target
 BUILT := $(CARGO_TARGET_DIR)/$(CARGO_BUILD_TARGET)
 
@@ -55,7 +61,7 @@ lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	@# And what libFuzzer drives, without libFuzzer.
 	cargo clippy --workspace --all-targets --features weft-fuzz/libfuzzer --quiet -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck -x tests/tools/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh tests/pictures/*.sh images/*.sh fuzz/*.sh .ci/run
+	shellcheck -x tests/tools/*.sh tests/bench/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh tests/pictures/*.sh images/*.sh fuzz/*.sh .ci/run
 
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
@@ -106,7 +112,12 @@ pictures: ## pictures of `weft dashboard` and of Grafana's dashboards for the ma
 
 bench: ## Weft beside Envoy, nginx and HAProxy on one core; PROFILE=release as shipped, ARGS="--only plain --rounds 5 --out bench.json"
 	@$(INSTALL) build bench
-	cargo bench -p weft-bench --profile $(PROFILE) --bench peers -- $(ARGS)
+	@# Of the whole workspace, so that everything has the features, and functions the names, that they have in what is shipped.
+	cargo bench --workspace --profile $(PROFILE) --bench peers -- $(ARGS)
+
+profile: ## counts what release programs are made for, into tests/bench/weft.profdata
+	@$(INSTALL) build bench profile
+	tests/bench/profile.sh $(COUNTS)
 
 bench-scale: cluster-build ## clusters of up to 100,000 pods with 200 nodes, Gateways with up to 40,000 routes; ARGS="--only gateway --routes 1000 --out scale.json"
 	@$(INSTALL) build cluster
@@ -165,4 +176,4 @@ release: cluster-build ## programs and images for amd64 and arm64, charts, SBOMs
 clean: ## remove what was built here; the cache stays
 	cargo clean
 
-.PHONY: help build test test-full lint unit fuzz demo pictures bench bench-scale images sbom release cluster-build cluster-up cluster-down cluster-test skew soak elsewhere conformance clean
+.PHONY: help build test test-full lint unit fuzz demo pictures bench profile bench-scale images sbom release cluster-build cluster-up cluster-down cluster-test skew soak elsewhere conformance clean

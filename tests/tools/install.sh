@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test fuzz demo pictures bench images images-amd64
+# Installs what a target of the Makefile lacks. Usage: install.sh GROUP...   groups: build lint test fuzz demo pictures bench profile images images-amd64
 # images-arm64 release cluster
 # Debian and Ubuntu get their packages by apt-get (as root or by sudo); elsewhere the missing commands are named.
 set -euo pipefail
@@ -180,6 +180,12 @@ for group in "$@"; do
         need python3
         # Says what programs are made of; of those who keep the format.
         crate cargo-cyclonedx 0.5.9
+        ;;
+    profile)
+        # Reads what the compiler counts, so it is of the compiler's LLVM.
+        llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+        package[llvm-profdata-$llvm]=llvm-$llvm
+        need "llvm-profdata-$llvm"
         ;;
     bench)
         need taskset nft ip wrk nginx haproxy h2load
