@@ -196,7 +196,9 @@ impl World<'_> {
             sheet.note(&format!("{name}: p50, ms"), quantile(&took, 0.5));
             sheet.set(&format!("{name}: p99, ms"), quantile(&took, 0.99), Bar::AtMost(30.0));
             sheet.note(&format!("{name}: slowest, ms"), quantile(&took, 1.0));
-            for (times, what) in [(&mut to_tell, "told of by the API server"), (&mut since_told, "after it was told of")] {
+            for (times, what) in
+                [(&mut to_tell, "told of by the API server"), (&mut since_told, "after it was told of")]
+            {
                 times.sort_unstable();
                 sheet.note(&format!("{name}: {what}, p50, ms"), quantile(times, 0.5));
                 sheet.note(&format!("{name}: {what}, p99, ms"), quantile(times, 0.99));
