@@ -3,8 +3,6 @@
 # writes the counts to OUT, for the compiler. Usage: profile.sh OUT
 set -euo pipefail
 out=${1:?usage: profile.sh OUT}
-# Counts are read by what the compiler is made of, of the same version.
-llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 raw=$(mktemp -d)
 trap 'rm -rf "$raw"' EXIT
 
@@ -17,5 +15,5 @@ export LLVM_PROFILE_FILE=$raw/%p%c.profraw
 cargo bench --workspace --profile release --bench peers -- --peer weft --rounds 1 --seconds 5 \
     --only plain --only tls --only mesh --only observability
 # Less what was never called: it is compiled as if nothing had been counted, not as if it never would be called.
-"llvm-profdata-$llvm" merge --sparse -o "$out" "$raw"
+llvm-profdata merge --sparse -o "$out" "$raw"
 ls -l "$out"

@@ -186,6 +186,8 @@ for group in "$@"; do
         llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
         package[llvm-profdata-$llvm]=llvm-$llvm
         need "llvm-profdata-$llvm"
+        mkdir -p "$cache/tools/bin"
+        ln -sf "$(command -v "llvm-profdata-$llvm")" "$cache/tools/bin/llvm-profdata"
         ;;
     bench)
         need taskset nft ip wrk nginx haproxy h2load

@@ -215,7 +215,7 @@ where
         doubted.for_each(|tunnel| tunnel.doubt());
     }
 
-    /// Whether there is a tunnel of the key, or streams on one that was evicted.
+    /// Whether there is a tunnel of the key, or streams on one that takes no more.
     pub fn knows(&self, key: &K) -> bool {
         let alive = |(known, tunnel): &(K, Weak<Tunnel>)| known == key && tunnel.strong_count() > 0;
         self.0.entries.borrow().contains_key(key) || self.0.retired.borrow().iter().any(alive)

@@ -15,7 +15,7 @@ mod retry_budget;
 mod session;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tiers;
 
 use std::cell::{Cell, RefCell};

@@ -213,7 +213,7 @@ fn near_endpoints_first_and_the_rest_when_they_fail() {
 }
 
 /// A workload on a node, in a zone or in none that is known.
-fn workload(node: &str, zone: Option<&str>) -> Workload {
+pub(crate) fn workload(node: &str, zone: Option<&str>) -> Workload {
     let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
     Workload {
         uid: "Kubernetes//Pod/shop/web".into(),

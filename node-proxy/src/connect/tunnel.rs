@@ -250,7 +250,9 @@ mod tests {
     use super::*;
     use http::StatusCode;
     use weft_core::change::{Change, Resource};
-    use weft_core::workload::{Enrolment, Owner, Workload};
+    use weft_core::workload::Workload;
+
+    use crate::balance::tests::workload;
 
     #[test]
     fn a_certificate_that_has_expired_is_told_from_one_of_somebody_else() {
@@ -287,21 +289,7 @@ mod tests {
             expected: identity("spiffe://cluster.local/ns/shop/sa/web"),
         };
         let with = |who: &str| {
-            let workload = Workload {
-                uid: "Kubernetes//Pod/shop/web".into(),
-                namespace: "shop".into(),
-                name: "web".into(),
-                identity: identity(who),
-                addresses: vec!["10.0.0.9".parse().unwrap()],
-                node: "n1".into(),
-                zone: None,
-                enrolment: Enrolment::Enrolled,
-                owner: Owner { kind: "Pod".into(), name: "web".into(), app: "web".into(), version: String::new() },
-                policies: Vec::new(),
-                probes: Vec::new(),
-                network_policy: false,
-                telemetry: Vec::new(),
-            };
+            let workload = Workload { identity: identity(who), ..workload("n1", None) };
             Snapshot::default().apply(&[Change::Upsert(Resource::Workload(Arc::new(workload)))])
         };
         assert!(!key.is_gone(&with("spiffe://cluster.local/ns/shop/sa/web")));

@@ -253,18 +253,21 @@ impl ResponseBody {
         } else {
             Some(finish)
         };
+        Self::stream(EndpointBody::Plain(body), finish)
+    }
+
+    /// The endpoint's answer, made gRPC-Web's: it always has a last frame.
+    pub(crate) fn web(body: WebResponse, finish: Finish) -> Self {
+        Self::stream(EndpointBody::Web(Box::new(body)), Some(finish))
+    }
+
+    fn stream(body: EndpointBody, finish: Option<Finish>) -> Self {
         let taken = finish.as_ref().map(|finish| Taken::of(finish.watched()));
         // Nobody may ever ask for its first piece.
         if let Some(taken) = &taken {
             taken.gave(&body.size_hint());
         }
-        Self { kind: ResponseKind::Stream(EndpointBody::Plain(body)), finish, taken }
-    }
-
-    /// The endpoint's answer, made gRPC-Web's: it always has a last frame.
-    pub(crate) fn web(body: WebResponse, finish: Finish) -> Self {
-        let taken = Some(Taken::of(finish.watched()));
-        Self { kind: ResponseKind::Stream(EndpointBody::Web(Box::new(body))), finish: Some(finish), taken }
+        Self { kind: ResponseKind::Stream(body), finish, taken }
     }
 
     fn over(&mut self, whole: bool) {

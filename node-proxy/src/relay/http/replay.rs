@@ -69,21 +69,16 @@ impl Source {
             Some(Ok(frame)) => {
                 self.progress.add(frame.data_ref().map_or(0, Bytes::len));
                 self.tees.retain_mut(|tee| tee.frame(frame));
-                match self.body.is_end_stream() {
-                    true => self.progress.over(),
-                    false => self.progress.gave(&self.body.size_hint()),
+                if !self.body.is_end_stream() {
+                    self.progress.gave(&self.body.size_hint());
                 }
             }
             Some(Err(error)) => {
                 let malformed = matches!(error, BodyError::Malformed);
                 self.progress.failed(if malformed { Reason::BadRequest } else { Reason::DownstreamReset });
-                self.progress.over();
                 self.tees.clear();
             }
-            None => {
-                self.progress.over();
-                self.tees.drain(..).for_each(Tee::end);
-            }
+            None => self.tees.drain(..).for_each(Tee::end),
         }
         Poll::Ready(frame)
     }
