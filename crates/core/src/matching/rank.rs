@@ -10,6 +10,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
+use crate::ids::RouteKey;
 use crate::matching::host::HostSpecificity;
 use crate::route::{HttpMatch, HttpRule, L4Rule, PathMatch, TextMatch};
 
@@ -98,34 +99,36 @@ impl NameRank {
 }
 
 /// The order among routes when their matches tie: "the oldest Route based on creation timestamp", then "appearing
-/// first in alphabetical order by {namespace}/{name}".
+/// first in alphabetical order by {namespace}/{name}", then by kind, so that no two routes are equal and what a table finds
+/// doesn't hang on the order in which its rules came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteAge<'a> {
     created: crate::route::Created,
-    namespace: &'a str,
-    name: &'a str,
+    route: &'a RouteKey,
 }
 
 impl<'a> RouteAge<'a> {
     /// Of the route that holds an HTTP rule.
     pub fn of_http(rule: &'a HttpRule) -> Self {
-        Self { created: rule.created, namespace: rule.key.route.namespace.as_str(), name: rule.key.route.name.as_str() }
+        Self { created: rule.created, route: &rule.key.route }
     }
 
     /// Of the route that holds an L4 rule.
     pub fn of_l4(rule: &'a L4Rule) -> Self {
-        Self { created: rule.created, namespace: rule.key.route.namespace.as_str(), name: rule.key.route.name.as_str() }
+        Self { created: rule.created, route: &rule.key.route }
     }
 
     /// The bytes of `{namespace}/{name}`: `a-b/x` comes before `a/x`, because `-` comes before `/`.
     fn text(&self) -> impl Iterator<Item = u8> + 'a {
-        self.namespace.bytes().chain(std::iter::once(b'/')).chain(self.name.bytes())
+        let RouteKey { namespace, name, .. } = self.route;
+        namespace.as_str().bytes().chain(std::iter::once(b'/')).chain(name.as_str().bytes())
     }
 }
 
 impl Ord for RouteAge<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.created.cmp(&other.created).then_with(|| self.text().cmp(other.text()))
+        let by_name = || self.text().cmp(other.text());
+        self.created.cmp(&other.created).then_with(by_name).then_with(|| self.route.kind.cmp(&other.route.kind))
     }
 }
 

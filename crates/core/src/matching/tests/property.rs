@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{Request, rule};
-use crate::ids::RuleKey;
+use crate::ids::{RouteKind, RuleKey};
 use crate::matching::HttpTable;
 use crate::matching::host::HostSpecificity;
 use crate::matching::rank::{Rank, WithinHost, normal_prefix};
@@ -96,6 +96,17 @@ fn found<'a>(table: &'a HttpTable, request: &Request) -> Option<(&'a RuleKey, us
 /// What is in one list and not in the other.
 fn without<'a>(list: &'a [Arc<RouteRule>], other: &'a [Arc<RouteRule>]) -> impl Iterator<Item = &'a Arc<RouteRule>> {
     list.iter().filter(|rule| !other.iter().any(|it| Arc::ptr_eq(it, rule)))
+}
+
+#[test]
+fn routes_of_two_kinds_and_one_name_have_an_order() {
+    let rules = ["a/x#0@0 /", "a/x#0@0 / or grpc:_/_"].map(|text| Arc::new(RouteRule::Http(rule(text))));
+    let [http, grpc] = &rules;
+    let request = Request::new("GET /a");
+    for order in [[http, grpc], [grpc, http]] {
+        let table = HttpTable::new(&order.map(Arc::clone));
+        assert_eq!(found(&table, &request).map(|(key, ..)| key.route.kind), Some(RouteKind::Grpc));
+    }
 }
 
 proptest! {
