@@ -291,6 +291,7 @@ impl Renewal {
     async fn wait_until_due(&mut self) {
         let mut generation = self.trust.subscribe();
         loop {
+            self.entry.sweep();
             self.changed.borrow_and_update();
             let seen = *generation.borrow_and_update();
             let Ok(svid) = self.entry.current() else { return };

@@ -184,6 +184,10 @@ impl ClientEpoch {
         Ok(config)
     }
 
+    pub(crate) fn sweep(&self) {
+        self.sessions.sweep();
+    }
+
     fn build(&self, shared: &Shared, expected: &ExpectedPeer) -> Result<ClientConfig, rustls::Error> {
         let verifier = ServerVerifier { trust: shared.trust.clone(), expected: expected.clone() };
         let mut config = ClientConfig::builder_with_details(provider::mesh(), Arc::new(shared.clock))

@@ -2,28 +2,43 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls_pki_types::ServerName;
+use tokio::time::Instant;
 
 /// Most servers remembered; an arbitrary one goes when another comes.
 const MAX_SERVERS: usize = 512;
-/// Most tickets kept for one server: each is good for one connection, so this is the burst that resumes.
+/// Most tickets kept for one server: each is good for one connection, so this is the burst that resumes. Each takes some
+/// KiB: what the server sealed, certificates of ours among it, and the server's certificates.
 const MAX_TICKETS: usize = 8;
+/// How long a server is remembered after the last handshake with it. Pods come and go, and their addresses with them: whom
+/// nobody has dialled for so long is most likely another by now, and if not, one whole handshake is no loss.
+const REMEMBERED: Duration = Duration::from_secs(300);
 
-#[derive(Default)]
 struct Server {
     group: Option<NamedGroup>,
     tickets: VecDeque<Tls13ClientSessionValue>,
+    /// The last handshake.
+    seen: Instant,
 }
 
-/// Grows with use, unlike rustls' own, which allocates its whole capacity for each of our identities.
+/// Grows with use, unlike rustls' own, which allocates its whole capacity for each of our identities, and shrinks without.
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<HashMap<ServerName<'static>, Server>>);
 
 impl Sessions {
+    /// Forgets the servers that weren't dialled for a while.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut servers = self.0.lock();
+        servers.retain(|_, server| now.duration_since(server.seen) < REMEMBERED);
+        servers.shrink_to_fit();
+    }
+
     /// Forgets everything about a server.
     pub fn forget(&self, name: &ServerName<'static>) {
         self.0.lock().remove(name);
@@ -37,7 +52,11 @@ impl Sessions {
         {
             servers.remove(&victim);
         }
-        change(servers.entry(name).or_default());
+        let seen = Instant::now();
+        let fresh = || Server { group: None, tickets: VecDeque::new(), seen };
+        let server = servers.entry(name).or_insert_with(fresh);
+        server.seen = seen;
+        change(server);
     }
 }
 

@@ -175,6 +175,13 @@ impl Entry {
         self.server.store(None);
     }
 
+    /// Forgets what wasn't used for a while.
+    pub fn sweep(&self) {
+        if let Some(epoch) = &*self.client.load() {
+            epoch.sweep();
+        }
+    }
+
     pub fn failed(&self, error: &str) {
         let mut failing = self.failing.lock();
         failing.last_error = Some(error.into());

@@ -309,3 +309,21 @@ async fn a_certificate_under_an_alias_serves_until_it_is_replaced_which_is_tried
     sleep(Duration::from_secs(60)).await;
     assert_eq!(lease.current().unwrap().identity(), &id("cart"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_not_dialled_for_minutes_is_forgotten() {
+    let world = World::new(DAY);
+    let (cart, stock) = (world.manager.lease(&id("cart")), world.manager.lease(&id("stock")));
+    for lease in [&cart, &stock] {
+        lease.ready(HOUR).await.unwrap();
+    }
+    let (client, server, expected) = (cart.client(), stock.server(), id("stock").into());
+    let resumed = async || meet(&client, &server, &expected).await.client.unwrap().resumed();
+    assert!(!resumed().await);
+    sleep(Duration::from_secs(200)).await;
+    assert!(resumed().await);
+    sleep(Duration::from_secs(200)).await;
+    assert!(resumed().await, "counted from the last handshake");
+    sleep(Duration::from_secs(400)).await;
+    assert!(!resumed().await);
+}
