@@ -25,6 +25,8 @@ use super::wire::{End, Framing, Wire};
 use super::{inbound, outbound, trail};
 use crate::observe::Ended;
 
+/// What hyper takes without being told (`http1::Builder::max_headers`).
+const HYPERS_MAX_HEADERS: usize = 100;
 /// How long a last word may take.
 const PARTING: std::time::Duration = std::time::Duration::from_secs(1);
 /// RFC 9113, section 3.4.
@@ -220,8 +222,11 @@ where
 
 fn h1_builder(settings: &HttpSettings) -> http1::Builder {
     let mut builder = http1::Builder::new();
+    // Of a number that it is told, even of its own, hyper clears as many places at each request.
+    if settings.max_headers != HYPERS_MAX_HEADERS {
+        builder.max_headers(settings.max_headers);
+    }
     builder
-        .max_headers(settings.max_headers)
         .max_header_size(settings.max_header_bytes)
         // Our clock ends slow heads and idle connections (wire); a date is the application's to give.
         .header_read_timeout(None)
