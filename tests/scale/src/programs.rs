@@ -92,6 +92,8 @@ impl Programs {
         // Each starts from nothing, as on a new node.
         let _ = std::fs::remove_file(file("saved"));
         let mut command = Command::new(self.binaries.join("weft-node-proxy"));
+        // As the chart sets it.
+        command.env("MIMALLOC_ALLOW_THP", "0");
         command.args(["--node", &node_name(0), "--control", XDS_ADDRESS, "--ca", CA, "--admin", PROXY_ADMIN]);
         command.args(["--log", "warn", "--workers", "2"]);
         for (option, name) in [
