@@ -27,7 +27,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bypass::{
     an_order_needs_no_agent_and_outlives_it, an_order_of_root_opens_what_takes_plaintext_and_gives_it_back,
-    an_order_touches_no_namespace_but_the_pods_own,
+    an_order_that_cannot_be_written_opens_all_the_same_and_says_so, an_order_touches_no_namespace_but_the_pods_own,
 };
 use disk::on_a_full_disk_pods_that_run_are_enrolled_and_the_agent_waits_for_room;
 use fake::FakeProxy;
@@ -61,6 +61,7 @@ netns_tests! {
     the_nodes_own_namespace_is_refused,
     an_order_of_root_opens_what_takes_plaintext_and_gives_it_back,
     an_order_needs_no_agent_and_outlives_it,
+    an_order_that_cannot_be_written_opens_all_the_same_and_says_so,
     an_order_touches_no_namespace_but_the_pods_own,
     on_a_full_disk_pods_that_run_are_enrolled_and_the_agent_waits_for_room,
 }

@@ -207,3 +207,37 @@ pub(super) fn an_order_touches_no_namespace_but_the_pods_own() -> Result<()> {
         is_closed(&c, &a).await
     })
 }
+
+/// On a disk that is full, say: nothing that is written can be what a pod's traffic waits for.
+pub(super) fn an_order_that_cannot_be_written_opens_all_the_same_and_says_so() -> Result<()> {
+    let bench = bench()?;
+    let (a, b, c) = (bench.world.pod("a"), bench.world.pod("b"), bench.world.pod("c"));
+    block_on(async {
+        let running = bench.agent().await?;
+        without_a_proxy(&bench).await?;
+        running.stop(&bench).await?;
+        let state = bench.dir.path().join("state");
+        for file in ["bypass", "bypass.log"] {
+            std::fs::create_dir(state.join(file))?;
+        }
+        let output = bypass(&bench, &[]).await?;
+        let said = said(&output);
+        let says = ["opened    shop/a", "closed    vault/b", "not kept  the order", "not kept  this call"];
+        let says: Vec<_> = says.iter().map(|part| bench.named(part)).collect();
+        ensure!(output.status.code() == Some(1) && says.iter().all(|part| said.contains(part.as_str())), "{said}");
+        passes(&c, &a).await?;
+        is_closed(&c, &b).await?;
+
+        // An agent knows of no order, and closes what no proxy serves.
+        std::fs::remove_dir(state.join("bypass"))?;
+        let running = bench.agent().await?;
+        soon("the pod is closed", async {
+            while is_closed(&c, &a).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+        running.stop(&bench).await
+    })
+}

@@ -86,13 +86,15 @@ pub struct Report {
     pub pods: BTreeMap<String, Outcome>,
     /// Records that can't be read.
     pub unreadable: Vec<String>,
+    /// What should have been written and wasn't, on a disk that is full say: pods are opened all the same.
+    pub unkept: Vec<String>,
 }
 
 impl Report {
-    /// Whether every pod became what was asked for.
+    /// Whether every pod became what was asked for, and stays so.
     pub fn is_complete(&self) -> bool {
         let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
-        self.unreadable.is_empty() && !self.pods.values().any(failed)
+        self.unreadable.is_empty() && self.unkept.is_empty() && !self.pods.values().any(failed)
     }
 
     fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> usize {
@@ -112,6 +114,9 @@ impl fmt::Display for Report {
         }
         for what in &self.unreadable {
             writeln!(f, "failed    {what}")?;
+        }
+        for what in &self.unkept {
+            writeln!(f, "not kept  {what}")?;
         }
         let (opened, returned) = (self.count(|o| *o == Outcome::Opened), self.count(|o| *o == Outcome::Returned));
         let failed = self.count(|o| matches!(o, Outcome::Failed(_))) + self.unreadable.len();
@@ -134,14 +139,16 @@ impl fmt::Display for Report {
 pub async fn run(settings: &BypassSettings) -> Result<Report, BypassError> {
     permitted(nix::unistd::geteuid().is_root())?;
     let rules = Rules::default();
-    let (order, report) = if settings.off {
+    let (order, mut report) = if settings.off {
         (Bypass::read(&settings.state_dir).ok().flatten(), give_back(&settings.state_dir, &rules).await?)
     } else {
         let order = ordered(settings);
         let report = open(&settings.state_dir, &order, &rules).await?;
         (Some(order), report)
     };
-    log(&settings.state_dir, settings.off, order.as_ref(), &report)?;
+    if let Err(error) = log(&settings.state_dir, settings.off, order.as_ref(), &report) {
+        report.unkept.push(format!("this call isn't in {LOG}: {error}"));
+    }
     Ok(report)
 }
 
@@ -159,16 +166,18 @@ fn ordered(settings: &BypassSettings) -> Bypass {
     Bypass { since: now(), by, reason: settings.reason.clone(), strict: settings.strict }
 }
 
-/// Orders it, and opens what it is for.
+/// Orders it, and opens what it is for. An order that can't be written keeps no pod closed, but no agent knows of it.
 ///
 /// # Errors
-/// When no agent has been here, or the order can't be written.
+/// When no agent has been here, or its records can't be listed.
 pub async fn open(state_dir: &Path, order: &Bypass, rules: &Rules) -> Result<Report, BypassError> {
     let (enrolled, unreadable) = enrolled(state_dir)?;
     let former = Bypass::read(state_dir).ok().flatten();
-    order.write(state_dir)?;
+    let unkept = order.write(state_dir).err().map(|error| {
+        format!("the order: {error}. An agent that runs, or starts, takes these pods into the mesh again: make room and say it once more")
+    });
     let (wanted, closed): (Vec<_>, Vec<_>) = enrolled.into_iter().partition(|(_, pod)| order.opens(pod));
-    let mut report = Report { unreadable, ..Report::default() };
+    let mut report = Report { unreadable, unkept: unkept.into_iter().collect(), ..Report::default() };
     for (record, pod) in closed {
         // What the order before opened, and this one doesn't.
         let again = match former.as_ref().is_some_and(|former| former.opens(&pod)) {
@@ -339,7 +348,7 @@ mod tests {
     fn every_call_is_a_line_of_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let order = Bypass { since: 1, by: "root (ann)".into(), reason: "INC-1".into(), strict: false };
-        let report = Report { pods: [("shop/cart".to_owned(), Outcome::Opened)].into(), unreadable: Vec::new() };
+        let report = Report { pods: [("shop/cart".to_owned(), Outcome::Opened)].into(), ..Report::default() };
         log(dir.path(), false, Some(&order), &report).unwrap();
         log(dir.path(), true, Some(&order), &Report::default()).unwrap();
         let lines = std::fs::read_to_string(dir.path().join(LOG)).unwrap();
