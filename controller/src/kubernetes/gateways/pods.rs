@@ -10,6 +10,8 @@ use super::settings::PodSettings;
 
 /// How many pods, unless somebody says otherwise.
 pub const REPLICAS: i32 = 2;
+/// What a pod requests of a processor, unless somebody says otherwise.
+const CPU: &str = "50m";
 /// How long a pod that is told to end goes on to accept, and how long open connections may go on after that, unless somebody
 /// says otherwise; in seconds.
 const SHUTDOWN: (i32, i32) = (10, 25);
@@ -123,10 +125,7 @@ fn container(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Map<Stri
     set("ports", json!([{ "name": "http-status", "containerPort": STATUS, "protocol": "TCP" }]));
     set("readinessProbe", json!({ "httpGet": probe("/readyz"), "periodSeconds": 2 }));
     set("livenessProbe", json!({ "httpGet": probe("/healthz"), "periodSeconds": 10, "failureThreshold": 6 }));
-    let resources = plan.infrastructure.parameters.resources.clone();
-    // It sizes itself by the limit. No CPU limit: a proxy that is throttled delays everybody behind it.
-    let usual = || json!({ "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } });
-    set("resources", resources.unwrap_or_else(usual));
+    set("resources", resources(plan));
     set(
         "securityContext",
         json!({ "privileged": false, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
@@ -134,6 +133,23 @@ fn container(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Map<Stri
     );
     set("volumeMounts", json!([mount("token", "/var/run/secrets/tokens"), mount("trust", "/var/run/secrets/weft")]));
     container
+}
+
+fn resources(plan: &GatewayPlan) -> Value {
+    let parameters = &plan.infrastructure.parameters;
+    let Some(mut wanted) = parameters.resources.clone() else {
+        // It sizes itself by the limit. No CPU limit: a proxy that is throttled delays everybody behind it.
+        return json!({ "requests": { "cpu": CPU, "memory": "64Mi" }, "limits": { "memory": "1Gi" } });
+    };
+    let has_cpu = ["/requests/cpu", "/limits/cpu"].iter().any(|place| wanted.pointer(place).is_some());
+    // An autoscaler counts in shares of what is requested; without, it would never scale.
+    if parameters.autoscaling.is_some() && !has_cpu {
+        let requests = wanted.as_object_mut().map(|all| all.entry("requests").or_insert_with(|| json!({})));
+        if let Some(requests) = requests.and_then(Value::as_object_mut) {
+            requests.insert("cpu".into(), json!(CPU));
+        }
+    }
+    wanted
 }
 
 /// How long a pod that is told to end goes on to accept, and its connections after that, in seconds.

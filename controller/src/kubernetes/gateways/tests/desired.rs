@@ -181,7 +181,8 @@ fn parameters_end_up_where_they_belong() {
     let pod = &deployment["template"]["spec"];
     assert_eq!(pod["terminationGracePeriodSeconds"], 60 + 25 + 10);
     assert!(pod["containers"][0]["args"].as_array().unwrap().contains(&json!("--linger=60s")));
-    assert_eq!(pod["containers"][0]["resources"], json!({ "limits": { "memory": "2Gi" } }));
+    let resources = json!({ "limits": { "memory": "2Gi" }, "requests": { "cpu": "50m" } });
+    assert_eq!(pod["containers"][0]["resources"], resources, "an autoscaler needs a request");
     assert_eq!(pod["nodeSelector"], json!({ "pool": "edge", "kubernetes.io/os": "linux" }));
     assert_eq!(
         (&pod["tolerations"][0]["operator"], &pod["affinity"]),
