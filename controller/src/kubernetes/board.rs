@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use weft_kube::kube::api::{Patch, PatchParams, PostParams};
 use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Error};
-use weft_kube::{Watched, watch};
+use weft_kube::{PART_OF, Watched, watch};
 
 use super::bound::{self, Bound};
 use super::intake::Fact;
@@ -290,11 +290,13 @@ impl<S: Topic> Teller<S> {
         let mut data: serde_json::Map<_, _> = gone.iter().map(|name| (name.clone(), Value::Null)).collect();
         data.insert(self.instance.clone(), own.clone());
         // A merge patch changes the keys it names: replicas don't get into each other's way.
-        let patch = Patch::Merge(json!({ "data": data }));
+        let labels = json!({ PART_OF.0: PART_OF.1 });
+        let patch = Patch::Merge(json!({ "metadata": { "labels": labels }, "data": data }));
         match self.api.patch(S::MAP, &PatchParams::default(), &patch).await {
             Err(Error::Api(status)) if status.code == 404 && own.is_null() => Ok(()),
             Err(Error::Api(status)) if status.code == 404 => {
-                let map = json!({ "metadata": { "name": S::MAP }, "data": { self.instance.as_str(): own } });
+                let metadata = json!({ "name": S::MAP, "labels": labels });
+                let map = json!({ "metadata": metadata, "data": { self.instance.as_str(): own } });
                 let map: ConfigMap = serde_json::from_value(map).map_err(Error::SerdeError)?;
                 // If another replica is first, the next look finds it.
                 self.api.create(&PostParams::default(), &map).await.map(drop)

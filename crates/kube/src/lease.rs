@@ -5,6 +5,7 @@
 //! people. Who leads stops before anybody else may start: it must renew within two thirds of the duration, counted
 //! from before the request was sent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -15,6 +16,8 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::PART_OF;
 
 /// How long giving up a lease may take at the end.
 const RELEASE: Duration = Duration::from_secs(3);
@@ -146,7 +149,8 @@ impl Candidate {
     async fn attempt(&mut self) -> kube::Result<bool> {
         let name = self.settings.name.as_str();
         let Some(lease) = self.api.get_opt(name).await? else {
-            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            let labels = BTreeMap::from([(PART_OF.0.to_owned(), PART_OF.1.to_owned())]);
+            let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.renewed(&LeaseSpec::default())) };
             return self.api.create(&PostParams::default(), &lease).await.map(|made| self.took(made));
         };

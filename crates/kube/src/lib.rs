@@ -26,3 +26,6 @@ pub use people::{People, Right, User};
 pub use review::{ReviewError, Reviewed, Reviewer};
 pub use token::{TokenError, bearer_token};
 pub use watch::{Watched, watch, watch_as};
+
+/// The label, and its value, of all that is the mesh's own, so that it is found when the mesh goes.
+pub const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "weft");
