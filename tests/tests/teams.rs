@@ -137,6 +137,7 @@ fn pods_are_kept_in_the_mesh() -> Result<()> {
     let leaving = [
         (disabled, ""),
         ("labels: {gateway.networking.k8s.io/gateway-name: x}", ""),
+        ("labels: {istio.io/dataplane-mode: ambient}", ""),
         ("annotations: {sidecar.istio.io/status: x}", ""),
         ("annotations: {ambient.istio.io/redirection: enabled}", ""),
         ("", "hostNetwork: true"),
@@ -151,7 +152,11 @@ fn pods_are_kept_in_the_mesh() -> Result<()> {
             pod(namespace, &name, metadata, spec)?;
         }
     }
-    for (number, metadata) in ["", "labels: {app: x}", "labels: {weftmesh.io/mesh: enabled}"].into_iter().enumerate() {
+    for (number, metadata) in
+        ["", "labels: {app: x, istio.io/dataplane-mode: none}", "labels: {weftmesh.io/mesh: enabled}"]
+            .into_iter()
+            .enumerate()
+    {
         pod("in", &format!("stays{number}"), metadata, "initContainers: [{name: setup, image: localhost/app:1}]")?;
     }
     let relabelled = server.k(&["-n", "in", "label", "--overwrite", "pod", "stays2", "weftmesh.io/mesh=disabled"]);
