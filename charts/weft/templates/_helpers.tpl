@@ -84,6 +84,10 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- $annotations := dict "kubectl.kubernetes.io/default-container" .name }}
+{{- if .serving }}
+{{- /* One that was replaced belongs to no DaemonSet any more, and must not keep an autoscaler from taking its node away. */}}
+{{- $_ := set $annotations "cluster-autoscaler.kubernetes.io/safe-to-evict" "true" }}
+{{- end }}
 {{- if .root.Values.metrics.annotations }}
 {{- $_ := set $annotations "prometheus.io/scrape" "true" }}
 {{- $_ := set $annotations "prometheus.io/port" (print .metrics) }}
