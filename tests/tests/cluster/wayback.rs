@@ -51,8 +51,9 @@ fn answered_but_between(outcomes: &[Outcome], from: f64, to: f64) -> Result<usiz
 fn a_namespace_leaves_and_then_the_mesh_and_nothing_stays() -> Result<()> {
     let meshed = Meshed::open("t-way-back")?;
     let staying = Meshed::open("t-way-back-last")?;
+    let taking = Meshed::open("t-way-back-open")?;
     let (cluster, name) = (meshed.cluster(), meshed.ns.name.as_str());
-    let before = (meshed.incarnation()?, staying.incarnation()?);
+    let before = (meshed.incarnation()?, staying.incarnation()?, taking.incarnation()?);
     let release = Release::of(cluster)?;
 
     let load = meshed.ns.mix("server", &Mix { seconds: 40, ..meshed.requests() })?;
@@ -64,7 +65,12 @@ fn a_namespace_leaves_and_then_the_mesh_and_nothing_stays() -> Result<()> {
     eprintln!("a namespace left in {:.1} s; {lost} requests failed", to - from);
     staying.is_strict()?;
 
+    cluster.k(&["-n", &taking.ns.name, "delete", "meshpolicies.weftmesh.io", "--all"])?;
+    eventually("plaintext to be taken", PATIENCE, || taking.is_open())?;
     let load = staying.ns.mix("server", &Mix { seconds: 90, ..staying.requests() })?;
+    let plain = taking.ns.mix("server", &Mix { seconds: 90, per_second: 100, ..taking.requests() })?;
+    let kept = Mix { name: "kept", keep: true, seconds: 90, per_second: 100, ..taking.requests() };
+    let kept = taking.ns.mix("server", &kept)?;
     let beside = meshed.ns.mix("server", &Mix { seconds: 90, ..meshed.requests() })?;
     let from = clock()?;
     release.uninstall()?;
@@ -74,7 +80,12 @@ fn a_namespace_leaves_and_then_the_mesh_and_nothing_stays() -> Result<()> {
         let lost = answered_but_between(&load.outcomes()?, from, to)?;
         eprintln!("the mesh left in {:.1} s; {lost} requests failed", to - from);
         beside.all_answered().context("who had left before")?;
-        ensure!((meshed.incarnation()?, staying.incarnation()?) == before, "an application was restarted");
+        plain.all_answered().context("where plaintext is taken")?;
+        kept.all_answered().context("where plaintext is taken, on connections that are kept")?;
+        ensure!(
+            (meshed.incarnation()?, staying.incarnation()?, taking.incarnation()?) == before,
+            "an application was restarted"
+        );
         nothing_stays(cluster)
     })();
     release.install()?;
@@ -107,9 +118,11 @@ fn a_permissive_namespace_leaves_and_no_request_fails() -> Result<()> {
 fn nothing_stays(cluster: &Cluster) -> Result<()> {
     eventually("the mesh's own objects to go", PATIENCE, || {
         let all = objects(cluster)?;
-        // With them a mesh that is installed again is the same one.
-        let stays = ["secret/weft-ca", "configmap/weft-trust"];
-        let left: Vec<_> = all.lines().filter(|object| !stays.contains(object)).collect();
+        // With the first two a mesh that is installed again is the same one; the others are what replicas told each other.
+        let leases = ["weft-ca", "weft-controller"].map(|name| format!("lease.coordination.k8s.io/{name}"));
+        let maps = ["weft-trust", "weft-gateways", "weft-refusals"].map(|name| format!("configmap/{name}"));
+        let stays = [&["secret/weft-ca".to_owned()][..], &leases, &maps].concat();
+        let left: Vec<_> = all.lines().filter(|object| !stays.iter().any(|one| one == object)).collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })?;
