@@ -63,6 +63,8 @@ lint: ## formatting, clippy, shell scripts, licences and dependency rules
 	cargo deny --log-level error check bans licenses sources
 	shellcheck -x tests/tools/*.sh tests/bench/*.sh tests/cluster/*.sh tests/cluster/node/*.sh tests/scale/*.sh tests/elsewhere/*.sh tests/pictures/*.sh images/*.sh fuzz/*.sh .ci/run
 
+# What these tests need besides is installed, so none of them is left out for want of it.
+unit: export WEFT_TOOLS = 1
 unit: ## all tests of the workspace, those in network namespaces included
 	@$(INSTALL) build test
 	@# Some tests run programs of other packages, which cargo doesn't build for them.
@@ -71,9 +73,10 @@ unit: ## all tests of the workspace, those in network namespaces included
 
 # A healthy mesh on the cluster has to alarm nobody for half an hour, instead of a minute.
 test-full: export WEFT_HEALTHY_SECONDS = 1800
-# And outages, and what else takes long there.
+# And outages, of ten minutes each, and what else takes long there.
 test-full: export WEFT_ALL = 1
-test-full: test ## and what takes longer: a GiB each way, ten minutes of each fuzz target, half an hour of a healthy mesh, an hour of churn, all releases of the Gateway API, an older version beside this one, cert-manager and external-dns, the demo, the benchmarks
+test-full: export WEFT_OUTAGE_SECONDS = 600
+test-full: test ## and what takes longer: a GiB each way, ten minutes of each fuzz target, half an hour of a healthy mesh, outages of ten minutes, an hour of churn, all releases of the Gateway API, an older version beside this one, cert-manager and external-dns, the demo, the benchmarks
 	WEFT_FULL=1 cargo test --workspace --quiet --test netns_traffic --test command
 	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH cargo test --workspace --quiet --test bundles -- --ignored --test-threads=1
 	$(MAKE) fuzz

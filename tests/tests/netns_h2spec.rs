@@ -92,6 +92,7 @@ fn h2spec() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weft"));
     let program = cache.or_else(home)?.join("tools/bin/h2spec");
     if !program.exists() {
+        assert!(std::env::var_os("WEFT_TOOLS").is_none(), "no h2spec, which should have been built");
         eprintln!("LEFT OUT: no h2spec; `tests/tools/install.sh test` builds it");
         return None;
     }

@@ -18,6 +18,7 @@ fn tool(path: &str) -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weft"));
     let tool = cache.or_else(home)?.join("tools").join(path);
     if !tool.exists() {
+        assert!(std::env::var_os("WEFT_TOOLS").is_none(), "no {}, which should have been installed", tool.display());
         eprintln!("LEFT OUT: no {}; `tests/tools/install.sh test` installs it", tool.display());
         return None;
     }
