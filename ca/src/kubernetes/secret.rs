@@ -6,6 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_core::ids::Namespace;
+use weft_kube::PART_OF;
 
 use super::NAME;
 use crate::error::AuthorityError;
@@ -70,7 +71,7 @@ fn new_secret(namespace: &Namespace) -> Secret {
 }
 
 pub(super) fn labels() -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name", NAME), ("app.kubernetes.io/part-of", "weft"), ("app.kubernetes.io/managed-by", NAME)]
+    [("app.kubernetes.io/name", NAME), PART_OF, ("app.kubernetes.io/managed-by", NAME)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }
