@@ -17,6 +17,7 @@ mod observatory;
 mod outages;
 mod pods;
 mod setup;
+mod tools;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub use mesh::{Mesh, MeshNode, NODES, Programs};
 pub use observatory::{Observatory, SHOP_GATEWAY, STATUS_LISTEN, Target};
 pub use pods::{PodManifest, RunningPod, pod_manifests};
 pub use setup::{Invitation, Setup};
+pub use tools::{installed, tool};
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(30);

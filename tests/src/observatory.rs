@@ -11,7 +11,7 @@ use weft_testkit::Netns;
 use weft_testkit::clients::get;
 use weft_testkit::process::Process;
 
-use crate::{Mesh, NODES, eventually};
+use crate::{Mesh, NODES, eventually, tool};
 
 /// Where Prometheus answers.
 const PORT: u16 = 9090;
@@ -61,14 +61,7 @@ pub struct Target {
 impl Observatory {
     /// The program, where `tests/tools/install.sh test` has installed it.
     pub fn program() -> Option<PathBuf> {
-        Self::tool("prometheus").filter(|program| program.is_file())
-    }
-
-    /// Where `tests/tools/install.sh` installs a program.
-    pub fn tool(name: &str) -> Option<PathBuf> {
-        let cache = std::env::var_os("WEFT_CACHE").map(PathBuf::from);
-        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weft"));
-        Some(cache.or_else(home)?.join("tools/bin").join(name))
+        tool("bin/prometheus").filter(|program| program.is_file())
     }
 
     /// One on the wire between the nodes of a mesh, which scrapes their proxies. They need [`STATUS_LISTEN`], and the wire

@@ -18,7 +18,7 @@ use weft_testkit::clients::exchange;
 use weft_testkit::servers::{Behaviour, any, http, tcp};
 use weft_testkit::{Netns, Task, netns_tests};
 use weft_tests::edge::Certificate;
-use weft_tests::{Machine, edge};
+use weft_tests::{Machine, edge, installed};
 
 netns_tests! {
     a_gateway_keeps_to_http_2_in_tls_and_in_the_clear,
@@ -86,19 +86,6 @@ const OF_SPENT_STREAMS: [&str; 13] = [
 /// The tests that h2spec has, its strict one included: with fewer of them it wouldn't have been what is asked for.
 const TESTS: usize = 146;
 
-/// h2spec, where it is installed.
-fn h2spec() -> Option<PathBuf> {
-    let cache = std::env::var_os("WEFT_CACHE").map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weft"));
-    let program = cache.or_else(home)?.join("tools/bin/h2spec");
-    if !program.exists() {
-        assert!(std::env::var_os("WEFT_TOOLS").is_none(), "no h2spec, which should have been built");
-        eprintln!("LEFT OUT: no h2spec; `tests/tools/install.sh test` builds it");
-        return None;
-    }
-    Some(program)
-}
-
 /// Runs all tests against a port, from a namespace. Fails unless exactly the known ones fail, `either` of which not judged.
 fn conforms(
     h2spec: &PathBuf,
@@ -144,7 +131,7 @@ fn read(report: &str) -> Result<(usize, BTreeSet<String>)> {
 }
 
 fn a_gateway_keeps_to_http_2_in_tls_and_in_the_clear() -> Result<()> {
-    let Some(h2spec) = h2spec() else { return Ok(()) };
+    let Some(h2spec) = installed("bin/h2spec") else { return Ok(()) };
     let manifests = tempfile::tempdir()?;
     let text = OBJECTS.to_owned() + &edge::backend("web", 7001) + &Certificate::of("a.example.com")?.secret("a");
     std::fs::write(manifests.path().join("objects.yaml"), text)?;
@@ -207,7 +194,7 @@ fn as_pod_a(mesh: &support::Mesh, from: &Netns, to: &'static str) -> Result<(Soc
 }
 
 fn a_pods_tunnels_keep_to_http_2() -> Result<()> {
-    let Some(h2spec) = h2spec() else { return Ok(()) };
+    let Some(h2spec) = installed("bin/h2spec") else { return Ok(()) };
     let mesh = support::Mesh::of(&["a", "c"])?;
     let node = mesh.world.node("n1").clone();
     let (near, _forwarder) = as_pod_a(&mesh, &node, "c")?;

@@ -4,7 +4,7 @@
 #![allow(clippy::indexing_slicing, reason = "test code: a panic is how a test fails")]
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +13,7 @@ use weft_testkit::clients::Echo;
 use weft_testkit::netns_tests;
 use weft_testkit::servers::{any, http};
 use weft_tests::edge::Certificate;
-use weft_tests::{Machine, edge, eventually};
+use weft_tests::{Machine, edge, eventually, installed};
 
 netns_tests! {
     a_client_of_another_make_speaks_http_3_where_the_parameters_say_so,
@@ -51,24 +51,13 @@ spec:
   - { name: datagrams, port: 8443, protocol: UDP }
 ";
 
-/// The client's Python, where it is installed.
-fn python() -> Option<PathBuf> {
-    let cache = std::env::var_os("WEFT_CACHE").map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weft"));
-    let python = cache.or_else(home)?.join("tools/aioquic/bin/python3");
-    python.exists().then_some(python)
-}
-
 fn write(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
     files.iter().try_for_each(|(file, text)| Ok(std::fs::write(folder.join(file), text)?))
 }
 
 fn a_client_of_another_make_speaks_http_3_where_the_parameters_say_so() -> Result<()> {
-    let Some(python) = python() else {
-        ensure!(std::env::var_os("WEFT_TOOLS").is_none(), "no aioquic, which should have been installed");
-        eprintln!("LEFT OUT: no aioquic; `tests/tools/install.sh test` installs it");
-        return Ok(());
-    };
+    // The client's.
+    let Some(python) = installed("aioquic/bin/python3") else { return Ok(()) };
     let manifests = tempfile::tempdir()?;
     let (a, b) = (Certificate::of("a.example.com")?, Certificate::of("b.example.com")?);
     let (secrets, roots) = (a.secret("a") + &b.secret("b"), a.chain + &b.chain);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use weft_testkit::Netns;
 use weft_testkit::process::Process;
-use weft_tests::Observatory;
 use weft_tests::cluster::{Cluster, TestNamespace};
+use weft_tests::tool;
 
 /// OTLP over gRPC, and over HTTP.
 const GRPC: u16 = 4317;
@@ -37,7 +37,7 @@ impl Told {
 impl Collector {
     /// The program, where `tests/tools/install.sh cluster` has built it.
     pub fn program() -> Option<PathBuf> {
-        let program = Observatory::tool("otelcol");
+        let program = tool("bin/otelcol");
         program.filter(|it| it.is_file())
     }
 
