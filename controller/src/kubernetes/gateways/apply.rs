@@ -20,14 +20,14 @@ use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Error};
 use weft_kube::{Events, Severity, Watched, watch_as};
 
+use super::fixed::told;
 use super::objects::{MANAGED_BY, objects};
+use super::owned::MANAGER;
 use super::settings::PodSettings;
 use super::table::{Action, Id, Live, Outcome, Owned, Table, Wanted};
 use super::{Plans, table};
 use crate::kubernetes::intake::Fact;
 
-/// Who applies (server-side apply).
-const MANAGER: &str = "weft-gateways";
 /// Who has the number of pods when it becomes an autoscaler's business.
 const SCALE_MANAGER: &str = "weft-gateways-scale";
 /// Most requests at a time.
@@ -99,7 +99,6 @@ fn watched(client: &Client, kind: Owned) -> BoxStream<'static, (Owned, Watched<O
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
     let config = Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
     let read = move |mut object: DynamicObject| {
-        object.metadata.managed_fields = None;
         let id = Id { kind, namespace: object.metadata.namespace.clone()?, name: object.metadata.name.clone()? };
         // An item of a list need not say its kind.
         object.types = Some(weft_kube::kube::core::TypeMeta {
@@ -214,7 +213,12 @@ impl State {
                 let Some(id) = table::Id::of(&object) else { continue };
                 let (gateway, gateway_uid) = (plan.key.clone(), plan.uid.clone());
                 // A further Service of one may have the name of another one's: the first has it.
-                wanted.entry(id).or_insert(Wanted { gateway, gateway_uid, object: Arc::new(object) });
+                wanted.entry(id).or_insert(Wanted {
+                    gateway,
+                    gateway_uid,
+                    object: Arc::new(object),
+                    fixed: Vec::new(),
+                });
             }
         }
         self.table.want(plans, wanted);
@@ -280,11 +284,16 @@ fn outcome(events: &Events, id: &Id, action: &Action, done: Result<(), Fault>) -
             Action::Delete(_) => "deleted",
         };
         tracing::info!(kind, namespace, name, what, "an object of a Gateway");
+        if let (Action::Apply(wanted, _), Some(why)) = (action, fixed(id, action)) {
+            tracing::warn!(kind, namespace, name, why, "an object of a Gateway can't become what is wanted");
+            events.publish(gateway(wanted), Severity::Warning, REFUSED, &why);
+        }
         return Outcome::Done;
     };
     let why = match &fault {
         Fault::Api(Error::Api(status)) if [400, 403, 404, 422].contains(&status.code) => {
-            Some(format!("{kind} {name}: {}", status.message))
+            let message = format!("{kind} {name}: {}", status.message);
+            Some(fixed(id, action).map_or_else(|| message.clone(), |fixed| format!("{fixed}; {message}")))
         }
         Fault::NotOurs(_) => Some(fault.to_string()),
         Fault::Api(_) | Fault::Late => None,
@@ -298,6 +307,14 @@ fn outcome(events: &Events, id: &Id, action: &Action, done: Result<(), Fault>) -
         }
         (Some(why), Action::Delete(_)) => Outcome::Refused(why),
         (None, _) => Outcome::Failed,
+    }
+}
+
+/// What nobody can change of an object that should be another one, for people.
+fn fixed(id: &Id, action: &Action) -> Option<String> {
+    match action {
+        Action::Apply(wanted, _) if !wanted.fixed.is_empty() => Some(told(id, &wanted.fixed)),
+        Action::Apply(..) | Action::Delete(_) => None,
     }
 }
 

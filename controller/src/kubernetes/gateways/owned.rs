@@ -1,4 +1,4 @@
-//! The kinds of object that are made for Gateways, and their names.
+//! The kinds of object that are made for Gateways, their names, and who makes them.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -7,6 +7,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::Value;
 use weft_kube::kube::core::ApiResource;
+
+/// Who applies them (server-side apply).
+pub const MANAGER: &str = "weft-gateways";
 
 /// A kind of object that is made for Gateways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

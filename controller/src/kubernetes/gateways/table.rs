@@ -11,7 +11,9 @@ use weft_k8s::object::GATEWAY_GROUP;
 use weft_k8s::translate::gateway::Unmade;
 
 use super::Plans;
+use super::fixed::{Fixed, onto, told};
 use super::objects::{of_roots, roots_name};
+use super::owned::MANAGER;
 pub use super::owned::{Id, Owned};
 
 /// Pauses after a failure, and before what somebody else changes again and again is put right: the first and the longest.
@@ -26,6 +28,8 @@ pub struct Wanted {
     pub gateway_uid: String,
     /// It, as it is applied.
     pub object: Arc<Value>,
+    /// In which fields that isn't what the Gateway asks for, since an object is there in which nobody can change them.
+    pub fixed: Vec<Fixed>,
 }
 
 /// An object that is there.
@@ -35,13 +39,23 @@ pub struct Live {
     pub uid: String,
     /// The Gateway that owns it: name and uid.
     pub owner: Option<(String, String)>,
-    /// It.
+    /// Whether the class of its load balancer is our own word.
+    pub sets_class: bool,
+    /// It, without who has set which field.
     pub object: Value,
 }
 
 impl Live {
     /// Reads an object.
-    pub fn of(object: Value) -> Self {
+    pub fn of(mut object: Value) -> Self {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        let fields = metadata.and_then(|metadata| metadata.remove("managedFields")).unwrap_or_default();
+        let sets_class = fields.as_array().into_iter().flatten().any(|entry| {
+            let is = |field: &str, value: &str| entry.get(field).and_then(Value::as_str) == Some(value);
+            // What admission adds to what is applied stands under the same name, as an update.
+            let is_ours = is("manager", MANAGER) && is("operation", "Apply");
+            is_ours && entry.pointer("/fieldsV1/f:spec/f:loadBalancerClass").is_some()
+        });
         let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
         let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
         let owner = owners.into_iter().flatten().find_map(|owner| {
@@ -50,7 +64,7 @@ impl Live {
             let is_gateway = text("kind")? == "Gateway" && text("apiVersion")?.starts_with(GATEWAY_GROUP);
             is_gateway.then(|| Some((text("name")?.to_owned(), text("uid")?.to_owned())))?
         });
-        Self { uid, owner, object }
+        Self { uid, owner, sets_class, object }
     }
 }
 
@@ -86,6 +100,7 @@ enum Standing<'a> {
 #[derive(Debug)]
 struct Applied {
     object: Arc<Value>,
+    fixed: Vec<Fixed>,
     /// How often it was applied again since somebody had changed it.
     again: u32,
 }
@@ -208,9 +223,14 @@ impl Table {
             (Outcome::Done, Action::Apply(wanted, _)) => {
                 let again =
                     self.applied.remove(&id).filter(|it| it.object == wanted.object).map_or(0, |it| it.again + 1);
-                self.applied.insert(id.clone(), Applied { object: Arc::clone(&wanted.object), again });
+                let (object, fixed) = (Arc::clone(&wanted.object), wanted.fixed.clone());
+                self.applied.insert(id.clone(), Applied { object, fixed, again });
                 self.attempts.remove(&id);
                 self.failures.remove(&id);
+                if !wanted.fixed.is_empty() {
+                    let unmade = Unmade { why: told(&id, &wanted.fixed), serves: false };
+                    self.failures.insert(id, (wanted.gateway.clone(), unmade));
+                }
             }
             (Outcome::Done, Action::Delete(_)) => {
                 self.attempts.remove(&id);
@@ -263,9 +283,11 @@ impl Table {
             }
             needs.iter().all(|id| self.is_ours(id, wanted)).then_some(())?;
         }
-        let is_applied = self.applied.get(id).is_some_and(|it| it.object == wanted.object);
+        let wanted = live.filter(|_| is_ours).map_or_else(|| wanted.clone(), |live| onto(live, id.kind, wanted));
+        let same = |it: &Applied| it.object == wanted.object && it.fixed == wanted.fixed;
+        let is_applied = self.applied.get(id).is_some_and(same);
         let is_there = live.is_none_or(|live| holds(&live.object, &wanted.object));
-        (!is_applied || !is_there).then(|| Action::Apply(wanted.clone(), is_ours))
+        (!is_applied || !is_there).then_some(Action::Apply(wanted, is_ours))
     }
 
     /// Whether an object is there and of the Gateway that wants another one.

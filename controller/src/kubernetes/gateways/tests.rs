@@ -3,6 +3,7 @@
 mod applying;
 mod deciding;
 mod desired;
+mod fixed;
 mod planning;
 
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ fn made(plan: &GatewayPlan) -> Vec<Value> {
 fn wanted(plan: &GatewayPlan) -> BTreeMap<Id, Wanted> {
     let wanted = |object: Value| {
         let (gateway, gateway_uid) = (plan.key.clone(), plan.uid.clone());
-        (Id::of(&object).unwrap(), Wanted { gateway, gateway_uid, object: Arc::new(object) })
+        (Id::of(&object).unwrap(), Wanted { gateway, gateway_uid, object: Arc::new(object), fixed: Vec::new() })
     };
     made(plan).into_iter().map(wanted).collect()
 }

@@ -228,3 +228,47 @@ async fn the_number_of_pods_stays_when_it_becomes_an_autoscalers_business() {
     assert_eq!(scale(&world), [json!({ "replicas": 10 })]);
     assert!(world.get(SCALERS, "web-weft").is_object());
 }
+
+/// An apply with another class is refused whole and for ever, so that no listener would get its port any more.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_can_change_is_told_and_keeps_nothing_else_away() {
+    let mut world = World::start();
+    let of_class = |class: &str| with(plan("web"), json!({ "service": { "loadBalancerClass": class } }));
+    world.plan(vec![of_class("example.com/a")]).await;
+    let mut moved = of_class("example.com/b");
+    moved.ports = [(Port::new(8443).unwrap(), Transport::Tcp)].into();
+    world.plan(vec![moved.clone()]).await;
+    let spec = world.get(SERVICES, "web-weft")["spec"].clone();
+    assert_eq!((&spec["loadBalancerClass"], &spec["ports"][0]["port"]), (&json!("example.com/a"), &json!(8443)));
+    let told = "Service web-weft: spec.loadBalancerClass is \"example.com/a\" and should be \"example.com/b\"";
+    let found = world.unmade().unwrap().remove(&moved.key).unwrap();
+    assert!(found.why.starts_with(told) && !found.serves, "{found:?}");
+    let events = world.api.list("/apis/events.k8s.io/v1/namespaces/edge/events");
+    let notes: Vec<_> = events.iter().filter(|it| it["note"].as_str().unwrap().starts_with(told)).collect();
+    assert_eq!((notes.len(), &notes[0]["type"]), (1, &json!("Warning")), "{events:?}");
+    let writes = world.writes();
+    world.settle().await;
+    assert_eq!(world.writes(), writes, "nothing is tried again and again that can't be");
+
+    world.api.remove(&format!("{SERVICES}/web-weft"));
+    world.settle().await;
+    assert_eq!(world.get(SERVICES, "web-weft")["spec"]["loadBalancerClass"], "example.com/b");
+    assert_eq!(world.unmade(), Some(BTreeMap::new()));
+}
+
+/// A selector can't be kept, so that the Deployment is refused, and what the API server says has no remedy.
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_can_only_be_made_anew_says_so() {
+    let mut world = World::start();
+    let mut deployment = made(&plan("web")).into_iter().find(|object| object["kind"] == "Deployment").unwrap();
+    deployment["spec"]["selector"]["matchLabels"] = json!({ "app": "web" });
+    world.api.put(DEPLOYMENTS, deployment);
+    world.api.answer(|request| {
+        (request.method == "PATCH" && request.path.contains("/deployments/"))
+            .then(|| Reply::error(422, "field is immutable"))
+    });
+    world.plan(vec![plan("web")]).await;
+    let why = world.unmade().unwrap().remove(&plan("web").key).unwrap().why;
+    assert!(why.contains("delete the Deployment web-weft and it is made anew, with new pods"), "{why}");
+    assert!(why.ends_with("Deployment web-weft: field is immutable"), "{why}");
+}

@@ -158,7 +158,7 @@ pub(super) fn all_refused<'a>(
 /// What a Gateway in a cluster still needs: reason and message.
 fn waits_for(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, String)> {
     if let Some(unmade) = pods.unmade.as_ref().filter(|unmade| !unmade.serves) {
-        return Some(("NoResources", format!("What serves it can't be made: {}", unmade.why)));
+        return Some(("NoResources", format!("What serves it isn't as it should be: {}", unmade.why)));
     }
     let missing = |ip: &&IpAddr| !pods.addresses.contains(&GatewayAddress::Ip(**ip));
     let missing: Vec<_> = view.requested.iter().filter(missing).map(ToString::to_string).collect();
