@@ -9,16 +9,19 @@
 //! - `objects`: what a Gateway's objects are. Pure. `pods`: its Deployment. `settings`: what all have in common.
 //! - `owned`: their kinds and names.
 //! - `table`: what is wanted, what is there, what is to be done next. No I/O. `fixed`: what nobody can change about it.
+//! - `compare`: whether what is there is what is wanted. `quantity`: amounts of resources.
 //! - `apply`: the task that does it, while this replica leads.
 //!
 //! Objects go with their Gateway by their owner reference. Nothing depends on an event being seen: the same comparison is
 //! made of whatever is there.
 
 mod apply;
+mod compare;
 mod fixed;
 mod objects;
 mod owned;
 mod pods;
+mod quantity;
 mod settings;
 mod table;
 

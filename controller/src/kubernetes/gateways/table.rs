@@ -11,6 +11,7 @@ use weft_k8s::object::GATEWAY_GROUP;
 use weft_k8s::translate::gateway::Unmade;
 
 use super::Plans;
+use super::compare::holds;
 use super::fixed::{Fixed, onto, told};
 use super::objects::{of_roots, roots_name};
 use super::owned::MANAGER;
@@ -335,21 +336,4 @@ fn deployment_with(id: &Id) -> Option<Id> {
 
 fn pause(attempts: u32) -> Duration {
     PAUSES.0.saturating_mul(1 << attempts.min(10)).min(PAUSES.1)
-}
-
-/// Whether an object has everything that is wanted of it; it may have more, which others give it.
-pub fn holds(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (_, Value::Null) => true,
-        (Value::Object(live), Value::Object(wanted)) => {
-            let has = |(field, value): (&String, &Value)| match live.get(field) {
-                Some(live) => holds(live, value),
-                // What is empty need not be kept.
-                None => value.is_null() || value.as_object().is_some_and(|it| it.is_empty()),
-            };
-            wanted.iter().all(has)
-        }
-        (Value::Array(live), Value::Array(wanted)) => wanted.iter().all(|it| live.iter().any(|one| holds(one, it))),
-        (live, wanted) => live == wanted,
-    }
 }

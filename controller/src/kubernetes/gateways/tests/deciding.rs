@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
-use crate::kubernetes::gateways::table::{Action, Live, Outcome, Owned, Table, holds};
+use crate::kubernetes::gateways::table::{Action, Live, Outcome, Owned, Table};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -208,18 +208,4 @@ fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
     want(&mut table, &plan);
     assert_eq!(work(&mut table, now + SECOND), ["apply NetworkPolicy web-weft", "apply Service web-weft"]);
     assert!(table.unmade().is_empty());
-}
-
-#[test]
-fn an_object_may_have_more_than_is_wanted_of_it() {
-    for (live, wanted, is_held) in [
-        (json!({ "a": 1, "b": 2 }), json!({ "a": 1 }), true),
-        (json!({ "a": 1 }), json!({ "a": 1, "b": 2 }), false),
-        (json!({ "a": 1 }), json!({ "a": 2 }), false),
-        (json!({ "l": [{ "n": 1, "x": 0 }, { "n": 2 }] }), json!({ "l": [{ "n": 2 }, { "n": 1 }] }), true),
-        (json!({ "l": [{ "n": 1 }] }), json!({ "l": [{ "n": 2 }] }), false),
-        (json!({}), json!({ "labels": {}, "nothing": null }), true),
-    ] {
-        assert_eq!(holds(&live, &wanted), is_held, "{live} {wanted}");
-    }
 }
