@@ -1,5 +1,7 @@
 //! The Deployment of a Gateway. Nothing in it depends on listeners, so that no edit of one restarts a pod.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value, json};
 use weft_core::gateway::object_name;
 use weft_k8s::object::ENROLMENT_LABEL;
@@ -17,6 +19,8 @@ const CPU: &str = "50m";
 const SHUTDOWN: (i32, i32) = (10, 25);
 /// For the rest of the end, in seconds.
 const REST: i32 = 10;
+/// How long a rollout may get no further before it counts as failed, in seconds, as is usual.
+const PROGRESS: i32 = 600;
 /// The user of the process.
 const USER: u32 = 65532;
 /// Where it answers probes and Prometheus.
@@ -32,6 +36,11 @@ pub fn deployment(plan: &GatewayPlan, settings: &PodSettings, metadata: Map<Stri
         spec.insert("replicas".into(), json!(parameters.replicas.unwrap_or(REPLICAS)));
     }
     spec.insert("selector".into(), json!({ "matchLabels": selector(plan) }));
+    if let Some(seconds) = parameters.min_ready_seconds.filter(|seconds| *seconds > 0) {
+        spec.insert("minReadySeconds".into(), json!(seconds));
+        // It has to be longer than that.
+        spec.insert("progressDeadlineSeconds".into(), json!(seconds.saturating_add(PROGRESS)));
+    }
     // A new pod serves before an old one ends.
     let rolling = json!({ "maxSurge": "25%", "maxUnavailable": 0 });
     spec.insert("strategy".into(), json!({ "type": "RollingUpdate", "rollingUpdate": rolling }));
@@ -48,7 +57,7 @@ fn pod_metadata(plan: &GatewayPlan) -> Value {
     let port = STATUS.to_string();
     let scraped = [("scrape", "true"), ("port", port.as_str()), ("path", "/metrics")];
     let scraped = scraped.map(|(name, value)| (format!("prometheus.io/{name}"), value.to_owned()));
-    let mut annotations: std::collections::BTreeMap<_, _> = scraped.into();
+    let mut annotations: BTreeMap<_, _> = scraped.into();
     annotations.insert("kubectl.kubernetes.io/default-container".to_owned(), CONTAINER.to_owned());
     annotations.extend(plan.infrastructure.annotations.clone());
     annotations.extend(template.annotations);
@@ -73,11 +82,10 @@ fn pod_spec(plan: &GatewayPlan, settings: &PodSettings) -> Map<String, Value> {
         "sysctls": [{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "0" }],
     });
     set("securityContext", context);
-    let spread = |key: &str| {
-        json!({ "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": { "matchLabels": selector(plan) }, "matchLabelKeys": ["pod-template-hash"] })
-    };
-    set("topologySpreadConstraints", json!([spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")]));
+    set("topologySpreadConstraints", spread(plan, template.topology_spread_constraints));
+    if let Some(class) = template.priority_class_name.filter(|class| !class.is_empty()) {
+        set("priorityClassName", json!(class));
+    }
     let mut nodes = template.node_selector;
     nodes.entry("kubernetes.io/os".to_owned()).or_insert_with(|| "linux".to_owned());
     set("nodeSelector", json!(nodes));
@@ -87,9 +95,11 @@ fn pod_spec(plan: &GatewayPlan, settings: &PodSettings) -> Map<String, Value> {
     if let Some(affinity) = template.affinity {
         set("affinity", affinity);
     }
-    if !settings.pull_secrets.is_empty() {
-        let secrets: Vec<_> = settings.pull_secrets.iter().map(|name| json!({ "name": name })).collect();
-        set("imagePullSecrets", json!(secrets));
+    let own = template.image_pull_secrets.into_iter().flatten().map(|secret| secret.name);
+    // Each once, or the API server refuses them.
+    let secrets: BTreeSet<_> = settings.pull_secrets.iter().cloned().chain(own).collect();
+    if !secrets.is_empty() {
+        set("imagePullSecrets", secrets.into_iter().map(|name| json!({ "name": name })).collect());
     }
     set("containers", json!([container(plan, settings, &name)]));
     let token = json!({ "serviceAccountToken": { "path": "weft", "audience": settings.token_audience, "expirationSeconds": 3600 } });
@@ -97,6 +107,26 @@ fn pod_spec(plan: &GatewayPlan, settings: &PodSettings) -> Map<String, Value> {
     let roots = json!({ "name": "trust", "configMap": { "name": roots_name(&name) } });
     set("volumes", json!([{ "name": "token", "projected": { "sources": [token] } }, roots]));
     spec
+}
+
+/// How the pods are spread: as somebody says, or evenly over nodes and zones as far as that goes.
+fn spread(plan: &GatewayPlan, wanted: Option<Value>) -> Value {
+    let own = json!({ "matchLabels": selector(plan) });
+    let even = |key: &str| {
+        json!({ "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": own,
+            "matchLabelKeys": ["pod-template-hash"] })
+    };
+    let Some(Value::Array(mut wanted)) = wanted else {
+        return json!([even("kubernetes.io/hostname"), even("topology.kubernetes.io/zone")]);
+    };
+    for constraint in wanted.iter_mut().filter_map(Value::as_object_mut) {
+        // Without one Kubernetes counts no pods, and a class can't say the labels of its Gateways.
+        let counted = constraint.entry("labelSelector").or_insert(Value::Null);
+        if counted.is_null() {
+            *counted = own.clone();
+        }
+    }
+    Value::Array(wanted)
 }
 
 fn container(plan: &GatewayPlan, settings: &PodSettings, name: &str) -> Map<String, Value> {

@@ -48,6 +48,8 @@ pub enum GatewayField {
     ServiceAnnotations,
     /// How long a pod goes on that is told to end.
     Shutdown,
+    /// How long a new pod has to be ready before an old one ends.
+    MinReadySeconds,
     /// All that is added to the pods.
     PodTemplate,
     /// Labels of the pods.
@@ -65,6 +67,15 @@ pub enum GatewayField {
     /// Which nodes and neighbours they prefer or need.
     #[serde(rename = "podTemplate.affinity")]
     Affinity,
+    /// How they are spread.
+    #[serde(rename = "podTemplate.topologySpreadConstraints")]
+    TopologySpreadConstraints,
+    /// Whom they go before where room is short.
+    #[serde(rename = "podTemplate.priorityClassName")]
+    PriorityClassName,
+    /// Secrets for pulling their image.
+    #[serde(rename = "podTemplate.imagePullSecrets")]
+    ImagePullSecrets,
     /// Who may reach the pods.
     NetworkPolicy,
     /// Whether HTTP/3 is spoken.
@@ -116,7 +127,7 @@ mod tests {
     /// Else a class that lists fields would refuse one that nobody could allow.
     #[test]
     fn every_parameter_can_be_allowed() {
-        const ALL: [GatewayField; 21] = [
+        const ALL: [GatewayField; 25] = [
             GatewayField::Replicas,
             GatewayField::Autoscaling,
             GatewayField::Resources,
@@ -126,12 +137,16 @@ mod tests {
             GatewayField::ExternalTrafficPolicy,
             GatewayField::ServiceAnnotations,
             GatewayField::Shutdown,
+            GatewayField::MinReadySeconds,
             GatewayField::PodTemplate,
             GatewayField::PodLabels,
             GatewayField::PodAnnotations,
             GatewayField::NodeSelector,
             GatewayField::Tolerations,
             GatewayField::Affinity,
+            GatewayField::TopologySpreadConstraints,
+            GatewayField::PriorityClassName,
+            GatewayField::ImagePullSecrets,
             GatewayField::NetworkPolicy,
             GatewayField::Http3,
             GatewayField::ClientAddress,

@@ -49,6 +49,11 @@ pub struct GatewayParametersSpec {
     /// How long a pod that is told to end goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown: Option<GatewayShutdown>,
+    /// How long a new pod has to be ready before an old one ends, in seconds; 0 if left out. As long as load balancers take to send
+    /// to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub min_ready_seconds: Option<i32>,
     /// What is added to the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<GatewayPodTemplate>,
@@ -181,6 +186,28 @@ pub struct GatewayPodTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "affinity_schema")]
     pub affinity: Option<Value>,
+    /// How they are spread (`topologySpreadConstraints` of a pod), in place of evenly over nodes and zones as far as it goes; a constraint
+    /// without labelSelector counts the Gateway's pods. Not at all if empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "spread_schema")]
+    pub topology_spread_constraints: Option<Value>,
+    /// Their PriorityClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+    /// Secrets of the Gateway's namespace for pulling the image, besides those that the chart names for all Gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Option<Vec<GatewayPullSecret>>,
+}
+
+/// A Secret for pulling images.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayPullSecret {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 impl GatewayParametersSpec {
@@ -208,12 +235,16 @@ impl GatewayParametersSpec {
                 linger_seconds: own.linger_seconds.or(class.linger_seconds),
                 drain_seconds: own.drain_seconds.or(class.drain_seconds),
             }),
+            min_ready_seconds: own.min_ready_seconds.or(of_class.min_ready_seconds),
             pod_template: both(own.pod_template, of_class.pod_template, |own, class| GatewayPodTemplate {
                 labels: merged(class.labels, own.labels),
                 annotations: merged(class.annotations, own.annotations),
                 node_selector: merged(class.node_selector, own.node_selector),
                 tolerations: own.tolerations.or(class.tolerations),
                 affinity: own.affinity.or(class.affinity),
+                topology_spread_constraints: own.topology_spread_constraints.or(class.topology_spread_constraints),
+                priority_class_name: own.priority_class_name.or(class.priority_class_name),
+                image_pull_secrets: own.image_pull_secrets.or(class.image_pull_secrets),
             }),
             network_policy: both(own.network_policy, of_class.network_policy, |own, class| GatewayNetworkPolicy {
                 enabled: own.enabled.or(class.enabled),
@@ -252,23 +283,32 @@ fn affinity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     as_in_a_pod("object", "Which nodes and which neighbours they prefer or need (`affinity` of a pod).")
 }
 
-fn peers_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+/// As [`as_in_a_pod`], of a list.
+fn all_as_in_a_pod(description: &str) -> schemars::Schema {
     schemars::json_schema!({
-        "description": "Who may read metrics (port 15021), as NetworkPolicyPeers; everybody if left out or empty. The kubelet's \
-            probes pass in any case.",
+        "description": description,
         "type": "array",
         "nullable": true,
         "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true }
     })
 }
 
+fn peers_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    all_as_in_a_pod(
+        "Who may read metrics (port 15021), as NetworkPolicyPeers; everybody if left out or empty. The kubelet's \
+            probes pass in any case.",
+    )
+}
+
 fn tolerations_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "description": "Taints that they tolerate (`tolerations` of a pod).",
-        "type": "array",
-        "nullable": true,
-        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true }
-    })
+    all_as_in_a_pod("Taints that they tolerate (`tolerations` of a pod).")
+}
+
+fn spread_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    all_as_in_a_pod(
+        "How they are spread (`topologySpreadConstraints` of a pod), in place of evenly over nodes and zones as far as \
+            it goes; a constraint without labelSelector counts the Gateway's pods. Not at all if empty.",
+    )
 }
 
 #[cfg(test)]
@@ -285,18 +325,21 @@ mod tests {
         let class = spec(json!({
             "replicas": 3, "resources": { "limits": { "memory": "1Gi" } },
             "service": { "type": "ClusterIP", "externalTrafficPolicy": "Local", "annotations": { "a": "class", "b": "class" } },
-            "podTemplate": { "nodeSelector": { "pool": "edge" }, "tolerations": [{ "operator": "Exists" }] },
-            "shutdown": { "lingerSeconds": 60, "drainSeconds": 60 }
+            "podTemplate": { "nodeSelector": { "pool": "edge" }, "tolerations": [{ "operator": "Exists" }],
+                "priorityClassName": "class", "imagePullSecrets": [{ "name": "class" }] },
+            "shutdown": { "lingerSeconds": 60, "drainSeconds": 60 }, "minReadySeconds": 10
         }));
         let own = spec(json!({
-            "replicas": 5, "service": { "type": "LoadBalancer", "annotations": { "a": "own" } }, "podTemplate": { "labels": { "l": "own" } },
+            "replicas": 5, "service": { "type": "LoadBalancer", "annotations": { "a": "own" } }, "podTemplate": { "labels": { "l": "own" },
+                "priorityClassName": "own", "topologySpreadConstraints": [] },
             "shutdown": { "lingerSeconds": 0 }
         }));
         let expected = spec(json!({
             "replicas": 5, "resources": { "limits": { "memory": "1Gi" } },
             "service": { "type": "LoadBalancer", "externalTrafficPolicy": "Local", "annotations": { "a": "own", "b": "class" } },
-            "podTemplate": { "labels": { "l": "own" }, "nodeSelector": { "pool": "edge" }, "tolerations": [{ "operator": "Exists" }] },
-            "shutdown": { "lingerSeconds": 0, "drainSeconds": 60 }
+            "podTemplate": { "labels": { "l": "own" }, "nodeSelector": { "pool": "edge" }, "tolerations": [{ "operator": "Exists" }],
+                "priorityClassName": "own", "topologySpreadConstraints": [], "imagePullSecrets": [{ "name": "class" }] },
+            "shutdown": { "lingerSeconds": 0, "drainSeconds": 60 }, "minReadySeconds": 10
         }));
         assert_eq!(own.over(&class), expected);
         assert_eq!(own.over(&GatewayParametersSpec::default()), own);

@@ -41,7 +41,7 @@ pub use gateway_client::{
 pub use gateway_limits::{GatewayField, GatewayLimits};
 pub use gateway_parameters::{
     ExternalTrafficPolicy, GatewayAutoscaling, GatewayNetworkPolicy, GatewayParameters, GatewayParametersSpec,
-    GatewayPodTemplate, GatewayService, GatewayServiceType, GatewayShutdown,
+    GatewayPodTemplate, GatewayPullSecret, GatewayService, GatewayServiceType, GatewayShutdown,
 };
 pub use listener_set::ListenerSetStatus;
 pub use policy::{AuthorizationPolicy, MeshPolicy};

@@ -203,6 +203,62 @@ fn parameters_end_up_where_they_belong() {
     assert_eq!(of(&objects, "HorizontalPodAutoscaler"), &Value::Null);
 }
 
+fn deployment(plan: &GatewayPlan) -> Value {
+    of(&made(plan), "Deployment")["spec"].clone()
+}
+
+#[test]
+fn pods_are_spread_evenly_unless_somebody_says_how() {
+    let constraints = |parameters: Value| {
+        deployment(&with(plan("web"), parameters))["template"]["spec"]["topologySpreadConstraints"].clone()
+    };
+    let own = deployment(&plan("web"))["selector"].clone();
+    let even = constraints(json!({ "podTemplate": { "labels": { "a": "b" } } }));
+    let keys: Vec<_> = even.as_array().unwrap().iter().map(|it| (&it["topologyKey"], &it["labelSelector"])).collect();
+    assert_eq!(keys, [(&json!("kubernetes.io/hostname"), &own), (&json!("topology.kubernetes.io/zone"), &own)]);
+
+    let said = |selector: Value| {
+        let mut constraint = json!({ "maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule" });
+        constraint["labelSelector"] = selector;
+        constraint
+    };
+    let others = json!({ "matchLabels": { "app": "others" } });
+    let wanted = json!([said(others.clone()), said(Value::Null),
+        { "maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule" }]);
+    let found = constraints(json!({ "podTemplate": { "topologySpreadConstraints": wanted } }));
+    assert_eq!(found, json!([said(others), said(own.clone()), said(own)]));
+    assert_eq!(constraints(json!({ "podTemplate": { "topologySpreadConstraints": [] } })), json!([]), "not at all");
+}
+
+#[test]
+fn a_pods_priority_and_secrets_are_those_of_the_chart_and_of_the_parameters() {
+    let none = deployment(&plan("web"))["template"]["spec"].clone();
+    assert!(none.get("priorityClassName").is_none() && none.get("imagePullSecrets").is_none(), "{none}");
+    let template = json!({ "priorityClassName": "edge", "imagePullSecrets": [{ "name": "own" }, { "name": "all" }] });
+    let plan = with(plan("web"), json!({ "podTemplate": template }));
+    let mut settings = settings("/roots".into());
+    settings.pull_secrets = vec!["all".to_owned(), "more".to_owned()];
+    let objects = objects(&plan, &settings, "ROOTS");
+    let pod = &of(&objects, "Deployment")["spec"]["template"]["spec"];
+    let expected = json!([{ "name": "all" }, { "name": "more" }, { "name": "own" }]);
+    assert_eq!((&pod["priorityClassName"], &pod["imagePullSecrets"]), (&json!("edge"), &expected));
+}
+
+/// The API server refuses a deadline that is no longer than that, and keeps no 0.
+#[test]
+fn a_rollout_waits_until_new_pods_have_been_ready_for_a_while() {
+    for (parameters, expected) in [
+        (json!({}), (Value::Null, Value::Null)),
+        (json!({ "minReadySeconds": 0 }), (Value::Null, Value::Null)),
+        (json!({ "minReadySeconds": 30 }), (json!(30), json!(630))),
+        (json!({ "minReadySeconds": 3600 }), (json!(3600), json!(4200))),
+    ] {
+        let found = deployment(&with(plan("web"), parameters.clone()));
+        let found = (found["minReadySeconds"].clone(), found["progressDeadlineSeconds"].clone());
+        assert_eq!(found, expected, "{parameters}");
+    }
+}
+
 #[test]
 fn a_pod_may_nothing_but_serve() {
     let objects = made(&plan("web"));

@@ -157,6 +157,21 @@ mod tests {
                 json!({ "shutdown": {} }),
                 "spec.shutdown is set, and class weft lets Gateways set nothing",
             ),
+            (
+                json!({ "fields": ["minReadySeconds", "podTemplate.topologySpreadConstraints"] }),
+                json!({ "minReadySeconds": 5, "podTemplate": { "topologySpreadConstraints": [] } }),
+                "",
+            ),
+            (
+                json!({ "fields": ["minReadySeconds"] }),
+                json!({ "podTemplate": { "priorityClassName": "system-cluster-critical" } }),
+                "spec.podTemplate.priorityClassName is set, and class weft lets Gateways set minReadySeconds",
+            ),
+            (
+                json!({ "fields": ["podTemplate.labels"] }),
+                json!({ "podTemplate": { "imagePullSecrets": [{ "name": "a" }] } }),
+                "spec.podTemplate.imagePullSecrets is set",
+            ),
             (json!({ "fields": [] }), json!({}), ""),
             (json!({}), json!({ "replicas": 900, "service": { "type": "NodePort" } }), ""),
             (json!({}), json!({ "limits": {} }), "spec.limits is for those of a GatewayClass"),
