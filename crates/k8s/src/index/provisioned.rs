@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -181,12 +182,17 @@ impl Index {
         let is_of = |view: &&GatewayView| {
             view.key.namespace == service.namespace && names.contains(&Some(label_value(view.key.name.as_str())))
         };
-        let keys: Vec<_> = self.gateways.views().filter(is_of).map(|view| view.key.clone()).collect();
+        // Whoever asks for an address that another one gets, or loses, says so.
+        let [before, now] = [old, new].map(given_to);
+        let moved: BTreeSet<_> = before.symmetric_difference(&now).copied().collect();
+        let asks = |view: &&GatewayView| view.requested.iter().any(|ip| moved.contains(ip));
+        let views = self.gateways.views().filter(|view| is_of(view) || asks(view));
+        let keys: Vec<_> = views.map(|view| view.key.clone()).collect();
         self.gateways.stale.extend(keys);
     }
 
-    /// How far a Gateway is served by its pods.
-    pub(super) fn in_pods(&self, view: &GatewayView) -> InCluster {
+    /// What a Gateway's own Services have been given.
+    fn addresses_given(&self, view: &GatewayView) -> BTreeSet<GatewayAddress> {
         let label = label_value(view.key.name.as_str());
         let mut addresses = BTreeSet::new();
         for (name, _) in view.services() {
@@ -199,16 +205,32 @@ impl Index {
                 addresses.extend(addresses_of(service));
             }
         }
+        addresses
+    }
+
+    /// The Gateway besides `view` that an address has been given to.
+    fn holder_of(&self, ip: IpAddr, view: &GatewayView) -> Option<GatewayKey> {
+        let mut others = self.distinct_gateways().filter(|other| other.key != view.key);
+        let holder = others.find(|other| self.addresses_given(other).contains(&GatewayAddress::Ip(ip)))?;
+        Some(holder.key.clone())
+    }
+
+    /// How far a Gateway is served by its pods.
+    pub(super) fn in_pods(&self, view: &GatewayView) -> InCluster {
         let known = &self.gateways.provisioned;
         if let Some(holder) = known.clashes.get(&view.key) {
             let why = format!("its objects would have the names of those of Gateway {holder}; give it another name");
             return InCluster { unmade: Some(Unmade { why, serves: false }), ..InCluster::default() };
         }
-        InCluster {
-            addresses: addresses.into_iter().collect(),
+        let mut found = InCluster {
+            addresses: self.addresses_given(view).into_iter().collect(),
+            elsewhere: BTreeMap::new(),
             unbound: known.bound.get(&view.key).cloned(),
             unmade: known.unmade.get(&view.key).cloned(),
-        }
+        };
+        let missing = found.missing(&view.requested);
+        found.elsewhere = missing.filter_map(|ip| Some((*ip, self.holder_of(*ip, view)?))).collect();
+        found
     }
 }
 
@@ -221,6 +243,13 @@ fn differing<T: PartialEq>(before: &BTreeMap<GatewayKey, T>, now: &BTreeMap<Gate
 fn is_owned_by(meta: &ObjectMeta, uid: &str) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     owners.iter().any(|owner| owner.kind == Kind::Gateway.as_str() && owner.uid == uid)
+}
+
+/// The addresses that clients reach a Service at.
+fn given_to(service: Option<&Object>) -> BTreeSet<IpAddr> {
+    let Some(Object::Service(service)) = service else { return BTreeSet::new() };
+    let ip = |address| if let GatewayAddress::Ip(ip) = address { Some(ip) } else { None };
+    addresses_of(service).into_iter().filter_map(ip).collect()
 }
 
 /// Where clients reach a Service: what its load balancer has given, or for other types its addresses in the cluster.

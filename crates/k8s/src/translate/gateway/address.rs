@@ -2,16 +2,22 @@
 
 use std::net::IpAddr;
 
+use super::Place;
 use crate::object::Gateway;
 use crate::translate::{Problem, Reason};
 
 /// The addresses asked for. An entry without a value leaves the choice to us.
-pub(super) fn requested(gateway: &Gateway) -> (Vec<IpAddr>, Option<Problem>) {
+pub(super) fn requested(gateway: &Gateway, place: &Place) -> (Vec<IpAddr>, Option<Problem>) {
     let mut requested = Vec::new();
     for (i, address) in gateway.spec.addresses.iter().flatten().enumerate() {
         let field = format!("spec.addresses[{i}]");
         let wrong = |part: &str, message: String| {
-            let remedy = "ask for an IPAddress that this machine has, or for none: then all of them are listened on";
+            let remedy = match place {
+                Place::Machine { .. } => {
+                    "ask for an IPAddress that this machine has, or for none: then all of them are listened on"
+                }
+                Place::Cluster => "ask for an IPAddress that the cluster's load balancers can give, or for none",
+            };
             Problem::new(format!("{field}{part}"), Reason::UnsupportedAddress, message, remedy)
         };
         let kind = address.r#type.as_deref().unwrap_or("IPAddress");

@@ -323,7 +323,7 @@ pub fn view(gateway: &Gateway, lookup: &dyn Lookup) -> GatewayView {
     overlap::note(&mut listeners);
     let mut unresolved = Vec::new();
     let client_certificate = client_certificate(gateway, holder, lookup, &mut certificates, &mut unresolved);
-    let (requested, wrong_address) = address::requested(gateway);
+    let (requested, wrong_address) = address::requested(gateway, &lookup.settings().place);
     let (infrastructure, now, of_class) = infrastructure::of(gateway, lookup);
     let (class, uid) = (gateway.spec.gateway_class_name.clone(), meta.uid.clone().unwrap_or_default());
     let front = front::decide(now, lookup.went_by(&key, &uid, &class), of_class.as_ref());

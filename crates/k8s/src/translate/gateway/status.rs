@@ -23,10 +23,19 @@ pub enum Served<'a> {
 pub struct InCluster {
     /// The addresses that its Services have been given.
     pub addresses: Vec<GatewayAddress>,
+    /// Of those that it asks for and hasn't been given, the ones that another Gateway has been.
+    pub elsewhere: BTreeMap<IpAddr, GatewayKey>,
     /// Listeners that no pod has bound as they are now, and why; `None` as long as no pod has come so far.
     pub unbound: Option<BTreeMap<ListenerKey, String>>,
     /// One of its objects that can't be made.
     pub unmade: Option<Unmade>,
+}
+
+impl InCluster {
+    /// The addresses of `requested` that haven't been given.
+    pub fn missing<'a>(&self, requested: &'a [IpAddr]) -> impl Iterator<Item = &'a IpAddr> {
+        requested.iter().filter(move |ip| !self.addresses.contains(&GatewayAddress::Ip(**ip)))
+    }
 }
 
 /// The status of a Gateway; `attached` says how many routes each listener has.
@@ -160,8 +169,13 @@ fn waits_for(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, Stri
     if let Some(unmade) = pods.unmade.as_ref().filter(|unmade| !unmade.serves) {
         return Some(("NoResources", format!("What serves it isn't as it should be: {}", unmade.why)));
     }
-    let missing = |ip: &&IpAddr| !pods.addresses.contains(&GatewayAddress::Ip(**ip));
-    let missing: Vec<_> = view.requested.iter().filter(missing).map(ToString::to_string).collect();
+    // Another namespace's Gateway is named, too: who asks for its address finds out that somebody has it, and the name is what
+    // routes of all namespaces say. Without it nobody knows whom to ask.
+    let shown = |ip: &IpAddr| match pods.elsewhere.get(ip) {
+        Some(holder) => format!("{ip}, which Gateway {holder} has"),
+        None => ip.to_string(),
+    };
+    let missing: Vec<_> = pods.missing(&view.requested).map(shown).collect();
     if !missing.is_empty() {
         let list = missing.join(", ");
         let remedy = "ask for others, or for none, or see its Service";

@@ -1,5 +1,7 @@
 //! Gateways that are served by pods of their own: what is made for them, and when they are Programmed.
 
+mod addresses;
+
 use weft_core::ids::{GatewayKey, ListenerKey};
 
 use super::*;
@@ -148,31 +150,6 @@ fn a_service_of_the_cluster_has_its_addresses_there_and_anybody_elses_counts_for
         bind(&mut index, &["gw"]);
         assert_eq!(standing(&index), Err("AddressNotAssigned".to_owned()), "{other}");
     }
-}
-
-#[test]
-fn the_addresses_that_are_asked_for_are_compared_with_those_that_are_given() {
-    let asks = |list: &str| CLASS.to_owned() + &gateway_of("gw", &format!("listeners: [{HTTP}], addresses: [{list}]"));
-    let mut index = in_cluster(&asks("{type: example.com/other, value: x}, {value: 192.0.2.1}"));
-    assert_eq!(wrong(&status_of(&index, "gw").conditions), ["Accepted/UnsupportedAddress", "Programmed/Invalid"]);
-    assert!(!plan_of(&index).accepted);
-
-    add(&mut index, &asks("{value: 192.0.2.1}, {value: 192.0.2.2}"));
-    add(&mut index, &(balanced("gw-weft", "") + &balanced("gw-weft-2", "{ip: 192.0.2.2}")));
-    bind(&mut index, &["gw"]);
-    assert_eq!(wrong(&status_of(&index, "gw").conditions), ["Programmed/AddressNotUsable"]);
-    assert_eq!(status_of(&index, "gw").addresses, ips(&["192.0.2.2"]));
-
-    add(&mut index, &asks("{value: 192.0.2.2}"));
-    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.9}"));
-    assert_eq!(standing(&index), Err("AddressNotUsable".to_owned()), "another one is not what was asked for");
-    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.2}"));
-    assert_eq!(standing(&index), Ok(ips(&["192.0.2.2"])));
-
-    // An entry without a value leaves the choice to the cluster.
-    add(&mut index, &asks("{type: IPAddress}"));
-    add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.9}"));
-    assert_eq!(standing(&index), Ok(ips(&["192.0.2.9"])));
 }
 
 #[test]
