@@ -27,7 +27,7 @@ fn blocks(markdown: &str, language: &str) -> Vec<String> {
     markdown.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// Services that pages suppose to be there: namespace, name, port.
+/// Services that pages suppose to be there, besides the namespace of the shop: namespace, name, port.
 const ELSEWHERE: [(&str, &str, u16); 5] = [
     ("monitoring", "collector", 4317),
     ("bookinfo", "reviews", 9080),
@@ -37,13 +37,15 @@ const ELSEWHERE: [(&str, &str, u16); 5] = [
 ];
 
 fn elsewhere() -> (String, String) {
+    // A policy of the root namespace names it.
+    let shop = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n".to_owned();
     let services = ELSEWHERE.map(|(namespace, name, port)| {
         format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {namespace}}}, \
              spec: {{ports: [{{name: a, port: {port}}}]}}}}\n"
         )
     });
-    ("elsewhere".to_owned(), services.join("---\n"))
+    ("elsewhere".to_owned(), [shop].into_iter().chain(services).collect::<Vec<_>>().join("---\n"))
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Strict: who is refused, and what the kubelet may still do.
 
 use anyhow::{Result, ensure};
-use weft_tests::cluster::{Cluster, Echo, PATIENCE, STRICT, TestNamespace, echo_service, eventually, repository};
+use weft_tests::cluster::{
+    Cluster, Echo, PATIENCE, STRICT, SYSTEM, TestNamespace, echo_service, eventually, repository,
+};
 
 fn policy(ns: &TestNamespace, kind: &str, name: &str, spec: &str) -> Result<()> {
     ns.apply(&format!(
@@ -78,15 +80,38 @@ fn the_kubelet_probes_a_strict_pod_and_nobody_else_gets_in() -> Result<()> {
     Ok(())
 }
 
-/// The manual's exceptions as they stand in it: the caller that each is for gets through, at that port only.
+/// Takes policies of the root namespace away, also when a test fails.
+struct OfRoot<'a>(&'a Cluster, &'a [&'a str]);
+
+impl OfRoot<'_> {
+    fn remove(&self) -> Result<()> {
+        self.0.k(&[&["-n", SYSTEM, "delete", "meshpolicy", "--ignore-not-found"], self.1].concat())?;
+        Ok(())
+    }
+}
+
+impl Drop for OfRoot<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            eprintln!("policies of this test stay: {error:#}");
+        }
+    }
+}
+
+/// The manual's exceptions as they stand in it: the caller that each is for gets through, at that port only. That of the
+/// operator is from what is enforced, and for that namespace's pods alone.
 #[test]
 #[ignore = "needs a cluster"]
 fn every_exception_of_the_manual_opens_its_port_and_no_other() -> Result<()> {
     let cluster = Cluster::open()?;
     let ns = cluster.namespace("t-exceptions", true)?;
     let outside = cluster.namespace("t-exceptions-outside", false)?;
+    let other = cluster.namespace("t-exceptions-other", true)?;
+    let of_root = OfRoot(&cluster, &["t-exceptions", "shop-web-from-ingress"]);
     ns.apply(STRICT)?;
+    other.apply(STRICT)?;
     ns.run(&[Echo::new("web"), Echo::new("webhook")])?;
+    other.run(&[Echo::new("web")])?;
     outside.run(&[Echo::new("client")])?;
     let (_, client, _) = outside.pod("client")?;
     // Which caller is which doesn't matter to the mesh; the echo server has other ports than a webhook or metrics.
@@ -100,13 +125,21 @@ fn every_exception_of_the_manual_opens_its_port_and_no_other() -> Result<()> {
         ["9443", "9090", "8443"].iter().fold(named, |text, port| text.replace(port, "8080"))
     });
     let blocks: Vec<_> = blocks.collect();
-    ensure!(blocks.len() == 4, "{} blocks", blocks.len());
-    let open = |app: &str, port: &str| -> Result<bool> {
+    ensure!(blocks.len() == 5, "{} blocks", blocks.len());
+    let open_in = |ns: &TestNamespace, app: &str, port: &str| -> Result<bool> {
         let (_, ip, _) = ns.pod(app)?;
         let url = if port == "8080" { format!("http://{ip}:8080/") } else { format!("grpc://{ip}:{port}") };
         Ok(outcome(&outside, "client", &url)? == 10)
     };
-    for (block, app) in blocks.iter().zip(["web", "webhook", "web", "web"]) {
+    let open = |app: &str, port: &str| open_in(&ns, app, port);
+    for (block, app) in blocks.iter().zip(["web", "web", "webhook", "web", "web"]) {
+        if block.contains("enforced: true") {
+            cluster.apply(&format!(
+                r#"{{"apiVersion": "weftmesh.io/v1alpha1", "kind": "MeshPolicy", "metadata": {{"name": "t-exceptions", "namespace": "{SYSTEM}"}},
+                "spec": {{"targetRefs": [{{"kind": "Namespace", "name": "t-exceptions"}}], "mode": "Strict", "enforced": true}}}}"#
+            ))?;
+            cluster.wait_accepted(SYSTEM, "meshpolicy/t-exceptions")?;
+        }
         eventually("Strict", PATIENCE, || {
             ensure!(!open(app, "8080")?, "{app} is open before\n{block}");
             Ok(())
@@ -117,6 +150,8 @@ fn every_exception_of_the_manual_opens_its_port_and_no_other() -> Result<()> {
             Ok(())
         })?;
         ensure!(!open(app, "7070")?, "another port of {app} is open, too, with\n{block}");
+        ensure!(!open_in(&other, "web", "8080")?, "the same labels elsewhere are open, too, with\n{block}");
+        of_root.remove()?;
         ns.cluster.k(&["-n", &ns.name, "delete", "meshpolicies,authorizationpolicies", "--all"])?;
         ns.apply(STRICT)?;
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = ("self.kind == 'Pod' ? has(self.selector) && !has(self.name) : !has(self.selector)", "kind Pod takes a selector and no name; other kinds take no selector"))]
 #[x_kube(validation = ("!has(self.sectionName) || self.kind in ['Gateway', 'ListenerSet']", "only kinds Gateway and ListenerSet take a sectionName"))]
 #[x_kube(validation = ("self.kind == 'Pod' || has(self.name)", "name is required for other kinds than Pod"))]
+#[x_kube(validation = ("self.kind == 'Pod' || !has(self.__namespace__)", "only kind Pod takes a namespace"))]
 pub struct TargetRef {
     /// The group: empty, the core group; gateway.networking.k8s.io for kinds Gateway and ListenerSet.
     #[serde(default)]
@@ -25,6 +26,10 @@ pub struct TargetRef {
     /// The name, of other kinds than Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whose pods, for the kind `Pod`: in the root namespace any namespace, and left out the pods of all of them; elsewhere
+    /// only the policy's own, which is what is meant if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Which pods, for the kind `Pod`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,

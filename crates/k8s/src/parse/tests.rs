@@ -245,6 +245,19 @@ fn a_policy_that_cannot_be_read_denies_and_keeps_its_targets() {
 }
 
 #[test]
+fn a_target_in_somebody_elses_namespace_is_named_with_its_line() {
+    let text = "apiVersion: weftmesh.io/v1alpha1\nkind: MeshPolicy\nmetadata: {name: m, namespace: shop}\nspec:\n  targetRefs:\n  \
+                - kind: Pod\n    namespace: pay\n    selector: {matchLabels: {app: cart}}\n  mode: Permissive\n";
+    let object = Some("MeshPolicy shop/m");
+    let field = "spec.targetRefs[0].namespace";
+    says(text, 7, object, field, "namespace pay is not the policy's own", "into the root namespace");
+    let own = text.replace("namespace: pay", "namespace: shop");
+    assert!(check(&own).iter().all(|finding| finding.severity == Severity::Note), "{:?}", check(&own));
+    let none = text.replace("namespace: shop", "namespace: weft-system");
+    says(&none, 7, Some("MeshPolicy weft-system/m"), field, "namespace pay does not exist", "correct the name");
+}
+
+#[test]
 fn hostile_files_are_bounded() {
     let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
     for i in 1..12 {

@@ -53,6 +53,10 @@ impl GatewayTarget {
         if target.selector.is_some() {
             return invalid(".selector", "is set for another kind than Pod".into(), "remove it");
         }
+        if target.namespace.is_some() {
+            let remedy = format!("remove it, and put the policy into the namespace of the {}", target.kind);
+            return invalid(".namespace", format!("is set for kind {}", target.kind), &remedy);
+        }
         let Some(name) = target.name.as_deref().filter(|name| !name.is_empty()) else {
             return invalid(".name", "is missing".into(), "name the target");
         };
@@ -138,6 +142,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_target_is_of_the_policys_own_namespace_and_names_none() {
+        for kind in ["Gateway", "ListenerSet"] {
+            let target = TargetRef {
+                group: GATEWAY_GROUP.into(),
+                kind: kind.into(),
+                name: Some("gw".into()),
+                namespace: Some("edge".into()),
+                ..TargetRef::default()
+            };
+            let problem = GatewayTarget::read(&"edge".into(), &target, "spec.targetRefs[0]").unwrap_err();
+            assert_eq!((problem.field.as_str(), problem.reason), ("spec.targetRefs[0].namespace", Reason::Invalid));
+            assert!(problem.message.contains(kind) && !problem.remedy.is_empty(), "{problem}");
+        }
+    }
+
+    #[test]
     fn a_target_covers_its_own_listeners() {
         let gateway = GatewayKey::new("edge", "gw");
         let own = ListenerKey::new(gateway.clone(), "http");
@@ -147,8 +167,8 @@ mod tests {
                 group: GATEWAY_GROUP.into(),
                 kind: kind.into(),
                 name: Some(name.into()),
-                selector: None,
                 section_name: section.map(Into::into),
+                ..TargetRef::default()
             };
             let target = GatewayTarget::read(&"edge".into(), &target, "").unwrap();
             (target.covers(&own), target.covers(&of_set))

@@ -3,7 +3,8 @@
 //! - None: the policy's namespace; in the root namespace, the mesh.
 //! - `Namespace`: the policy's own; in the root namespace, any.
 //! - `Service`: the pods its selector selects, in the policy's namespace.
-//! - `Pod` with a selector: those pods of the policy's namespace; in the root namespace, of all namespaces.
+//! - `Pod` with a selector: those pods of the policy's namespace; in the root namespace, of the one that the target names, or of
+//!   all namespaces.
 //!
 //! Those of Gateways are in `gateway_target`.
 //!
@@ -24,7 +25,7 @@ use crate::object::policy::TargetRef;
 /// Some workloads of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Selection {
-    /// The namespace; all of them for a Pod selector in the root namespace.
+    /// The namespace; all of them for a Pod selector in the root namespace that names none.
     pub namespace: Option<Namespace>,
     /// Which pods there.
     pub pods: Pods,
@@ -210,12 +211,19 @@ fn one(
     if target.section_name.is_some() {
         return invalid(".sectionName", format!("is set for kind {}", target.kind), "remove it");
     }
+    if target.namespace.is_some() && target.kind != "Pod" {
+        let remedy = match target.kind.as_str() {
+            "Namespace" => "remove it, and name the namespace in name",
+            _ => "remove it, or select pods of that namespace by their labels (kind Pod)",
+        };
+        return invalid(".namespace", format!("is set for kind {}", target.kind), remedy);
+    }
     match (target.kind.as_str(), &target.name, &target.selector) {
         ("Pod", None, Some(selector)) => {
             if let Some(problem) = labels::check(&format!("{field}.selector"), selector) {
                 return Err(Problem { reason: Reason::Invalid, ..problem });
             }
-            let namespace = (!root).then(|| namespace.clone());
+            let namespace = whose_pods(namespace, target.namespace.as_deref(), field, root)?;
             Ok(Selection { namespace, pods: Pods::Matching(selector.clone()) })
         }
         ("Pod", _, None) => invalid(".selector", "is missing for kind Pod".into(), "select pods by their labels"),
@@ -234,11 +242,27 @@ fn one(
     }
 }
 
+/// The namespace whose pods a selector is for; `None`: of all of them.
+fn whose_pods(own: &Namespace, said: Option<&str>, field: &str, root: bool) -> Result<Option<Namespace>, Problem> {
+    let Some(wanted) = said.map(Namespace::new) else { return Ok((!root).then(|| own.clone())) };
+    let invalid =
+        |message: String, remedy: &str| Problem::new(format!("{field}.namespace"), Reason::Invalid, message, remedy);
+    if wanted.as_str().is_empty() {
+        return Err(invalid("is empty".into(), "name the namespace of the pods"));
+    }
+    if wanted != *own && !root {
+        let message = format!("namespace {wanted} is not the policy's own");
+        return Err(invalid(message, "put the policy into that namespace, or into the root namespace"));
+    }
+    Ok(Some(wanted))
+}
+
 fn missing_namespace(own: &Namespace, selection: &Selection, i: usize, lookup: &dyn TargetLookup) -> Option<Problem> {
-    let wanted = selection.namespace.as_ref().filter(|ns| selection.pods == Pods::All && *ns != own)?;
+    let wanted = selection.namespace.as_ref().filter(|ns| *ns != own)?;
     let message = format!("namespace {wanted} does not exist");
     let problem = || {
-        let field = format!("spec.targetRefs[{i}].name");
+        let part = if selection.pods == Pods::All { "name" } else { "namespace" };
+        let field = format!("spec.targetRefs[{i}].{part}");
         Problem::new(field, Reason::TargetNotFound, message, "create it, or correct the name")
     };
     (!lookup.has_namespace(wanted)).then(problem)

@@ -109,6 +109,110 @@ fn scopes() {
     }
 }
 
+/// A pod of another namespace that has the labels of the shop's.
+const PAY: &str = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: pay, labels: {weftmesh.io/mesh: enabled}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: pay-1, namespace: pay, labels: {app: cart}}
+spec: {nodeName: n1, serviceAccountName: pay, containers: []}
+status: {phase: Running, podIP: 10.0.0.9, podIPs: [{ip: 10.0.0.9}]}
+";
+
+/// Pods of this namespace (none: left out) and label, as a target.
+fn pods(namespace: Option<&str>, app: &str) -> String {
+    let namespace = namespace.map(|name| format!("namespace: '{name}', ")).unwrap_or_default();
+    format!("targetRefs: [{{kind: Pod, {namespace}selector: {{matchLabels: {{app: {app}}}}}}}]")
+}
+
+#[test]
+fn pods_of_a_target_are_those_of_the_namespace_that_it_names() {
+    for (of, named, app, shop, pay, reason) in [
+        ("weft-system", None, "cart", true, true, "Accepted=true/Accepted"),
+        ("weft-system", Some("shop"), "cart", true, false, "Accepted=true/Accepted"),
+        ("weft-system", Some("pay"), "cart", false, true, "Accepted=true/Accepted"),
+        ("weft-system", Some("shop"), "web", false, false, "Accepted=true/Accepted"),
+        ("weft-system", Some("none"), "cart", false, false, "Accepted=false/TargetNotFound"),
+        ("weft-system", Some("weft-system"), "cart", false, false, "Accepted=true/Accepted"),
+        ("shop", None, "cart", true, false, "Accepted=true/Accepted"),
+        ("shop", Some("shop"), "cart", true, false, "Accepted=true/Accepted"),
+        // Theirs to write, but not where they reach for.
+        ("shop", Some("pay"), "cart", false, false, "Accepted=false/Invalid"),
+        ("weft-system", Some(""), "cart", false, false, "Accepted=false/Invalid"),
+    ] {
+        let place = format!("{named:?} {app} by a policy of {of}");
+        let spec = format!("{}, {ALLOW}", pods(named, app));
+        let (index, out) = index(&(SHOP.to_owned() + PAY + &policy(of, &spec)));
+        let selected = ["cart-1", "pay-1"].map(|pod| !selected_by(&index, pod).is_empty());
+        assert_eq!(selected, [shop, pay], "{place}");
+        assert_eq!(reasons(&out), [reason], "{place}");
+        let made = authorization(&index);
+        let problems = index.problems(&ObjectRef::new(Kind::AuthorizationPolicy, of, "p"));
+        if reason == "Accepted=true/Accepted" {
+            assert_eq!((made.scope, problems.len()), (Scope::Selected, 0), "{place}: {problems:?}");
+            continue;
+        }
+        let [problem] = problems else { panic!("{place}: {problems:?}") };
+        assert_eq!(problem.field, "spec.targetRefs[0].namespace", "{place}");
+        if reason.ends_with("Invalid") {
+            assert_eq!((made.action, made.rules), (Action::Deny, vec![AuthorizationRule::default()]), "{place}");
+            let own = if of == "shop" { Scope::Namespace("shop".into()) } else { Scope::Mesh };
+            assert_eq!(made.scope, own, "{place}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_pod_takes_no_namespace() {
+    for target in ["kind: Namespace, name: shop", "kind: Service, name: cart"] {
+        let spec = format!("targetRefs: [{{{target}, namespace: shop}}], {ALLOW}");
+        let (index, out) = index(&(SHOP.to_owned() + &policy("shop", &spec)));
+        assert_eq!(reasons(&out), ["Accepted=false/Invalid"], "{target}");
+        let problems = index.problems(&ObjectRef::new(Kind::AuthorizationPolicy, "shop", "p"));
+        let said = problems.iter().any(|p| p.field == "spec.targetRefs[0].namespace" && !p.remedy.is_empty());
+        assert!(said, "{target}: {problems:?}");
+    }
+}
+
+/// The mode of a pod's port by all that was made.
+fn mode_of(index: &Index, namespace: &str, pod: &str, port: u16) -> Mode {
+    let listed = selected_by(index, pod);
+    let made = index.resources().filter_map(|r| match r {
+        Resource::MeshPolicy(p) => Some(&**p),
+        _ => None,
+    });
+    let there = made.filter(|p| match &p.scope {
+        Scope::Mesh => true,
+        Scope::Namespace(ns) => ns.as_str() == namespace,
+        Scope::Selected => listed.contains(&p.key.to_string()),
+    });
+    weft_core::authorize::effective_mode(there, Port::new(port).unwrap())
+}
+
+/// One port of one team's pods, and nobody else's pods by giving them the same labels.
+#[test]
+fn an_exception_from_what_is_enforced_is_for_the_pods_of_the_namespace_that_it_names() {
+    let strict = mesh_policy("strict", "weft-system", "2026-01-01T00:00:00Z", "mode: Strict, enforced: true");
+    let open = "portModes: [{port: 8080, mode: Permissive}]";
+    let modes = |by: &str, named: &str, enforced: &str| {
+        let spec = format!("{}{enforced}, {open}", pods(Some(named), "cart"));
+        let exception = mesh_policy("e", by, "2026-02-01T00:00:00Z", &spec);
+        let (index, _) = index(&(SHOP.to_owned() + PAY + &strict + &exception));
+        [("shop", "cart-1", 8080), ("shop", "cart-1", 9090), ("pay", "pay-1", 8080)]
+            .map(|(namespace, pod, port)| mode_of(&index, namespace, pod, port))
+    };
+    use Mode::{Permissive, Strict};
+    assert_eq!(modes("weft-system", "shop", ", enforced: true"), [Permissive, Strict, Strict]);
+    assert_eq!(modes("weft-system", "pay", ", enforced: true"), [Strict, Strict, Permissive]);
+    assert_eq!(modes("weft-system", "shop", ""), [Strict; 3], "an exception is enforced, too");
+    assert_eq!(modes("pay", "shop", ""), [Strict; 3], "a developer opens nobody's");
+    assert_eq!(modes("pay", "shop", ", enforced: true"), [Strict; 3], "whatever he says");
+}
+
 /// What can't be understood denies everything in its scope, and says so.
 #[test]
 fn a_broken_policy_denies() {

@@ -69,6 +69,7 @@ fn a_policy_is_for_its_namespace_the_mesh_or_what_it_names() {
         ("shop", target(pods), Scope::Selected, true),
         ("money", target(pods), Scope::Selected, false),
         ("weft-system", target(pods), Scope::Selected, true),
+        ("weft-system", target(&pods.replace("Pod,", "Pod, namespace: shop,")), Scope::Selected, true),
     ] {
         let (index, _) = serve(&(SHOP.to_owned() + &one(namespace, &spec)));
         let [made] = &emitted(&index)[..] else { panic!("{spec}") };
