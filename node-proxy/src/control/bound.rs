@@ -184,6 +184,7 @@ mod tests {
         let names = std::iter::from_fn(|| asked.try_recv().ok()).map(|demand| match demand {
             Demand::Subscribe(name) => format!("+{}", name.name),
             Demand::Unsubscribe(name) => format!("-{}", name.name),
+            Demand::SubscribeAll(type_url) => type_url.to_string(),
         });
         assert_eq!(names.collect::<Vec<_>>(), ["+edge/web/a", "-edge/web/a"]);
     }

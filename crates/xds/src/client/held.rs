@@ -107,20 +107,26 @@ impl Held {
 
     /// Books a demand and makes the request for it.
     pub(super) fn demand(&mut self, demand: &Demand) -> DeltaDiscoveryRequest {
-        let (Demand::Subscribe(name) | Demand::Unsubscribe(name)) = demand;
-        let of_type = self.types.entry(name.type_url.clone()).or_insert_with(|| OfType {
-            // A type only ever asked for by name needs no first answer to be in sync.
+        let (Demand::SubscribeAll(type_url)
+        | Demand::Subscribe(ResourceName { type_url, .. })
+        | Demand::Unsubscribe(ResourceName { type_url, .. })) = demand;
+        let of_type = self.types.entry(type_url.clone()).or_insert_with(|| OfType {
+            // A type only ever asked for on demand needs no first answer to be in sync.
             answered: true,
             ..OfType::default()
         });
         let mut request =
-            DeltaDiscoveryRequest { type_url: name.type_url.as_str().to_owned(), ..DeltaDiscoveryRequest::default() };
+            DeltaDiscoveryRequest { type_url: type_url.as_str().to_owned(), ..DeltaDiscoveryRequest::default() };
         match demand {
-            Demand::Subscribe(_) => {
+            Demand::SubscribeAll(_) => {
+                of_type.wildcard = true;
+                request.resource_names_subscribe.push(WILDCARD.to_owned());
+            }
+            Demand::Subscribe(name) => {
                 of_type.names.insert(Arc::clone(&name.name));
                 request.resource_names_subscribe.push(name.name.to_string());
             }
-            Demand::Unsubscribe(_) => {
+            Demand::Unsubscribe(name) => {
                 of_type.names.remove(&name.name);
                 if !of_type.wildcard {
                     of_type.versions.remove(&name.name);
@@ -280,6 +286,27 @@ mod tests {
         assert_eq!(told, [pair("held", UNKNOWN), pair("taken", "1")]);
         held.applied(vec![(name("held"), None)], &[]);
         assert_eq!(held.initial_requests(&Node::default())[0].initial_resource_versions.len(), 1, "it is gone");
+    }
+
+    #[test]
+    fn a_type_asked_for_on_demand_is_asked_for_in_each_stream_after() {
+        let (url, later) = (TypeUrl::new("t"), TypeUrl::new("later"));
+        let mut held = Held::new(std::slice::from_ref(&url));
+        held.answered(&url);
+        let asked = held.demand(&Demand::SubscribeAll(later.clone()));
+        assert_eq!((asked.type_url.as_str(), asked.resource_names_subscribe), ("later", vec![WILDCARD.to_owned()]));
+        assert!(held.all_answered(), "nobody waits for it");
+        // One of it by name, and no more: the rest stays.
+        let name = ResourceName::new(later, "a");
+        held.applied(vec![(name.clone(), Some("1".to_owned()))], &[]);
+        held.demand(&Demand::Subscribe(name.clone()));
+        held.demand(&Demand::Unsubscribe(name));
+        let requests = held.initial_requests(&Node::default());
+        let told: Vec<_> =
+            requests.iter().map(|it| (it.type_url.as_str(), it.resource_names_subscribe.len())).collect();
+        assert_eq!(told, [("t", 1), ("later", 1)]);
+        assert_eq!(requests[1].resource_names_subscribe, [WILDCARD]);
+        assert_eq!(requests[1].initial_resource_versions.len(), 1, "what it has of it is told");
     }
 
     #[test]

@@ -90,9 +90,12 @@ pub struct ClientStatus {
     pub last_error: Option<String>,
 }
 
-/// Asks for single resources on demand.
+/// Asks for more on demand.
 #[derive(Clone, Debug)]
 pub enum Demand {
+    /// All resources of a type that isn't among [`Settings::types`], from now on, and in each stream after those. Nobody waits
+    /// for them to be in sync.
+    SubscribeAll(TypeUrl),
     /// From now on.
     Subscribe(ResourceName),
     /// No longer; the caller forgets what it had.
