@@ -21,6 +21,7 @@ use weft_core::ids::PolicyKey;
 use weft_core::policy::{Action, AuthorizationPolicy, AuthorizationRule, GlobMatch, Scope, Source as Callers};
 use weft_core::snapshot::Snapshot;
 use weft_node_proxy::app::{Ending, Proxy, Settings, Sources};
+use weft_node_proxy::gateway::Progress;
 use weft_node_proxy::inpod::Manager;
 use weft_node_proxy::store::{SavedFile, Store};
 use weft_testkit::clients as tcp;
@@ -90,7 +91,7 @@ impl Process {
             store: Arc::new(store),
             engine: Arc::new(TestEngine(events.clone())),
         };
-        let proxy = control.block_on(Proxy::start(settings, sources))?;
+        let proxy = control.block_on(Proxy::start(settings, sources, Progress::new(2)))?;
         let (manager, stop) = (Arc::clone(&proxy.manager), CancellationToken::new());
         let (stopped, displaced) = (stop.clone(), proxy.displaced());
         let ended = control.spawn(async move { proxy.run(stopped.cancelled_owned()).await });

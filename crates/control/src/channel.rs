@@ -47,6 +47,10 @@ pub fn channel(address: String, tls: ControlClient) -> Channel {
         .connect_with_connector_lazy(connector)
 }
 
+/// Metadata of a stream: when the process that opens it was started, nanoseconds since its machine was. Of two processes of a
+/// machine the one with more is the newer one.
+pub const PROCESS_SINCE: &str = "weft-process-since";
+
 /// Puts the caller's token on a request.
 ///
 /// # Errors

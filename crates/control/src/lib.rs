@@ -9,5 +9,5 @@ mod serve;
 
 pub use authority::{BundleError, IdentityClient};
 pub use bind::bind;
-pub use channel::{TokenSource, authorize, channel, token_file};
+pub use channel::{PROCESS_SINCE, TokenSource, authorize, channel, token_file};
 pub use serve::{TlsIo, control_incoming};

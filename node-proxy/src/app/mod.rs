@@ -25,7 +25,7 @@ use weft_sys::{PreparedListener, SeqPacketListener};
 use weft_tls::{CertManager, CertStore, Clock, IdentityLease, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
-use crate::gateway::Gateways;
+use crate::gateway::{Gateways, Progress};
 use crate::handover::{HandoverError, give_up_to_successor, nobody_serves, take_over};
 use crate::inpod::{InpodClient, LinkState, Manager, follow_agent};
 use crate::store::{SavedFile, Store};
@@ -101,11 +101,12 @@ pub enum Ending {
 }
 
 impl Proxy {
-    /// Starts, as the successor of a process that runs already or from nothing. Must be called on the control runtime.
+    /// Starts, as the successor of a process that runs already or from nothing; `progress` is told how far the workers are with
+    /// listening for Gateways. Must be called on the control runtime.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(settings: Settings, sources: Sources) -> Result<Self, StartError> {
+    pub async fn start(settings: Settings, sources: Sources, progress: Progress) -> Result<Self, StartError> {
         let certificates = CertStore::new(sources.trust.clone(), Clock::system(), TlsSettings::default());
         let control = Handle::current();
         let identities = CertManager::new(certificates.clone(), sources.authority, ManagerSettings::default(), control);
@@ -116,7 +117,7 @@ impl Proxy {
             certificates,
             budget: NodeBudget::new(sizing.max_connections, sizing.defaults),
             addresses: settings.node_address.iter().map(IpAddr::to_canonical).collect(),
-            gateways: Gateways::all(identities.clone()),
+            gateways: Gateways::all(identities.clone(), progress),
             limits: settings.limits(),
         });
         let workers = Workers::start(&node, &sources.engine, settings.workers())?;

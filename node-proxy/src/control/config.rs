@@ -1,5 +1,9 @@
 //! The client of configuration: delta xDS into the store.
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -7,13 +11,22 @@ use weft_core::change::{Change, Resource};
 use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
 use weft_core::wire;
-use weft_xds::client::{Client, Handle, Rejection, Settings, Sink, Transport};
+use weft_xds::client::{Client, Demand, Handle, Rejection, Settings, Sink, Transport};
 use weft_xds::{ResourceName, TypeUrl, Update};
 
 use super::bound::Binding;
 use crate::gateway::Progress;
 use crate::store::ConfigSink;
-use weft_control::{TokenSource, authorize};
+use weft_control::{PROCESS_SINCE, TokenSource, authorize};
+
+/// When a node that listens for Gateways asks for their listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListensFrom {
+    /// At once: its workers start without waiting for the control plane.
+    TheStart,
+    /// When its workers run, which wait for the rest of the configuration: a listener is acknowledged only by them.
+    ItsWorkers,
+}
 
 /// Follows the control plane's configuration.
 #[derive(Debug)]
@@ -24,17 +37,30 @@ pub struct ConfigClient {
 impl ConfigClient {
     /// A node's client, which applies what it gets through `sink`. It asks for nothing that is only for Gateways.
     pub fn new(node: &NodeName, channel: Channel, token: TokenSource, sink: ConfigSink) -> (Self, Handle) {
-        Self::of_node(settings(node.as_str(), &wire::NODE_TYPE_URLS), channel, token, sink)
-    }
-
-    /// The same of a node that listens for the mesh's Gateways too.
-    pub fn with_gateways(node: &NodeName, channel: Channel, token: TokenSource, sink: ConfigSink) -> (Self, Handle) {
-        Self::of_node(settings(node.as_str(), &wire::TYPE_URLS), channel, token, sink)
-    }
-
-    fn of_node(settings: Settings, channel: Channel, token: TokenSource, sink: ConfigSink) -> (Self, Handle) {
-        let (client, handle) = Client::new(settings, Control { channel, token }, StoreSink { sink, binding: None });
+        let settings = settings(node.as_str(), &wire::NODE_TYPE_URLS);
+        let control = Control { channel, token, since: None };
+        let (client, handle) = Client::new(settings, control, StoreSink { sink, binding: None });
         (Self { client }, handle)
+    }
+
+    /// The same of a node that listens for the mesh's Gateways too, and acknowledges listeners as [`ConfigClient::of_gateway`]
+    /// does. It says which process it is, because one that was replaced follows on until its last connection has ended. Must be
+    /// called on a runtime.
+    pub fn with_gateways(
+        node: &NodeName,
+        channel: Channel,
+        token: TokenSource,
+        sink: ConfigSink,
+        (progress, from): (Progress, ListensFrom),
+    ) -> (Self, Handle) {
+        let control = Control { channel, token, since: Some(since_boot()) };
+        let mut settings = settings(node.as_str(), &wire::TYPE_URLS);
+        settings.types.retain(|type_url| type_url.as_str() != wire::LISTENER || from == ListensFrom::TheStart);
+        let (client, handle) = Self::binding(settings, control, sink, progress.clone());
+        if from == ListensFrom::ItsWorkers {
+            tokio::spawn(ask_for_listeners(progress, handle.demands.clone()));
+        }
+        (client, handle)
     }
 
     /// The client of one Gateway's proxy, of this name. It acknowledges listeners when the workers, whose `progress` this is,
@@ -47,9 +73,13 @@ impl ConfigClient {
         progress: Progress,
     ) -> (Self, Handle) {
         let settings = settings(name, &wire::GATEWAY_CLIENT_TYPE_URLS);
+        Self::binding(settings, Control { channel, token, since: None }, sink, progress)
+    }
+
+    fn binding(settings: Settings, control: Control, sink: ConfigSink, progress: Progress) -> (Self, Handle) {
         let binding = Binding::new(progress);
         let sink = StoreSink { sink, binding: Some(binding.clone()) };
-        let (client, handle) = Client::new(settings, Control { channel, token }, sink);
+        let (client, handle) = Client::new(settings, control, sink);
         tokio::spawn(binding.mend(handle.demands.clone()));
         (Self { client }, handle)
     }
@@ -71,6 +101,19 @@ impl ConfigClient {
     }
 }
 
+/// Asks for listeners once every worker runs.
+async fn ask_for_listeners(progress: Progress, demands: mpsc::Sender<Demand>) {
+    progress.reached(0).await;
+    // Nobody follows the configuration any more if this fails.
+    let _ = demands.send(Demand::SubscribeAll(TypeUrl::new(wire::LISTENER))).await;
+}
+
+/// Nanoseconds since the machine started, which no setting of a clock changes; 0 if it doesn't say.
+fn since_boot() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
+
 fn settings(name: &str, types: &[&str]) -> Settings {
     Settings {
         node: name.to_owned(),
@@ -82,6 +125,8 @@ fn settings(name: &str, types: &[&str]) -> Settings {
 struct Control {
     channel: Channel,
     token: TokenSource,
+    /// When this process was started, if that is said.
+    since: Option<u64>,
 }
 
 impl std::fmt::Debug for Control {
@@ -96,7 +141,11 @@ impl Transport for Control {
     }
 
     fn authorize(&self, request: &mut MetadataMap) -> Result<(), Status> {
-        authorize(&self.token, request)
+        authorize(&self.token, request)?;
+        if let Some(since) = self.since {
+            request.insert(PROCESS_SINCE, since.into());
+        }
+        Ok(())
     }
 }
 

@@ -3,4 +3,4 @@
 mod bound;
 mod config;
 
-pub use self::config::ConfigClient;
+pub use self::config::{ConfigClient, ListensFrom};

@@ -58,6 +58,6 @@ pub(crate) async fn follow(worker: Rc<Worker>) {
             () = sleep(AGAIN), if failed => {}
         }
     }
-    // Nobody needs to wait for it any more.
-    progress.report(worker.index, u64::MAX, &Failing::new());
+    // Nobody needs to wait for it any more; what it couldn't listen at, it hasn't bound by ending.
+    progress.report(worker.index, u64::MAX, listening.failing());
 }

@@ -77,9 +77,10 @@ impl Gateways {
         Self::new(Identities::One(certificates, gateway, identity), progress)
     }
 
-    /// Each has the identity that its objects would have in a cluster: see [`identity_of`].
-    pub fn all(certificates: CertManager) -> Self {
-        Self::new(Identities::All(certificates), Progress::new(0))
+    /// Each has the identity that its objects would have in a cluster: see [`identity_of`]; `progress` is told how far the
+    /// workers are.
+    pub fn all(certificates: CertManager, progress: Progress) -> Self {
+        Self::new(Identities::All(certificates), progress)
     }
 
     /// How far the workers are.
@@ -285,7 +286,7 @@ mod tests {
     #[tokio::test]
     async fn on_a_machine_each_has_the_identity_of_its_name() {
         let (certificates, _asked) = manager();
-        let (node, gateways) = (node(), Gateways::all(certificates));
+        let (node, gateways) = (node(), Gateways::all(certificates, Progress::new(0)));
         let source = gateways.source(&node, &GatewayKey::new("edge", "web"));
         assert_eq!(source.identity.to_string(), "spiffe://cluster.local/ns/edge/sa/web-weft");
         assert!(source.net.in_mesh());

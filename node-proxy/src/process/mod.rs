@@ -37,8 +37,9 @@ pub use self::trust::keep_trust;
 use crate::admin::Admin;
 use crate::app::{Ending, Proxy, Sources};
 use crate::balance::NodeZone;
-use crate::control::ConfigClient;
+use crate::control::{ConfigClient, ListensFrom};
 use crate::external;
+use crate::gateway::Progress;
 use crate::inpod::LinkState;
 use crate::otlp::ExportSettings;
 use crate::records::Records;
@@ -79,26 +80,21 @@ fn on_control_threads<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyho
     Ok(ended)
 }
 
-async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<Ending> {
+async fn serve(mut settings: ProcessSettings, log: LogControl) -> anyhow::Result<Ending> {
+    // From now on as many as there are now, for all who count on it.
+    settings.proxy.workers = settings.proxy.workers();
     let mut signals = Signals::new()?;
     let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
     weft_metrics::describe(Component::Proxy);
     let saved = saved(settings.proxy.saved_config.as_deref());
     let starts_with_saved = saved.is_some();
     let store = Arc::new(Store::with_domains(saved.unwrap_or_default(), settings.control.trust_domains()));
-    let trust = trust::open(&settings.control)?;
-    let (node, gateways) = (&settings.proxy.node, settings.gateways);
-    let control = Control::start_with(&settings.control, trust, &store, |channel, token, sink| match gateways {
-        true => {
-            // For the Gateways only: what pods send goes to no host outside by a route.
-            tokio::spawn(external::follow(Arc::clone(&store), sink.clone(), Vec::new()));
-            ConfigClient::with_gateways(node, channel, token, sink)
-        }
-        false => ConfigClient::new(node, channel, token, sink),
-    })?;
+    let progress = Progress::new(settings.proxy.workers);
+    let from = if starts_with_saved { ListensFrom::TheStart } else { ListensFrom::ItsWorkers };
+    let control = follow(&settings, &store, (progress.clone(), from))?;
     tokio::spawn(memory::keep_small(Arc::clone(&store), control.config.clone()));
     let connect = settings.proxy.limits().connect;
-    let place = (node, settings.control.zone.clone());
+    let place = (&settings.proxy.node, settings.control.zone.clone());
     let (registry, records, engine) = engine(&settings.telemetry, place, connect, &store)?;
     let looked_at = engine.log.taps().clone();
     let quit = CancellationToken::new();
@@ -129,7 +125,7 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
         store,
         engine,
     };
-    let proxy = Proxy::start(settings.proxy.clone(), sources).await?;
+    let proxy = Proxy::start(settings.proxy.clone(), sources, progress).await?;
     // Without a door for the controller, outside of Kubernetes, nobody gives this process an identity.
     let own = settings.control.identity(&settings.own_account);
     let _lease = settings.telemetry.tap_listen.map(|_| proxy.lease(&own));
@@ -152,6 +148,19 @@ async fn serve(settings: ProcessSettings, log: LogControl) -> anyhow::Result<End
         .await;
     admin.cancel();
     Ok(ending)
+}
+
+/// Starts the conversation with the control plane, about Gateways too if the node listens for them.
+fn follow(settings: &ProcessSettings, store: &Arc<Store>, listens: (Progress, ListensFrom)) -> anyhow::Result<Control> {
+    let (node, trust) = (&settings.proxy.node, trust::open(&settings.control)?);
+    Control::start_with(&settings.control, trust, store, |channel, token, sink| match settings.gateways {
+        true => {
+            // For the Gateways only: what pods send goes to no host outside by a route.
+            tokio::spawn(external::follow(Arc::clone(store), sink.clone(), Vec::new()));
+            ConfigClient::with_gateways(node, channel, token, sink, listens)
+        }
+        false => ConfigClient::new(node, channel, token, sink),
+    })
 }
 
 /// What there is to tell of the proxy once it runs; the admin server is there before it.

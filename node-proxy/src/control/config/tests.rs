@@ -203,3 +203,71 @@ async fn a_listener_is_acknowledged_when_it_is_bound() {
     }
     assert_eq!(handle.status.borrow().nacks, 1);
 }
+
+/// Hears from whom the stream is and what it asks for, type by type; and then as [`Hearing`].
+struct Asking(Hearing, tokio::sync::mpsc::UnboundedSender<String>);
+
+impl Access for Asking {
+    type Client = ();
+
+    async fn admit(&self, metadata: &MetadataMap, _: &tonic::Extensions) -> Result<(), Status> {
+        let since = metadata.get(PROCESS_SINCE).and_then(|since| since.to_str().ok()?.parse::<u64>().ok());
+        let _ = self.1.send(format!("known: {}", since.is_some_and(|since| since > 0)));
+        Ok(())
+    }
+
+    fn on_type(&self, (): &(), type_url: &TypeUrl) -> Result<(), Status> {
+        let _ = self.1.send(type_url.to_string());
+        Ok(())
+    }
+
+    fn on_event(&self, (): &(), event: Event) {
+        self.0.on_event(&(), event);
+    }
+}
+
+/// A node whose workers start when it has its configuration: it must not wait for them before.
+#[tokio::test]
+async fn a_node_without_configuration_asks_for_listeners_when_its_workers_run() {
+    let publisher = Publisher::default();
+    publisher.publish([published(&http_listener()), published(&policy("all"))]);
+    let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let (store, progress) = (Arc::<Store>::default(), Progress::new(1));
+    let (sink, source) = ConfigSource::channel();
+    let follower = Arc::clone(&store);
+    tokio::spawn(async move { follower.follow(source).await });
+    let token: TokenSource = Arc::new(|| Ok("token".into()));
+    let channel = serve_to(&publisher, Asking(Hearing(events), asks));
+    let listens = (progress.clone(), ListensFrom::ItsWorkers);
+    let (client, mut handle) = ConfigClient::with_gateways(&"n1".into(), channel, token, sink, listens);
+    tokio::spawn(client.run());
+    let synced = handle.status.wait_for(|status| status.synced);
+    tokio::time::timeout(Duration::from_secs(5), synced).await.expect("workers were waited for").unwrap();
+    let told: Vec<_> = std::iter::from_fn(|| asked.try_recv().ok()).collect();
+    assert_eq!(told.len(), wire::TYPE_URLS.len(), "who it is, and every type but one: {told:?}");
+    assert!(told[0] == "known: true" && !told.contains(&wire::LISTENER.to_owned()), "{told:?}");
+    assert_eq!((store.load().listeners().count(), store.load().mesh_policies().count()), (0, 1));
+
+    // Its worker runs, and can't listen where the listener is.
+    let place = Bind::tcp(None, Port::new(80).unwrap());
+    let (reports, mut versions) = (progress.clone(), store.subscribe());
+    tokio::spawn(async move {
+        loop {
+            reports.report(0, *versions.borrow_and_update(), &Failing::from([(place, "in use".to_owned())]));
+            if versions.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let refused = async {
+        loop {
+            if let Event::Nacked { refused, .. } = heard.recv().await.expect("the server is gone") {
+                return refused;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(30), refused).await.expect("in time");
+    assert_eq!(refused.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["edge/web/http"]);
+    assert_eq!((asked.try_recv().ok().as_deref(), store.load().listeners().count()), (Some(wire::LISTENER), 1));
+}
