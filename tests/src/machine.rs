@@ -22,7 +22,7 @@ pub struct Machine {
     node: Process,
     world: World,
     manifests: tempfile::TempDir,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Machine {
@@ -43,7 +43,7 @@ impl Machine {
         command.args(["--", "--workers", "2", "--drain-deadline", "1s"]);
         let mut node = Process::start(world.node(NODE), command)?;
         node.wait_until(PATIENCE, |log| log.contains("node started"))?;
-        Ok(Self { node, world, manifests, _home: home })
+        Ok(Self { node, world, manifests, home })
     }
 
     /// Waits until somebody listens on TCP ports.
@@ -67,6 +67,21 @@ impl Machine {
     /// A port of it.
     pub fn at(&self, port: u16) -> SocketAddr {
         (self.address(), port).into()
+    }
+
+    /// Its own network, for other programs that run on it.
+    pub fn inside(&self) -> &Netns {
+        self.world.node(NODE)
+    }
+
+    /// What `weft status` says of it.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn shown(&self) -> Result<Value> {
+        let mut command = Programs::find()?.weft();
+        let output = command.args(["status", "-o", "json", "--run"]).arg(self.home.path().join("run")).output()?;
+        serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// The network around it.

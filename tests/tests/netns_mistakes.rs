@@ -3,11 +3,13 @@
 
 #![allow(clippy::indexing_slicing, reason = "test code: a panic is how a test fails")]
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::{Method, StatusCode, Version};
+use serde_json::Value;
 use tokio::sync::watch;
 use weft_testkit::clients::{Connection, request};
 use weft_testkit::servers::{Server, any, http};
@@ -18,6 +20,7 @@ use weft_tests::{Machine, edge, eventually};
 netns_tests! {
     mistakes_say_what_where_and_what_to_do_and_cost_no_neighbour,
     a_secret_that_turns_to_garbage_and_back_costs_its_listener_alone,
+    a_port_that_is_taken_costs_its_listener_alone_until_it_is_free,
 }
 
 const OBJECTS: &str = r"
@@ -252,5 +255,53 @@ fn a_secret_that_turns_to_garbage_and_back_costs_its_listener_alone() -> Result<
         let status = edge.machine.status("gateway.edge.gw")?.map(|status| status.to_string()).unwrap_or_default();
         Ok(!status.contains("InvalidCertificateRef") && status.contains("ResolvedRefs"))
     })?;
+    edge.end()
+}
+
+/// `Programmed` of the Gateway, and of each of its listeners by name: the reason, and whether it is.
+fn programmed(edge: &Edge) -> Result<Vec<(String, String, bool)>> {
+    let file = edge.machine.status("gateway.edge.gw")?.context("no status")?;
+    let status = &file["status"];
+    let listeners = status["listeners"].as_array().context("no listeners")?;
+    let of = |of: &Value| {
+        let conditions = of["conditions"].as_array().context("no conditions")?;
+        let found = conditions.iter().find(|it| it["type"] == "Programmed").context("not said")?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok((text(&of["name"]), text(&found["reason"]), found["status"] == "True"))
+    };
+    [status].into_iter().chain(listeners).map(of).collect()
+}
+
+fn a_port_that_is_taken_costs_its_listener_alone_until_it_is_free() -> Result<()> {
+    let edge = Edge::start()?;
+    eventually("all of it is Programmed", || Ok(programmed(&edge)?.iter().all(|(_, _, is)| *is)))?;
+    let other = edge.machine.inside().run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8081)))?;
+    let file = edge.machine.manifests().join("objects.yaml");
+    let http = "  - { name: http, port: 80, protocol: HTTP }\n";
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, text.replace(http, &format!("{http}  - {{ name: more, port: 8081, protocol: HTTP }}\n")))?;
+    let why = "*:8081 can't be listened on: ";
+    edge.says("gateway.edge.gw", &["RefusedByProxy", &format!("listener more: {why}"), "os error 98"])?;
+    for (name, reason, is) in programmed(&edge)? {
+        let wanted = if name == "more" { ("RefusedByProxy", false) } else { ("Programmed", true) };
+        ensure!((reason.as_str(), is) == wanted, "{name:?}: {reason} {is}");
+    }
+    let state = |name: &str| -> Result<Value> {
+        let shown = edge.machine.shown()?;
+        let all = shown["listeners"].as_array().context("no listeners")?;
+        let found = all.iter().find(|it| it["name"] == format!("edge/gw/{name}")).context("no such listener")?;
+        Ok(found.clone())
+    };
+    let refused = state("more")?;
+    ensure!(
+        refused["state"] == "refused" && refused["why"].as_str().is_some_and(|it| it.starts_with(why)),
+        "{refused}"
+    );
+    ensure!(state("http")?["state"] == "bound" && edge.is_served("a.example.com")?, "its neighbours are served");
+
+    drop(other);
+    eventually("it is Programmed when the port is free", || Ok(programmed(&edge)?.iter().all(|(_, _, is)| *is)))?;
+    ensure!(state("more")?["state"] == "bound");
+    edge.machine.listens(&[8081])?;
     edge.end()
 }

@@ -1,19 +1,22 @@
-//! Who may ask the primary for what: nodes by their tokens.
+//! Who may ask the primary for what: nodes by their tokens. And how far each has come, with the listeners of Gateways too.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use weft_ca::{Authenticator, Caller, IssueRule, Refusal, Unauthenticated};
-use weft_controller::standalone::{PrimaryHandle, Tokens, bearer};
+use weft_control::PROCESS_SINCE;
+use weft_controller::standalone::{Listening, PrimaryHandle, Streams, Tokens, bearer};
 use weft_core::identity::SpiffeId;
 use weft_core::ids::NodeName;
-use weft_core::wire::GATEWAY_TYPE_URLS;
+use weft_core::wire::{GATEWAY_TYPE_URLS, LISTENER};
 use weft_node_proxy::gateway::identity_of;
 use weft_xds::TypeUrl;
 use weft_xds::server::{Access, Event, Publisher, Sequence};
@@ -39,6 +42,21 @@ pub struct NodeAccess {
     own: NodeName,
     publisher: Publisher,
     nodes: Mutex<BTreeMap<NodeName, Seen>>,
+    /// The streams of the own node's proxies.
+    listening: Mutex<Streams>,
+    /// Who is told of the listeners that they have bound.
+    told: watch::Sender<Listening>,
+    clients: AtomicU64,
+}
+
+/// A proxy, or another part of a node, that was let in.
+#[derive(Debug)]
+pub struct Client {
+    /// Tells its stream from others, of the same node too.
+    stream: u64,
+    node: NodeName,
+    /// When its process was started, as it says; 0 if it doesn't.
+    since: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,9 +67,12 @@ struct Seen {
 }
 
 impl NodeAccess {
-    /// Lets nodes in by these tokens; Gateways and their private keys are for the node `own` alone.
-    pub fn new(tokens: Arc<Tokens>, own: NodeName, publisher: Publisher) -> Self {
-        Self { tokens, own, publisher, nodes: Mutex::default() }
+    /// Lets nodes in by these tokens; Gateways and their private keys are for the node `own` alone, and what its proxy has
+    /// bound of them is told to the primary.
+    pub fn new(tokens: Arc<Tokens>, own: NodeName, primary: &PrimaryHandle) -> Self {
+        let (publisher, told) = (primary.publisher.clone(), primary.listening.clone());
+        let (nodes, listening, clients) = (Mutex::default(), Mutex::default(), AtomicU64::default());
+        Self { tokens, own, publisher, nodes, listening, told, clients }
     }
 
     /// The primary's own node.
@@ -65,25 +86,69 @@ impl NodeAccess {
         let view = |seen: &Seen| NodeView { synced: seen.told >= newest, ..seen.view.clone() };
         self.nodes.lock().iter().map(|(node, seen)| (node.clone(), view(seen))).collect()
     }
+
+    /// Takes in what is heard of a proxy of the own node.
+    fn hear(&self, client: &Client, edit: impl FnOnce(&mut Streams)) {
+        if client.node != self.own {
+            return;
+        }
+        // Told under the lock: the last word is of the last event.
+        let mut streams = self.listening.lock();
+        edit(&mut streams);
+        let now = streams.listening();
+        self.told.send_if_modified(|told| {
+            let differs = *told != now;
+            *told = now;
+            differs
+        });
+    }
+
+    fn hear_event(&self, client: &Client, event: &Event) {
+        let stream = client.stream;
+        match event {
+            Event::Connected => {}
+            Event::Disconnected => self.hear(client, |streams| streams.leave(stream)),
+            Event::Synced(sequence) => self.hear(client, |streams| streams.synced(stream, *sequence)),
+            Event::Nacked { type_url, refused, .. } => {
+                self.hear(client, |streams| streams.refuse(stream, type_url.as_str(), refused));
+            }
+            Event::Mended { type_url, names } => {
+                let names = names.iter().map(|name| &**name);
+                self.hear(client, |streams| streams.mend(stream, type_url.as_str(), names));
+            }
+        }
+    }
 }
 
 impl Access for NodeAccess {
-    type Client = NodeName;
+    type Client = Client;
 
-    async fn admit(&self, metadata: &MetadataMap, _extensions: &tonic::Extensions) -> Result<NodeName, Status> {
+    async fn admit(&self, metadata: &MetadataMap, _extensions: &tonic::Extensions) -> Result<Client, Status> {
         let token = bearer(metadata).ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
-        self.tokens.node_of(token).ok_or_else(|| Status::unauthenticated("the token is not valid"))
+        let node = self.tokens.node_of(token).ok_or_else(|| Status::unauthenticated("the token is not valid"))?;
+        let since = metadata.get(PROCESS_SINCE).and_then(|since| since.to_str().ok()?.parse().ok());
+        let stream = self.clients.fetch_add(1, Ordering::Relaxed);
+        Ok(Client { stream, node, since: since.unwrap_or_default() })
     }
 
-    fn is_restricted(&self, node: &NodeName, type_url: &TypeUrl) -> bool {
-        *node != self.own && GATEWAY_TYPE_URLS.contains(&type_url.as_str())
+    fn on_type(&self, client: &Client, type_url: &TypeUrl) -> Result<(), Status> {
+        if type_url.as_str() == LISTENER {
+            self.hear(client, |streams| streams.join(client.stream, client.since));
+        }
+        Ok(())
     }
 
-    fn may_see(&self, node: &NodeName, type_url: &TypeUrl, _name: &str) -> bool {
-        !self.is_restricted(node, type_url)
+    fn is_restricted(&self, client: &Client, type_url: &TypeUrl) -> bool {
+        client.node != self.own && GATEWAY_TYPE_URLS.contains(&type_url.as_str())
     }
 
-    fn on_event(&self, node: &NodeName, event: Event) {
+    fn may_see(&self, client: &Client, type_url: &TypeUrl, _name: &str) -> bool {
+        !self.is_restricted(client, type_url)
+    }
+
+    fn on_event(&self, client: &Client, event: Event) {
+        self.hear_event(client, &event);
+        let node = &client.node;
         let mut nodes = self.nodes.lock();
         let Seen { view, told } = nodes.entry(node.clone()).or_default();
         match event {
@@ -145,3 +210,6 @@ impl IssueRule for BoundPods {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
     let listener = weft_control::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
     let node = args.node_name()?;
-    let access = Arc::new(NodeAccess::new(Arc::clone(&tokens), node.clone(), handle.publisher.clone()));
+    let access = Arc::new(NodeAccess::new(Arc::clone(&tokens), node.clone(), &handle));
     let source = ServerSource { authority: Arc::clone(&authority), dns_names: args.ca_dns_names.clone() };
     let services = Services { authority: &authority, tokens: &tokens, handle: &handle, access: &access };
     serve(listener, source, services).await?;
@@ -56,7 +56,7 @@ pub async fn start(args: &Arc<Args>, dir: &Path, status: &Arc<Shared>) -> anyhow
     let domain = authority.trust_domain();
     let pem = authority.trust().current().bundle.to_pem(domain);
     credentials.write(&tokens.issue(&node)?, &pem, domain.as_str()).context("this node's credentials")?;
-    status.set_primary(access, Arc::clone(&authority));
+    status.set_primary(access, Arc::clone(&authority), handle.bound.clone());
     let roots: Vec<_> = authority.bundle().roots.iter().map(|root| RootHash::of(root).to_string()).collect();
     tracing::info!(%address, root_hash = roots.first(), "other nodes join with: weft standalone --join ADDRESS:{} --token \
         \"$(weft token --state {})\" --root-hash ...", address.port(), args.state.display());

@@ -21,6 +21,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use weft_ca::Authority;
 use weft_cni::agent::LocalPod;
+use weft_controller::standalone::Bound;
 use weft_core::identity::TrustDomain;
 use weft_core::ids::NodeName;
 use weft_core::snapshot::Snapshot;
@@ -42,6 +43,7 @@ pub struct Shared {
 struct PrimaryParts {
     access: Arc<NodeAccess>,
     authority: Arc<Authority>,
+    bound: watch::Receiver<Bound>,
 }
 
 /// What a node shows.
@@ -63,9 +65,9 @@ pub struct NodeParts {
 }
 
 impl Shared {
-    /// This is a primary.
-    pub fn set_primary(&self, access: Arc<NodeAccess>, authority: Arc<Authority>) {
-        *self.primary.lock() = Some(PrimaryParts { access, authority });
+    /// This is a primary, where so much is bound of the listeners of Gateways.
+    pub fn set_primary(&self, access: Arc<NodeAccess>, authority: Arc<Authority>, bound: watch::Receiver<Bound>) {
+        *self.primary.lock() = Some(PrimaryParts { access, authority, bound });
     }
 
     /// The node is up.
@@ -87,6 +89,7 @@ impl Shared {
             node.trust.current().bundle.roots(&node.trust_domain).iter().map(|r| RootHash::of(r).to_string()).collect();
         let primary = self.primary.lock();
         let nodes = primary.as_ref().map_or_else(BTreeMap::new, |p| p.access.nodes());
+        let bound = primary.as_ref().map_or_else(Bound::new, |p| p.bound.borrow().clone());
         Some(Status {
             node: node.node.to_string(),
             role: if primary.is_some() { "primary" } else { "member" }.to_owned(),
@@ -98,7 +101,7 @@ impl Shared {
             nodes: nodes.into_iter().map(|(name, view)| (name.to_string(), view)).collect(),
             pods,
             services: ServiceView::all(&snapshot),
-            listeners: ListenerView::all(&snapshot),
+            listeners: ListenerView::all(&snapshot, &bound),
             findings: self.findings.lock().clone(),
         })
     }

@@ -14,6 +14,8 @@ use weft_core::ids::{Name, Namespace, NodeName, PodUid, ServiceAccount, Zone};
 use weft_core::snapshot::Snapshot;
 use weft_xds::server::Publisher;
 
+use super::listening::{Bound, Listening};
+
 /// A pod's network as its node reports it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Attachment {
@@ -106,6 +108,10 @@ pub struct PrimaryHandle {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is served over delta xDS.
     pub publisher: Publisher,
+    /// Where the primary is told how far the proxy is that listens for Gateways.
+    pub listening: watch::Sender<Listening>,
+    /// What is bound of the listeners of Gateways, as statuses have it.
+    pub bound: watch::Receiver<Bound>,
     pub(super) expected: Arc<Mutex<HashMap<(NodeName, SpiffeId), Instant>>>,
 }
 

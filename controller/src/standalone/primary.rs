@@ -16,6 +16,7 @@ use weft_k8s::object::{Object, ObjectRef, StatusUpdate};
 use weft_xds::server::Publisher;
 
 use super::command::{Command, EnrolmentView, PrimaryHandle};
+use super::listening::{Bound, Listening};
 use super::tokens::write_private;
 use super::world::{Saved, World};
 use crate::publish::encode;
@@ -56,6 +57,8 @@ pub struct Primary {
     publisher: Publisher,
     enrolment: watch::Sender<EnrolmentView>,
     commands: mpsc::Receiver<Command>,
+    listening: watch::Receiver<Listening>,
+    bound: watch::Sender<Bound>,
     away: HashMap<NodeName, Instant>,
 }
 
@@ -70,17 +73,23 @@ impl Primary {
         let world = World::new(settings.index, settings.service_ranges, saved.clone());
         let (sender, commands) = mpsc::channel(QUEUE);
         let (enrolment, enrolment_view) = watch::channel(EnrolmentView::default());
+        let (listening, heard) = watch::channel(Listening::default());
+        let (bound, told_bound) = watch::channel(Bound::new());
         let (snapshot, publisher) = (Arc::new(ArcSwap::default()), Publisher::default());
         let handle = PrimaryHandle {
             commands: sender,
             enrolment: enrolment_view,
             snapshot: Arc::clone(&snapshot),
             publisher: publisher.clone(),
+            listening,
+            bound: told_bound,
             expected: Arc::default(),
         };
         // Every node of the last run is away until it says otherwise.
         let away = saved.pods.iter().map(|pod| (pod.node.clone(), Instant::now())).collect();
-        Ok((Self { world, state: file, saved, snapshot, publisher, enrolment, commands, away }, handle))
+        let primary =
+            Self { world, state: file, saved, snapshot, publisher, enrolment, commands, listening: heard, bound, away };
+        Ok((primary, handle))
     }
 
     /// Runs until the last handle is gone. `statuses` is called with what changed, after it is published.
@@ -97,6 +106,10 @@ impl Primary {
                     batch.applied.into_iter().for_each(|object| self.world.apply(object));
                     self.note_enrolment();
                     published = batch.published;
+                }
+                Ok(()) = self.listening.changed() => {
+                    let listening = self.listening.borrow_and_update().clone();
+                    self.world.hear(listening);
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.execute(command),
@@ -151,8 +164,13 @@ impl Primary {
         let Output { changes, statuses } = self.world.commit();
         if !changes.is_empty() {
             self.snapshot.store(Arc::new(self.snapshot.load().apply(&changes)));
-            self.publisher.publish(changes.iter().map(encode));
+            self.world.published(self.publisher.publish(changes.iter().map(encode)));
         }
+        self.bound.send_if_modified(|told| {
+            let differs = *told != *self.world.bound();
+            told.clone_from(self.world.bound());
+            differs
+        });
         let saved = self.world.saved();
         if saved != self.saved {
             match save(&self.state, &saved) {

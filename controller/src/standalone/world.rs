@@ -20,8 +20,10 @@ use weft_k8s::object::{Kind, Object, ObjectRef};
 use weft_k8s::translate::Problem;
 use weft_k8s::translate::enrolment::{enrolment, says};
 use weft_k8s::translate::workload::{ZONE_LABEL, pod_uid};
+use weft_xds::server::Sequence;
 
 use super::command::{Attachment, Verdict};
+use super::listening::{Bound, Listening, Published};
 use crate::audit;
 
 /// A pod's name.
@@ -43,6 +45,10 @@ pub struct World {
     /// Namespaces whose endpoints must be derived again.
     dirty: BTreeSet<Namespace>,
     services_changed: bool,
+    /// The listeners of Gateways that are published, how far the proxy is with them, and what of them is bound by that.
+    listeners: Published,
+    listening: Listening,
+    bound: Bound,
 }
 
 impl World {
@@ -60,6 +66,9 @@ impl World {
             problems: Vec::new(),
             dirty: BTreeSet::new(),
             services_changed: true,
+            listeners: Published::default(),
+            listening: Listening::default(),
+            bound: Bound::new(),
         };
         let pods: Vec<_> = world.attached.keys().cloned().collect();
         pods.iter().for_each(|pod| world.compose(pod));
@@ -153,7 +162,34 @@ impl World {
         for namespace in std::mem::take(&mut self.dirty) {
             self.derive(&namespace);
         }
-        self.index.commit()
+        let mut out = self.index.commit();
+        self.listeners.note(&out.changes);
+        let bound = self.listeners.bound(&self.listening);
+        if bound != self.bound {
+            self.bound.clone_from(&bound);
+            self.index.set_bound(bound);
+            let more = self.index.commit();
+            let said_anew: BTreeSet<_> = more.statuses.iter().map(|update| update.object.clone()).collect();
+            out.changes.extend(more.changes);
+            out.statuses.retain(|update| !said_anew.contains(&update.object));
+            out.statuses.extend(more.statuses);
+        }
+        out
+    }
+
+    /// What was committed is published, as of this point.
+    pub fn published(&mut self, at: Sequence) {
+        self.listeners.at(at);
+    }
+
+    /// The proxy that listens for Gateways has come so far. Takes effect with the next [`World::commit`].
+    pub fn hear(&mut self, listening: Listening) {
+        self.listening = listening;
+    }
+
+    /// What is bound of the listeners of Gateways, as of the last [`World::commit`].
+    pub const fn bound(&self) -> &Bound {
+        &self.bound
     }
 
     /// What must survive a restart.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use weft_ca::Authority;
 use weft_cni::agent::{LocalPod, Protection};
+use weft_controller::standalone::Bound;
 use weft_core::gateway::{Listener, ListenerProtocol};
 use weft_core::ids::ServicePortKey;
 use weft_core::service::EndpointHealth;
@@ -78,10 +79,15 @@ pub struct ListenerView {
     pub binds: Vec<String>,
     pub protocol: String,
     pub hostname: Option<String>,
+    /// `bound`, `waiting` or `refused`.
+    #[serde(default)]
+    pub state: String,
+    #[serde(default)]
+    pub why: String,
 }
 
 impl ListenerView {
-    pub fn all(snapshot: &Snapshot) -> Vec<Self> {
+    pub fn all(snapshot: &Snapshot, bound: &Bound) -> Vec<Self> {
         let protocol = |protocol: &ListenerProtocol| match protocol {
             ListenerProtocol::Http => "HTTP",
             ListenerProtocol::Https { .. } => "HTTPS",
@@ -89,11 +95,20 @@ impl ListenerView {
             ListenerProtocol::Tcp => "TCP",
             ListenerProtocol::Udp => "UDP",
         };
-        let view = |listener: &std::sync::Arc<Listener>| Self {
-            name: listener.key.to_string(),
-            binds: listener.binds().map(|bind| bind.to_string()).collect(),
-            protocol: protocol(&listener.protocol).to_owned(),
-            hostname: listener.hostname.as_ref().map(ToString::to_string),
+        let view = |listener: &std::sync::Arc<Listener>| {
+            let (state, why) = match bound.get(&listener.key.gateway).map(|refused| refused.get(&listener.key)) {
+                None => ("waiting", ""),
+                Some(None) => ("bound", ""),
+                Some(Some(why)) => ("refused", why.as_str()),
+            };
+            Self {
+                name: listener.key.to_string(),
+                binds: listener.binds().map(|bind| bind.to_string()).collect(),
+                protocol: protocol(&listener.protocol).to_owned(),
+                hostname: listener.hostname.as_ref().map(ToString::to_string),
+                state: state.to_owned(),
+                why: why.to_owned(),
+            }
         };
         let mut all: Vec<_> = snapshot.listeners().map(view).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -170,6 +185,9 @@ impl Status {
                 view.last_nack.as_ref().map_or("", |_| ", and refused configuration before")
             ));
         }
+        for listener in self.listeners.iter().filter(|it| it.state == "refused") {
+            trouble.push(format!("listener {} isn't served: {}", listener.name, listener.why));
+        }
         trouble.extend(self.findings.iter().filter(|f| f.contains("error")).cloned());
         trouble
     }
@@ -216,14 +234,72 @@ impl fmt::Display for Status {
         if !self.listeners.is_empty() {
             let rows = self.listeners.iter().map(|it| {
                 let hostname = it.hostname.clone().unwrap_or_else(|| "*".into());
-                vec![it.name.clone(), it.binds.join(" "), it.protocol.clone(), hostname]
+                vec![it.name.clone(), it.binds.join(" "), it.protocol.clone(), hostname, it.state.clone()]
             });
-            write!(f, "\nlisteners\n{}", table(&["NAME", "LISTENS ON", "PROTOCOL", "HOSTNAME"], rows))?;
+            write!(f, "\nlisteners\n{}", table(&["NAME", "LISTENS ON", "PROTOCOL", "HOSTNAME", "STATE"], rows))?;
         }
         let trouble = self.trouble();
         if !trouble.is_empty() {
             writeln!(f, "\nneeds attention")?;
         }
         trouble.iter().try_for_each(|line| writeln!(f, "  {line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weft_core::change::{Change, Resource};
+    use weft_core::ids::{GatewayKey, ListenerKey, Port};
+
+    use super::*;
+
+    fn listener(name: &str, port: u16) -> Change {
+        Change::Upsert(Resource::Listener(Arc::new(Listener {
+            key: ListenerKey::new(GatewayKey::new("edge", "gw"), name),
+            addresses: Vec::new(),
+            port: Port::new(port).unwrap(),
+            hostname: None,
+            protocol: ListenerProtocol::Http,
+            kinds: Vec::new(),
+            client_validation: None,
+            policies: Vec::new(),
+            http3: false,
+        })))
+    }
+
+    fn shown(bound: &Bound) -> Status {
+        Status {
+            node: "a".into(),
+            role: "primary".into(),
+            primary: "127.0.0.1:15012".into(),
+            trust_domain: "cluster.local".into(),
+            roots: Vec::new(),
+            authority: None,
+            proxies: Proxies { pids: vec![7], failures: 0 },
+            nodes: BTreeMap::new(),
+            pods: Vec::new(),
+            services: Vec::new(),
+            listeners: ListenerView::all(
+                &Snapshot::default().apply(&[listener("http", 80), listener("more", 81)]),
+                bound,
+            ),
+            findings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_listener_that_is_not_bound_is_shown_and_needs_attention_once_the_proxy_has_refused_it() {
+        let states = |status: &Status| status.listeners.iter().map(|it| it.state.clone()).collect::<Vec<_>>();
+        let waiting = shown(&Bound::new());
+        assert_eq!((states(&waiting), waiting.trouble()), (vec!["waiting".to_owned(); 2], Vec::new()));
+        let gateway = GatewayKey::new("edge", "gw");
+        let refused = BTreeMap::from([(ListenerKey::new(gateway.clone(), "more"), "*:81: in use".to_owned())]);
+        let refused = shown(&[(gateway.clone(), refused)].into());
+        assert_eq!(states(&refused), ["bound", "refused"]);
+        assert_eq!(refused.trouble(), ["listener edge/gw/more isn't served: *:81: in use"]);
+        assert!(refused.to_string().contains("isn't served"), "{refused}");
+        assert!(shown(&[(gateway, BTreeMap::new())].into()).trouble().is_empty());
     }
 }

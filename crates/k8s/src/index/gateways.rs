@@ -12,7 +12,7 @@ use super::{Index, Output};
 use crate::object::{CONTROLLER_NAME, Gateway, Kind, Object, ObjectRef, ObjectStatus};
 use crate::translate::Problem;
 use crate::translate::gateway::{
-    DEFAULT_CLASS, GatewayView, ListenerView, Place, Served, claim_ports, set_status, status, view,
+    DEFAULT_CLASS, GatewayView, ListenerView, OnMachine, Place, Served, claim_ports, set_status, status, view,
 };
 
 /// What is known of Gateways besides the objects.
@@ -31,7 +31,7 @@ pub(super) struct GatewayTable {
     /// Secrets and ConfigMaps that each refers to, whether they are there or not, and the other way round.
     looks_at: HashMap<GatewayKey, BTreeSet<ObjectRef>>,
     looked_at_by: HashMap<ObjectRef, BTreeSet<GatewayKey>>,
-    /// What is known of them in a cluster.
+    /// How far each is served, and what is known of those in a cluster.
     pub(super) provisioned: Provisioned,
 }
 
@@ -235,7 +235,9 @@ impl Index {
             let served = match known.take() {
                 Some((of, served)) if of == key => served,
                 _ => match &settings.place {
-                    Place::Machine { addresses } => Served::ByMachine(addresses),
+                    Place::Machine { addresses } => {
+                        Served::ByMachine(OnMachine { addresses, unbound: self.unbound(&key) })
+                    }
                     Place::Cluster => Served::ByPods(self.in_pods(view)),
                 },
             };

@@ -1,4 +1,4 @@
-//! Gateways that are served by pods of their own: what has to be made for each, and how far that has come.
+//! How far Gateways are served, by pods of their own or by the proxy of this machine; and what has to be made for the pods of each.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,10 +22,11 @@ use crate::translate::gateway::{
 /// The label of a Gateway's objects that names it (GEP-1762).
 pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
-/// What is known of Gateways that are served by pods of their own.
+/// What is known of whoever serves Gateways.
 #[derive(Debug, Default)]
 pub(super) struct Provisioned {
-    /// Those of which a pod has their listeners as they are, with the ones that no such pod has bound, and why.
+    /// Those of which a pod, or this machine's proxy, has their listeners as they are, with the ones that none has bound, and
+    /// why.
     bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>,
     /// Objects of Gateways that can't be made.
     unmade: BTreeMap<GatewayKey, Unmade>,
@@ -133,12 +134,18 @@ impl Index {
         self.gateways.provisioned.revision
     }
 
-    /// Says of which Gateways a pod has the listeners as they are now, each with the listeners that no such pod has bound, and
-    /// why; of all others none has. Takes effect with the next [`Index::commit`].
+    /// Says of which Gateways a pod, or without a cluster the proxy of this machine, has the listeners as they are now, each
+    /// with the listeners that none of these has bound, and why; of all others none has. Takes effect with the next
+    /// [`Index::commit`].
     pub fn set_bound(&mut self, bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>) {
         let before = std::mem::replace(&mut self.gateways.provisioned.bound, bound);
         let changed = differing(&before, &self.gateways.provisioned.bound);
         self.gateways.stale.extend(changed);
+    }
+
+    /// The listeners of a Gateway that nobody has bound, and why; `None` if nobody has them as they are now.
+    pub(super) fn unbound(&self, key: &GatewayKey) -> Option<BTreeMap<ListenerKey, String>> {
+        self.gateways.provisioned.bound.get(key).cloned()
     }
 
     /// Says of which Gateways objects can't be made, and why. Takes effect with the next [`Index::commit`].
@@ -225,7 +232,7 @@ impl Index {
         let mut found = InCluster {
             addresses: self.addresses_given(view).into_iter().collect(),
             elsewhere: BTreeMap::new(),
-            unbound: known.bound.get(&view.key).cloned(),
+            unbound: self.unbound(&view.key),
             unmade: known.unmade.get(&view.key).cloned(),
         };
         let missing = found.missing(&view.requested);

@@ -7,12 +7,14 @@ mod http3;
 mod l4;
 mod large;
 mod loops;
+mod machine;
 mod policies;
 mod routes;
 mod sets;
 mod tls;
 
 use weft_core::gateway::{Listener, ListenerProtocol};
+use weft_core::ids::GatewayKey;
 
 use super::*;
 use crate::object::{Condition, ConditionType, GatewayAddress, GatewayStatus};
@@ -32,9 +34,13 @@ pub(super) fn serving() -> IndexConfig {
     IndexConfig { gateways: Some(settings), ..IndexConfig::default() }
 }
 
+/// With a proxy that has bound everything of the Gateways that there are.
 fn serve(text: &str) -> (Index, Output) {
     let mut index = Index::new(serving());
     objects(text).into_iter().for_each(|o| index.apply(o));
+    let there = index.of_kind(Kind::Gateway).map(|(it, _)| GatewayKey::new(it.namespace.clone(), it.name.clone()));
+    let bound = there.map(|gateway| (gateway, BTreeMap::new())).collect();
+    index.set_bound(bound);
     let out = index.commit();
     (index, out)
 }

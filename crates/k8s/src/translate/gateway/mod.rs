@@ -54,7 +54,7 @@ pub use http3::Http3;
 pub use infrastructure::{GatewayPlan, Infrastructure, Unmade, parameters_of_class, services};
 pub use listener::RESERVED_PORTS;
 pub use set::{SetView, parent_of_set, set_key, set_status};
-pub use status::{InCluster, Served, status};
+pub use status::{InCluster, OnMachine, Served, status};
 
 /// The class of Gateways that need no GatewayClass where there is no cluster.
 pub const DEFAULT_CLASS: &str = "weft";

@@ -168,11 +168,8 @@ fn accepted(set: &SetView, gateway: &GatewayView, served: &Served<'_>) -> Vec<Co
     if !programmed.status {
         programmed.message = format!("Gateway {}: {}: {}", gateway.key, programmed.reason, programmed.message);
         programmed.reason = "ParentNotProgrammed".to_owned();
-    } else if let Served::ByPods(pods) = served {
-        let refused = status::all_refused(set.listeners(gateway).iter(), &gateway.key, pods);
-        programmed = refused.map_or(programmed, |message| {
-            Condition::new(ConditionType::GatewayProgrammed, false, status::REFUSED_BY_POD, message)
-        });
+    } else if let Some((reason, message)) = status::all_refused(set.listeners(gateway).iter(), &gateway.key, served) {
+        programmed = Condition::new(ConditionType::GatewayProgrammed, false, reason, message);
     }
     vec![Condition::new(ConditionType::Accepted, true, reason, message), programmed]
 }

@@ -12,10 +12,19 @@ use crate::translate::{Reason, summary};
 /// Who serves a Gateway, and how far that has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Served<'a> {
-    /// This machine, which clients reach at these addresses.
-    ByMachine(&'a [IpAddr]),
+    /// This machine.
+    ByMachine(OnMachine<'a>),
     /// Pods of its own.
     ByPods(InCluster),
+}
+
+/// How far a Gateway is served by the proxy of this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnMachine<'a> {
+    /// The addresses that clients reach the machine at.
+    pub addresses: &'a [IpAddr],
+    /// Listeners that the proxy has not bound as they are now, and why; `None` as long as it hasn't come so far.
+    pub unbound: Option<BTreeMap<ListenerKey, String>>,
 }
 
 /// How far a Gateway is served by pods of its own.
@@ -38,6 +47,51 @@ impl InCluster {
     }
 }
 
+impl Served<'_> {
+    /// Listeners that nobody has bound as they are now, and why; `None` as long as nobody has come so far.
+    const fn unbound(&self) -> Option<&BTreeMap<ListenerKey, String>> {
+        match self {
+            Self::ByMachine(machine) => machine.unbound.as_ref(),
+            Self::ByPods(pods) => pods.unbound.as_ref(),
+        }
+    }
+
+    const fn words(&self) -> &'static Words {
+        match self {
+            Self::ByMachine(_) => &OF_MACHINE,
+            Self::ByPods(_) => &OF_PODS,
+        }
+    }
+}
+
+/// What is said of whoever is to listen.
+struct Words {
+    listens: &'static str,
+    waits: &'static str,
+    /// Nothing of several listeners can be bound.
+    all_refused: &'static str,
+    /// One can't be.
+    one_refused: &'static str,
+    /// Reason of what can't be bound, or is not taken. The API has no word for it.
+    refused: &'static str,
+}
+
+const OF_MACHINE: Words = Words {
+    listens: "The proxy of this machine listens, with the configuration as it is now",
+    waits: "The proxy of this machine doesn't listen yet with the configuration as it is now",
+    all_refused: "The proxy of this machine can't bind what it is to serve; it tries again",
+    one_refused: "The proxy of this machine can't bind it; it tries again",
+    refused: "RefusedByProxy",
+};
+const OF_PODS: Words = Words {
+    listens: "A pod of it listens, with the configuration as it is now",
+    waits: "No pod of it listens yet with the configuration as it is now",
+    all_refused: "No pod of it can bind what it is to serve; they try again",
+    one_refused: "No pod can bind it; they try again",
+    refused: "RefusedByPod",
+};
+const FROZEN: &str = "What serves it is not made while it is not accepted";
+
 /// The status of a Gateway; `attached` says how many routes each listener has.
 pub fn status(view: &GatewayView, served: &Served<'_>, attached: impl Fn(&ListenerView) -> usize) -> GatewayStatus {
     let whole = view.refused.is_none();
@@ -48,14 +102,13 @@ pub fn status(view: &GatewayView, served: &Served<'_>, attached: impl Fn(&Listen
         conditions: listener_conditions(it, &view.key, whole, served),
     });
     let listeners = listeners.collect();
-    let (accepted, programmed) = (accepted(view), programmed(view, served));
-    let mut conditions = vec![accepted, programmed.clone(), resolved(view)];
+    let mut conditions = vec![accepted(view), programmed(view, served), resolved(view)];
     conditions.extend(view.insecure_frontend.then(insecure));
     let sets = view.sets.iter().filter(|set| set.is_accepted(view)).count();
     let addresses = match served {
-        Served::ByMachine(_) if !programmed.status => Vec::new(),
-        Served::ByMachine(own) => {
-            let addresses = if view.requested.is_empty() { own } else { view.requested.as_slice() };
+        Served::ByMachine(_) if !can_be_served(view, served) => Vec::new(),
+        Served::ByMachine(machine) => {
+            let addresses = if view.requested.is_empty() { machine.addresses } else { view.requested.as_slice() };
             addresses.iter().copied().map(GatewayAddress::Ip).collect()
         }
         Served::ByPods(_) if !whole => Vec::new(),
@@ -118,54 +171,76 @@ fn insecure() -> Condition {
     Condition::new(ConditionType::InsecureFrontendValidationMode, true, "ConfigurationChanged", text)
 }
 
-pub(super) fn programmed(view: &GatewayView, served: &Served<'_>) -> Condition {
-    let kind = ConditionType::GatewayProgrammed;
+/// Whether there is anything to be served.
+fn can_be_served(view: &GatewayView, served: &Served<'_>) -> bool {
     // Pods are there for a Gateway whose certificates are still to come; the listener says that it isn't served.
     let any = match served {
         Served::ByMachine(_) => view.listeners.iter().any(ListenerView::is_programmed),
         Served::ByPods(_) => view.listeners.iter().any(ListenerView::takes_routes),
     };
-    if view.refused.is_some() || !any {
+    view.refused.is_none() && any
+}
+
+pub(super) fn programmed(view: &GatewayView, served: &Served<'_>) -> Condition {
+    let kind = ConditionType::GatewayProgrammed;
+    if !can_be_served(view, served) {
         return Condition::new(kind, false, "Invalid", "No listener can be served; the other conditions say why");
     }
-    match served {
-        Served::ByMachine(_) => Condition::new(kind, true, "Programmed", MACHINE),
-        Served::ByPods(pods) => match waits_for(view, pods) {
-            Some(_) if view.frozen.is_some() => Condition::new(kind, false, "Invalid", FROZEN),
-            Some((reason, message)) => Condition::new(kind, false, reason, message),
-            None => Condition::new(kind, true, "Programmed", in_force(view, pods)),
-        },
+    match waits_for(view, served) {
+        Some(_) if view.frozen.is_some() && matches!(served, Served::ByPods(_)) => {
+            Condition::new(kind, false, "Invalid", FROZEN)
+        }
+        Some((reason, message)) => Condition::new(kind, false, reason, message),
+        None => Condition::new(kind, true, "Programmed", in_force(view, served)),
     }
 }
 
 /// The message of a Gateway that is Programmed: a listener that can't be bound costs the others nothing, and is named.
-fn in_force(view: &GatewayView, pods: &InCluster) -> String {
-    let refused: Vec<_> = view.listeners.iter().filter_map(|it| refused_by_pods(it, &view.key, pods)).collect();
+fn in_force(view: &GatewayView, served: &Served<'_>) -> String {
+    let refused: Vec<_> = view.listeners.iter().filter_map(|it| refused(it, &view.key, served)).collect();
     let refused = (!refused.is_empty()).then(|| format!(". Not served: {}", refused.join("; ")));
-    let without = pods.unmade.as_ref().filter(|unmade| unmade.serves);
-    let without = without.map(|unmade| format!(". Served without what can't be made: {}", unmade.why));
-    [Some(PODS.to_owned()), refused, without].into_iter().flatten().collect()
+    let unmade = match served {
+        Served::ByMachine(_) => None,
+        Served::ByPods(pods) => pods.unmade.as_ref().filter(|unmade| unmade.serves),
+    };
+    let without = unmade.map(|unmade| format!(". Served without what can't be made: {}", unmade.why));
+    [Some(served.words().listens.to_owned()), refused, without].into_iter().flatten().collect()
 }
 
-/// Why no pod has bound a listener that is to be served, by its name.
-fn refused_by_pods(listener: &ListenerView, of: &GatewayKey, pods: &InCluster) -> Option<String> {
-    let why = pods.unbound.as_ref()?.get(&listener.key(of)).filter(|_| listener.is_programmed())?;
+/// Why nobody has bound a listener that is to be served, by its name.
+fn refused(listener: &ListenerView, of: &GatewayKey, served: &Served<'_>) -> Option<String> {
+    let why = served.unbound()?.get(&listener.key(of)).filter(|_| listener.is_programmed())?;
     Some(format!("listener {}: {why}", listener.name))
 }
 
-/// Why nothing of what is to be served of some listeners is bound: `None` if something is, or nothing is to be.
+/// Why nothing of what is to be served of some listeners is bound, reason and message: `None` if something is, or nothing is
+/// to be.
 pub(super) fn all_refused<'a>(
     listeners: impl Iterator<Item = &'a ListenerView>,
     of: &GatewayKey,
-    pods: &InCluster,
-) -> Option<String> {
-    let served = listeners.filter(|it| it.is_programmed());
-    let refused: Option<Vec<_>> = served.map(|it| refused_by_pods(it, of, pods)).collect();
-    refused.filter(|refused| !refused.is_empty()).map(|refused| format!("{REFUSED}: {}", refused.join("; ")))
+    served: &Served<'_>,
+) -> Option<(&'static str, String)> {
+    let wanted = listeners.filter(|it| it.is_programmed());
+    let refused: Option<Vec<_>> = wanted.map(|it| refused(it, of, served)).collect();
+    let words = served.words();
+    let message = |refused: Vec<String>| format!("{}: {}", words.all_refused, refused.join("; "));
+    refused.filter(|refused| !refused.is_empty()).map(|refused| (words.refused, message(refused)))
 }
 
-/// What a Gateway in a cluster still needs: reason and message.
-fn waits_for(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, String)> {
+/// What a Gateway still needs: reason and message.
+fn waits_for(view: &GatewayView, served: &Served<'_>) -> Option<(&'static str, String)> {
+    let missing = match served {
+        Served::ByMachine(_) => None,
+        Served::ByPods(pods) => missing_in_cluster(view, pods),
+    };
+    missing.or_else(|| match served.unbound() {
+        None => Some(("Pending", served.words().waits.to_owned())),
+        Some(_) => all_refused(view.listeners.iter(), &view.key, served),
+    })
+}
+
+/// What a Gateway in a cluster needs besides pods that listen: reason and message.
+fn missing_in_cluster(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, String)> {
     if let Some(unmade) = pods.unmade.as_ref().filter(|unmade| !unmade.serves) {
         return Some(("NoResources", format!("What serves it isn't as it should be: {}", unmade.why)));
     }
@@ -190,19 +265,8 @@ fn waits_for(view: &GatewayView, pods: &InCluster) -> Option<(&'static str, Stri
         };
         return Some(("AddressNotAssigned", format!("Until now {who}")));
     }
-    if pods.unbound.is_none() {
-        return Some(("Pending", WAITING.to_owned()));
-    }
-    all_refused(view.listeners.iter(), &view.key, pods).map(|message| (REFUSED_BY_POD, message))
+    None
 }
-
-const MACHINE: &str = "The proxy of this machine has been told to listen";
-const PODS: &str = "A pod of it listens, with the configuration as it is now";
-const FROZEN: &str = "What serves it is not made while it is not accepted";
-const REFUSED: &str = "No pod of it can bind what it is to serve; they try again";
-/// Reason of what pods can't bind, or won't have. The API has no word for it.
-pub(super) const REFUSED_BY_POD: &str = "RefusedByPod";
-const WAITING: &str = "No pod of it listens yet with the configuration as it is now";
 
 /// A listener whose HTTP/3 can't be had is served without: clients find out by themselves.
 fn understood(listener: &ListenerView) -> String {
@@ -234,25 +298,25 @@ pub(super) fn listener_conditions(
             Condition::new(ConditionType::ResolvedRefs, false, first.reason.as_str(), text)
         }
     };
-    let kind = ConditionType::GatewayProgrammed;
-    let programmed = match served {
-        _ if !whole || !listener.is_programmed() => {
-            let conflict = listener.conflict.as_ref().filter(|_| listener.set.is_some());
-            let reason = conflict.map_or("Invalid", |problem| problem.reason.as_str());
-            Condition::new(kind, false, reason, "It is not served; the other conditions say why")
-        }
-        Served::ByMachine(_) => Condition::new(kind, true, "Programmed", MACHINE),
-        Served::ByPods(pods) => match pods.unbound.as_ref().map(|unbound| unbound.get(&listener.key(of))) {
-            None => Condition::new(kind, false, "Pending", WAITING),
-            Some(None) => Condition::new(kind, true, "Programmed", PODS),
-            Some(Some(why)) => {
-                Condition::new(kind, false, REFUSED_BY_POD, format!("No pod can bind it; they try again: {why}"))
-            }
-        },
-    };
+    let programmed = listener_programmed(listener, of, whole, served);
     let overlapping = listener
         .overlaps
         .as_ref()
         .map(|text| Condition::new(ConditionType::OverlappingTlsConfig, true, "OverlappingHostnames", text));
     [accepted, conflicted, programmed, resolved].into_iter().chain(overlapping).collect()
+}
+
+fn listener_programmed(listener: &ListenerView, of: &GatewayKey, whole: bool, served: &Served<'_>) -> Condition {
+    let kind = ConditionType::GatewayProgrammed;
+    if !whole || !listener.is_programmed() {
+        let conflict = listener.conflict.as_ref().filter(|_| listener.set.is_some());
+        let reason = conflict.map_or("Invalid", |problem| problem.reason.as_str());
+        return Condition::new(kind, false, reason, "It is not served; the other conditions say why");
+    }
+    let words = served.words();
+    match served.unbound().map(|unbound| unbound.get(&listener.key(of))) {
+        None => Condition::new(kind, false, "Pending", words.waits),
+        Some(None) => Condition::new(kind, true, "Programmed", words.listens),
+        Some(Some(why)) => Condition::new(kind, false, words.refused, format!("{}: {why}", words.one_refused)),
+    }
 }
