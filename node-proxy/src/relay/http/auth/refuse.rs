@@ -1,7 +1,7 @@
 //! What a client hears whose request doesn't pass.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use weft_core::filter::{CorsResponse, LocalReply, describes_message};
 use weft_core::reason::Reason;
 
@@ -88,23 +88,30 @@ impl Denial {
         labelled: std::rc::Rc<Labelled>,
         detail: String,
     ) -> Response<ResponseBody> {
-        let (status, mut headers) = match self {
+        let (status, theirs) = match self {
             Self::Http(answer) => {
                 let (head, _) = answer.response.into_parts();
                 (head.status, head.headers)
             }
             Self::Told { status, headers, .. } => (status, headers),
         };
-        hop::strip(&mut headers);
         let local = LocalReply::new(status, Reason::AuthDenied).with_detail(detail);
         let mut response = reply::respond(local, asked, labelled, 0);
-        let mut added = HeaderMap::new();
-        for (name, value) in &headers {
-            if !describes_message(name) && !response.headers().contains_key(name) {
-                added.append(name, value.clone());
-            }
-        }
-        response.headers_mut().extend(added);
+        add(response.headers_mut(), theirs);
         response
     }
+}
+
+/// Adds an authorizer's headers to an answer of ours. What it came to and whose it is only we say, also where that isn't among
+/// our headers: in gRPC-Web the status is in the body, and a browser would believe one in the head first.
+pub(super) fn add(ours: &mut HeaderMap, mut theirs: HeaderMap) {
+    const OURS: [HeaderName; 4] = [reply::GRPC_STATUS, reply::GRPC_MESSAGE, mark::REASON, mark::BY];
+    hop::strip(&mut theirs);
+    let mut added = HeaderMap::new();
+    for (name, value) in &theirs {
+        if !describes_message(name) && !OURS.contains(name) && !ours.contains_key(name) {
+            added.append(name, value.clone());
+        }
+    }
+    ours.extend(added);
 }

@@ -28,7 +28,7 @@ use weft_core::ids::{RouteKind, ServiceKey};
 use weft_core::route::*;
 use weft_core::service::AppProtocol;
 
-use super::gateway::{at, https, key_of};
+use super::gateway::{at, http, https, key_of};
 use super::world::*;
 
 const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];

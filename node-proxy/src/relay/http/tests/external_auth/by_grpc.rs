@@ -87,3 +87,41 @@ fn a_grpc_client_hears_a_grpc_status() {
         });
     }
 }
+
+/// A browser looks for the status in the head first, and takes an answer for whole that has it there.
+#[test]
+fn a_call_of_grpc_web_that_is_denied_stays_so_whatever_headers_the_authorizer_adds() {
+    for at_gateway in [false, true] {
+        on_worker(async move {
+            let mut rule = guarded(filter(over_grpc(), 0));
+            rule.key.route.kind = RouteKind::Grpc;
+            let mut changes = service("web", AppProtocol::Http, &[1]);
+            changes.extend(service("auth", AppProtocol::Http, &[4]));
+            changes.extend(if at_gateway { vec![http("any"), at(&["any"], rule)] } else { vec![upsert(rule)] });
+            let world = World::new(changes);
+            world.app(
+                4,
+                decides(|_| {
+                    let headers = [("grpc-status", "0"), ("grpc-message", "fine"), ("x-why", "so")];
+                    let marks = [("x-weft-reason", "no_route"), ("x-weft-by", "destination shop/web-1")];
+                    let headers = headers.iter().chain(&marks).map(|(name, value)| header(name, value)).collect();
+                    let denied = DeniedHttpResponse { headers, ..DeniedHttpResponse::default() };
+                    says(7, Some(HttpResponse::DeniedResponse(denied)))
+                }),
+            );
+            let mut client = match at_gateway {
+                true => world.connect_gateway(Version::HTTP_11, None).await,
+                false => world.connect(Version::HTTP_11).await,
+            };
+            let request = Request::post("/a/B").header("host", "a.com").header("content-type", "application/grpc-web");
+            let (status, headers, body) = client.ask(request.body(empty()).unwrap()).await;
+            assert_eq!((status, headers["x-why"].to_str().unwrap()), (200, "so"));
+            assert!(!headers.contains_key("grpc-status") && !headers.contains_key("grpc-message"), "{headers:?}");
+            let said = String::from_utf8_lossy(&body[5..]);
+            assert!(body[0] == 0x80 && said.starts_with("grpc-status:7\r\ngrpc-message:"), "{said}");
+            let reasons: Vec<_> = headers.get_all("x-weft-reason").iter().map(|it| it.to_str().unwrap()).collect();
+            assert_eq!(reasons, if at_gateway { vec![] } else { vec!["auth_denied"] });
+            assert_eq!(headers.contains_key("x-weft-by"), !at_gateway);
+        });
+    }
+}
