@@ -12,22 +12,31 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_core::matching::is_grpc;
 use weft_core::normalize;
 use weft_core::traffic::{CookieName, SessionCarrier, SessionKey};
 use weft_node_proxy::balance::{Seal, is_seal};
-use weft_node_proxy::fuzzing;
+use weft_node_proxy::fuzzing::{self, H3Stream};
 
 use crate::choice;
 
 /// More than what is gathered of any head at once.
 const MOST: usize = 8 << 10;
 
+/// Bytes of a stream of one direction that are held at most: the payload of a frame, or what stands before it.
+const MOST_HELD: usize = 4096;
+
+/// Codes of HTTP/3 (RFC 9114, section 8.1).
+const FRAME_UNEXPECTED: u32 = 0x105;
+const ID_ERROR: u32 = 0x108;
+const MISSING_SETTINGS: u32 = 0x10a;
+
 /// Headers of one connection, which never pass.
-const OF_ONE_CONNECTION: [&str; 7] =
+pub(crate) const OF_ONE_CONNECTION: [&str; 7] =
     ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
 /// Headers out of lines.
-fn headers(data: &[u8]) -> HeaderMap {
+pub(crate) fn headers(data: &[u8]) -> HeaderMap {
     let lines = data.split(|byte| *byte == b'\n').take(100);
     let fields = lines.filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
@@ -183,6 +192,38 @@ pub(crate) fn h3_frames(data: &[u8]) {
     assert!(gathered <= data.len());
 }
 
+/// A stream of one direction is read the same in whatever pieces it comes, little of it is held, and what is wrong on it stays
+/// wrong. Settings come first and once, nothing that was said is taken back, and what isn't known means nothing.
+pub(crate) fn h3_control(data: &[u8]) {
+    let (piece, data) = choice(data);
+    let read = |bytes: &[u8]| {
+        let (whole, held) = fuzzing::h3_stream(bytes, bytes.len());
+        let (in_pieces, held_in_pieces) = fuzzing::h3_stream(bytes, piece);
+        assert_eq!(in_pieces, whole, "in pieces of {piece}");
+        assert!(held.max(held_in_pieces) <= MOST_HELD, "{held} or {held_in_pieces} bytes are held");
+        whole
+    };
+    let found = read(data);
+    let then = |more: &[u8]| read(&[data, more].concat());
+    match &found {
+        H3Stream::Open { between: true, .. } => {}
+        H3Stream::Open { .. } => return,
+        H3Stream::Unknown | H3Stream::Refused(_) => return assert_eq!(then(b"\x04\0"), found),
+    }
+    assert_eq!(then(b"\x21\x06grease"), found, "a frame of a reserved type means nothing");
+    let is_refused = |more: &[u8], codes: [u32; 2]| {
+        let stream = then(more);
+        assert!(codes.iter().any(|code| stream == H3Stream::Refused(*code)), "{more:x?}: {stream:?}");
+    };
+    is_refused(b"\x04\0\x04\0", [FRAME_UNEXPECTED; 2]);
+    for kind in [0x0, 0x1, 0x2, 0x5, 0x6, 0x8, 0x9] {
+        is_refused(&[kind, 0], [FRAME_UNEXPECTED, MISSING_SETTINGS]);
+    }
+    for taken_back in [b"\x07\x01\x04\x07\x01\x08", b"\x0d\x01\x08\x0d\x01\x04"] {
+        is_refused(taken_back, [ID_ERROR, MISSING_SETTINGS]);
+    }
+}
+
 /// A text is as long as it may be at most.
 pub(crate) fn h3_huffman(data: &[u8]) {
     let (most, data) = choice(data);
@@ -254,4 +295,57 @@ pub(crate) fn grpc_web(data: &[u8]) {
     if let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(data) {
         assert_eq!(whole, Some(bytes));
     }
+}
+
+/// A call becomes gRPC's with nothing of its old form; the answer is the browser's form of what the backend sent, with all that
+/// ends it in one frame, and nothing else in that.
+pub(crate) fn grpc_web_call(data: &[u8]) {
+    let (piece, data) = choice(data);
+    let mut parts = data.splitn(4, |byte| *byte == 0);
+    let mut next = || parts.next().unwrap_or_default();
+    let (request, answer, trailers, body) = (next(), headers(next()), headers(next()), next());
+    let Some(request) = request_of(request, Version::HTTP_11) else { return };
+    let trailers = (!trailers.is_empty()).then_some(trailers);
+    let Some(call) = fuzzing::web_call(request, answer.clone(), (body, piece), trailers.clone()) else { return };
+
+    let sent = &call.request.headers;
+    assert!(call.request.version == Version::HTTP_2 && is_grpc(sent), "{:?}", call.request);
+    assert!(sent.get_all(header::TE).iter().eq(["trailers"]) && sent.get_all(header::CONTENT_TYPE).iter().count() == 1);
+    let old = ["accept", "content-length", "expect", "host"];
+    assert!(!old.iter().any(|name| sent.contains_key(*name)), "{sent:?}");
+
+    let Some((head, written)) = call.answer else { return assert!(!is_grpc(&answer)) };
+    assert!(
+        is_grpc(&answer) && !["content-length", "grpc-status", "trailer"].iter().any(|name| head.contains_key(*name))
+    );
+    let form: &[u8] = if call.text { b"application/grpc-web-text" } else { b"application/grpc-web" };
+    assert!(head.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(form)), "{head:?}");
+    let read = if call.text { fuzzing::web_text(&written, piece) } else { Some(written) };
+    let Some(last) = read.as_ref().and_then(|read| read.strip_prefix(body)) else { panic!("{read:?} isn't {body:?}") };
+    let said = trailers.or_else(|| {
+        let value = |name| Some((HeaderName::from_static(name), answer.get(name)?.clone()));
+        let names = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+        answer.contains_key("grpc-status").then(|| names.into_iter().filter_map(value).collect::<HeaderMap>())
+    });
+    let ended = ended_with(last);
+    match said {
+        Some(said) => assert!(said.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).eq(ended)),
+        None => assert_eq!(ended.first(), Some(&(&b"grpc-status"[..], &b"2"[..])), "nobody said that it went well"),
+    }
+}
+
+/// The names and values in a frame of trailers, which is whole, and has lines of HTTP/1 alone.
+fn ended_with(frame: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let Some(([0x80, length @ ..], mut lines)) = frame.split_first_chunk::<5>() else { panic!("{frame:?} is none") };
+    assert_eq!(u32::from_be_bytes(*length) as usize, lines.len());
+    let mut found = Vec::new();
+    while !lines.is_empty() {
+        let Some(end) = lines.windows(2).position(|at| at == b"\r\n") else { panic!("{lines:?} has no end") };
+        let (line, rest) = lines.split_at(end);
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { panic!("{line:?} is no header") };
+        let (name, value) = line.split_at(colon);
+        found.push((name, value.get(1..).unwrap_or_default()));
+        lines = rest.get(2..).unwrap_or_default();
+    }
+    found
 }

@@ -7,8 +7,10 @@
 
 #![allow(clippy::panic, reason = "a panic is how a target says that its property doesn't hold")]
 
+mod authorizer;
 mod http;
 mod identity;
+mod quic;
 mod transport;
 mod wire;
 
@@ -16,7 +18,9 @@ mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 27] = [
+    ("auth_grpc", authorizer::auth_grpc),
+    ("auth_http", authorizer::auth_http),
     ("authority", transport::authority),
     ("baggage", transport::baggage),
     ("certificate", identity::certificate),
@@ -25,15 +29,18 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("dns_reply", transport::dns_reply),
     ("forwarded", http::forwarded),
     ("grpc_web", http::grpc_web),
+    ("grpc_web_call", http::grpc_web_call),
     ("h1_answer", http::h1_answer),
     ("h1_framing", http::h1_framing),
     ("h2_framing", http::h2_framing),
+    ("h3_control", http::h3_control),
     ("h3_frames", http::h3_frames),
     ("h3_huffman", http::h3_huffman),
     ("h3_section", http::h3_section),
     ("hop", http::hop),
     ("normalize", http::normalize),
     ("proxy_protocol", transport::proxy_protocol),
+    ("quic_hello", quic::hello),
     ("request", http::request),
     ("resource", wire::resource),
     ("session", http::session),

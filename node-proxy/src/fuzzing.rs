@@ -7,8 +7,9 @@ pub use crate::connect::http_pool::fuzzing::answer;
 pub use crate::external::fuzzing::addresses_in;
 pub use crate::proxy_protocol::fuzzing::{proxy_header, write_proxy_header};
 pub use crate::relay::http::fuzzing::{
-    FORWARDED, H3Section, checked, forwarded, h1_ambiguous, h2_in_block, h3_frames, h3_huffman, h3_section, hop,
-    presented, trailers, web_text,
+    Authorized, FORWARDED, H3Section, H3Stream, WebCall, auth_grpc, auth_http, checked, denied, forwarded,
+    h1_ambiguous, h2_in_block, h3_frames, h3_huffman, h3_section, h3_stream, hop, presented, trailers, web_call,
+    web_text,
 };
 pub use crate::route::fuzzing::server_name;
 pub use crate::trace::fuzzing::{said, unsampled};

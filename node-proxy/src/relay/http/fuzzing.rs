@@ -11,7 +11,9 @@ use super::grpc_web::TextDecoder;
 use super::{check, hop as headers_of_hop, origin, session};
 use crate::fuzzing::Hops;
 
-pub use super::h3::fuzzing::{H3Section, h3_frames, h3_huffman, h3_section};
+pub use super::auth::fuzzing::{Authorized, auth_grpc, auth_http, denied};
+pub use super::grpc_web::fuzzing::{WebCall, web_call};
+pub use super::h3::fuzzing::{H3Section, H3Stream, h3_frames, h3_huffman, h3_section, h3_stream};
 
 /// Which header [`forwarded`] reads.
 pub const FORWARDED: [ForwardedHeader; 2] = [ForwardedHeader::Forwarded, ForwardedHeader::XForwardedFor];

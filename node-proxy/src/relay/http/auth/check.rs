@@ -59,14 +59,14 @@ impl Asking<'_> {
         question: &Question<'_>,
     ) -> Result<Grant, Refusal> {
         let body = question.body.clone().unwrap_or_default();
-        let mut answer = self.send((key, None), head, body, question.until).await?;
-        if answer.response.status() != StatusCode::OK {
-            return Err(Refusal::Denied(key.to_string(), Box::new(Denial::Http(answer))));
+        let answer = self.send((key, None), head, body, question.until).await?;
+        match granted(response_headers, answer.response.status(), answer.response.headers()) {
+            Some(grant) => {
+                give_back(*answer);
+                Ok(grant)
+            }
+            None => Err(Refusal::Denied(key.to_string(), Box::new(Denial::Http(answer)))),
         }
-        hop::strip(answer.response.headers_mut());
-        let grant = http_grant(response_headers, answer.response.headers());
-        give_back(*answer);
-        Ok(grant)
     }
 
     async fn over_grpc(
@@ -176,6 +176,16 @@ fn http_head(path: &str, listed: &[HeaderName], question: &Question<'_>, protoco
     Some(head)
 }
 
+/// What an answer over HTTP permits; `None`: it is a no.
+pub(super) fn granted(listed: &[HeaderName], status: StatusCode, headers: &HeaderMap) -> Option<Grant> {
+    if status != StatusCode::OK {
+        return None;
+    }
+    let mut headers = headers.clone();
+    hop::strip(&mut headers);
+    Some(http_grant(listed, &headers))
+}
+
 fn grpc_head(key: &ServicePortKey) -> Option<Parts> {
     let authority = format!("{}.{}:{}", key.service.name, key.service.namespace, key.port);
     let headers = HeaderMap::from_iter([
@@ -216,7 +226,7 @@ async fn read(answer: Box<Answer>) -> Result<CheckResponse, String> {
 }
 
 /// The one message of an answer.
-fn unframed(framed: &[u8]) -> Option<CheckResponse> {
+pub(super) fn unframed(framed: &[u8]) -> Option<CheckResponse> {
     let (head, message) = framed.split_first_chunk::<5>()?;
     let [compressed, length @ ..] = *head;
     if compressed != 0 || u32::from_be_bytes(length) as usize != message.len() {

@@ -10,6 +10,7 @@
 
 mod check;
 mod envoy;
+pub mod fuzzing;
 mod refuse;
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use super::text::TextDecoder;
-use super::{Form, frame};
+use super::{Form, WebAnswer};
 use crate::connect::http_pool::{ExchangeError, UpstreamBody};
 use crate::relay::http::body::BodyError;
 use crate::relay::http::client::ClientBody;
-use crate::relay::http::finish::grpc_status;
 
 /// A request's body on its way to become gRPC's.
 pub(crate) struct WebRequest {
@@ -69,16 +67,14 @@ impl WebRequest {
 /// An answer's body on its way to become gRPC-Web's. Its last frame has the trailers.
 pub(crate) struct WebResponse {
     body: UpstreamBody,
-    form: Form,
-    /// Known from the head.
-    trailers: Option<HeaderMap>,
+    answer: WebAnswer,
     status: Option<u8>,
     ended: bool,
 }
 
 impl WebResponse {
-    pub(super) fn new(body: UpstreamBody, form: Form, trailers: Option<HeaderMap>) -> Self {
-        Self { body, form, trailers, status: None, ended: false }
+    pub(super) fn new(body: UpstreamBody, answer: WebAnswer) -> Self {
+        Self { body, answer, status: None, ended: false }
     }
 
     /// The gRPC status, once it came.
@@ -98,7 +94,7 @@ impl WebResponse {
             let trailers = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if data.is_empty() => continue,
-                    Ok(data) => return Poll::Ready(Some(Ok(Frame::data(self.form.write(data))))),
+                    Ok(data) => return Poll::Ready(Some(Ok(Frame::data(self.answer.piece(data))))),
                     Err(frame) => frame.into_trailers().ok(),
                 },
                 Some(Err(error)) => {
@@ -108,9 +104,9 @@ impl WebResponse {
                 None => None,
             };
             self.ended = true;
-            let trailers = trailers.or_else(|| self.trailers.take()).unwrap_or_else(frame::missing);
-            self.status = grpc_status(&trailers);
-            return Poll::Ready(Some(Ok(Frame::data(self.form.write(frame::of_trailers(&trailers))))));
+            let (last, status) = self.answer.end(trailers);
+            self.status = status;
+            return Poll::Ready(Some(Ok(Frame::data(last))));
         }
     }
 }

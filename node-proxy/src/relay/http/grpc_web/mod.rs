@@ -6,6 +6,7 @@
 
 mod body;
 mod frame;
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -20,6 +21,7 @@ pub(crate) use body::{WebRequest, WebResponse};
 pub(super) use text::TextDecoder;
 
 use super::client::ClientBody;
+use super::finish::grpc_status;
 use super::upstream::h2_form;
 use crate::connect::http_pool::UpstreamBody;
 
@@ -118,7 +120,18 @@ pub(super) struct WebAnswer {
 
 impl WebAnswer {
     pub(super) fn body(self, body: UpstreamBody) -> WebResponse {
-        WebResponse::new(body, self.form, self.trailers)
+        WebResponse::new(body, self)
+    }
+
+    /// A piece of the body.
+    fn piece(&self, data: Bytes) -> Bytes {
+        self.form.write(data)
+    }
+
+    /// What ends the body, and the gRPC status that it says.
+    fn end(&mut self, trailers: Option<HeaderMap>) -> (Bytes, Option<u8>) {
+        let trailers = trailers.or_else(|| self.trailers.take()).unwrap_or_else(frame::missing);
+        (self.form.write(frame::of_trailers(&trailers)), grpc_status(&trailers))
     }
 }
 

@@ -56,45 +56,98 @@ pub(super) async fn go_away(control: &mut SendStream, id: u64) {
 
 /// Reads a stream of the client's to its end; what is wrong on it ends the connection.
 pub(super) async fn read(shared: Rc<Shared>, mut stream: RecvStream) {
-    let mut start = BytesMut::new();
-    let (kind, used) = loop {
-        match next(&mut stream).await {
-            Ok(Some(bytes)) => start.extend_from_slice(&bytes),
-            // It may end before it has a type.
-            Ok(None) | Err(Lost) => return,
-        }
-        if let Some(found) = varint::read(&start) {
-            break found;
-        }
-    };
-    let rest = start.freeze().slice(used..);
-    let seen = match kind {
-        CONTROL => &shared.seen.control,
-        ENCODER => &shared.seen.encoder,
-        DECODER => &shared.seen.decoder,
-        PUSH => return shared.close(Code::StreamCreationError),
-        // Of an extension that we don't know.
-        _ => return drop(stream.stop(Code::StreamCreationError.into())),
-    };
-    if seen.replace(true) {
-        return shared.close(Code::StreamCreationError);
-    }
-    let mut commands = Commands::default();
-    let mut frames = Frames::new(Use::Control);
-    let mut bytes = rest;
+    let mut reading = Reading::default();
     loop {
-        let checked = match kind {
-            CONTROL => commands.take(&mut frames, bytes),
-            ENCODER if bytes.iter().any(|byte| *byte != NO_CAPACITY) => Err(Code::QpackEncoderStreamError),
-            _ => Ok(()),
-        };
-        if let Err(code) = checked {
-            return shared.close(code);
-        }
-        bytes = match next(&mut stream).await {
+        let bytes = match next(&mut stream).await {
             Ok(Some(bytes)) => bytes,
+            Ok(None) | Err(Lost) if reading.may_end() => return,
             Ok(None) | Err(Lost) => return shared.close(Code::ClosedCriticalStream),
         };
+        match reading.take(&shared.seen, bytes) {
+            Ok(Wanted::More) => {}
+            Ok(Wanted::Nothing) => return drop(stream.stop(Code::StreamCreationError.into())),
+            Err(code) => return shared.close(code),
+        }
+    }
+}
+
+/// A stream of the client's, as far as it came.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// Its type, as far as that came.
+    Type(BytesMut),
+    Control(Frames, Commands),
+    Encoder,
+    /// Without a table nothing matters that a decoder says.
+    Decoder,
+}
+
+/// Whether the rest of a stream is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    More,
+    /// It is of an extension that we don't know.
+    Nothing,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self::Type(BytesMut::new())
+    }
+}
+
+impl Reading {
+    /// Takes what comes next, in whatever pieces. Of some streams there is one among those of a connection that were `seen`.
+    ///
+    /// # Errors
+    /// What the connection ends with.
+    pub(super) fn take(&mut self, seen: &Seen, mut bytes: Bytes) -> Result<Wanted, Code> {
+        if let Self::Type(start) = self {
+            start.extend_from_slice(&bytes);
+            let Some((kind, used)) = varint::read(start) else { return Ok(Wanted::More) };
+            bytes = std::mem::take(start).freeze().slice(used..);
+            let Some(known) = Self::of(kind, seen)? else { return Ok(Wanted::Nothing) };
+            *self = known;
+        }
+        match self {
+            Self::Control(frames, commands) => commands.take(frames, bytes)?,
+            Self::Encoder if bytes.iter().any(|byte| *byte != NO_CAPACITY) => {
+                return Err(Code::QpackEncoderStreamError);
+            }
+            Self::Type(_) | Self::Encoder | Self::Decoder => {}
+        }
+        Ok(Wanted::More)
+    }
+
+    /// A stream of a type that begins; none if we don't know the type.
+    fn of(kind: u64, seen: &Seen) -> Result<Option<Self>, Code> {
+        let (seen, begun) = match kind {
+            CONTROL => (&seen.control, Self::Control(Frames::new(Use::Control), Commands::default())),
+            ENCODER => (&seen.encoder, Self::Encoder),
+            DECODER => (&seen.decoder, Self::Decoder),
+            PUSH => return Err(Code::StreamCreationError),
+            _ => return Ok(None),
+        };
+        if seen.replace(true) { Err(Code::StreamCreationError) } else { Ok(Some(begun)) }
+    }
+
+    /// Whether it may end here: before it has a type. The others last as long as their connection.
+    pub(super) fn may_end(&self) -> bool {
+        matches!(self, Self::Type(_))
+    }
+
+    /// Whether it is a control stream, and no frame has begun.
+    pub(super) fn is_between(&self) -> bool {
+        matches!(self, Self::Control(frames, _) if frames.is_between())
+    }
+
+    /// Bytes that it holds until more of them come.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Type(start) => start.len(),
+            Self::Control(frames, _) => frames.held(),
+            Self::Encoder | Self::Decoder => 0,
+        }
     }
 }
 
@@ -107,7 +160,7 @@ async fn next(stream: &mut RecvStream) -> Result<Option<Bytes>, Lost> {
 
 /// What came on the client's control stream.
 #[derive(Debug, Default)]
-struct Commands {
+pub(super) struct Commands {
     settled: bool,
     going: Option<u64>,
     pushes: Option<u64>,

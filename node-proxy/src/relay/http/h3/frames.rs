@@ -101,6 +101,15 @@ impl Frames {
         matches!(&self.state, State::Head(head) if head.is_empty())
     }
 
+    /// Bytes that are held until more of them come.
+    pub(super) fn held(&self) -> usize {
+        match &self.state {
+            State::Head(head) => head.len(),
+            State::Gathering { so_far, .. } => so_far.len(),
+            State::Passing(_) | State::Skipping(_) => 0,
+        }
+    }
+
     /// The next piece in `input`, from which it is taken; `None`: more is needed.
     ///
     /// # Errors

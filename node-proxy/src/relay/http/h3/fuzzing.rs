@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
+use super::control::{Reading, Seen, Wanted};
 use super::frames::{Frames, Piece, Use};
 use super::qpack::{Encoder, Most};
 use super::{head, huffman, qpack};
@@ -53,4 +54,34 @@ pub fn h3_frames(bytes: &[u8], piece: usize) -> Option<Vec<(u64, Vec<u8>)>> {
 /// What a text in the Huffman code of HPACK and QPACK says, if it isn't longer than this; `None`: it is malformed, or longer.
 pub fn h3_huffman(coded: &[u8], most: usize) -> Option<Vec<u8>> {
     huffman::decode(coded, most).ok().flatten()
+}
+
+/// What came of a stream of one direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum H3Stream {
+    /// More of it is read.
+    Open {
+        /// All that is known of it.
+        state: String,
+        /// It is the control stream, and no frame has begun.
+        between: bool,
+    },
+    /// Nothing of it is read.
+    Unknown,
+    /// The connection ends with this code.
+    Refused(u32),
+}
+
+/// The first stream of one direction that a client opens, whose bytes come in pieces of this size; with how much of it was held
+/// at most.
+pub fn h3_stream(bytes: &[u8], piece: usize) -> (H3Stream, usize) {
+    let (mut reading, seen, mut held) = (Reading::default(), Seen::default(), 0);
+    for piece in bytes.chunks(piece.max(1)) {
+        match reading.take(&seen, Bytes::copy_from_slice(piece)) {
+            Ok(Wanted::More) => held = held.max(reading.held()),
+            Ok(Wanted::Nothing) => return (H3Stream::Unknown, held),
+            Err(code) => return (H3Stream::Refused(code as u32), held),
+        }
+    }
+    (H3Stream::Open { state: format!("{reading:?}"), between: reading.is_between() }, held)
 }
