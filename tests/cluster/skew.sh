@@ -5,6 +5,7 @@ set -euo pipefail
 images=$(realpath "${1:?usage: skew.sh IMAGES_DIR GIT_REF}") ref=${2:?usage: skew.sh IMAGES_DIR GIT_REF}
 here=$(cd "$(dirname "$0")" && pwd)
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
+# A build folder of its own: packages of two versions have one name in it, and Cargo would take the one's for the other's.
 older=$target/older
 name=skew$$
 export CLUSTER_DIR=/tmp/weft-cluster-$name WEFT_CLUSTER=/tmp/weft-cluster-$name
@@ -17,18 +18,17 @@ ended() {
         "$here/logs.sh" "$name" "$logs" || true
     fi
     "$here/down.sh" "$name"
-    rm -rf "$older"
+    rm -rf "$older/source" "$older/images"
 }
 trap 'ended $?' EXIT
 step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
 
 step "images of $(git -C "$here" describe --always --tags "$ref")"
-rm -rf "$older"
+rm -rf "$older/source" "$older/images"
 mkdir -p "$older/source"
 # Cargo goes by the times of files, which would be those of the commit.
 git -C "$here/../.." archive "$ref" | tar -x -m -C "$older/source"
-# What both depend on is built once; the programs are kept apart.
-CARGO_BUILD_BUILD_DIR=$target CARGO_TARGET_DIR=$older/target make --no-print-directory -C "$older/source" images PROFILE=dev OUT="$older/images" TAG=older
+CARGO_TARGET_DIR=$older/target make --no-print-directory -C "$older/source" images PROFILE=dev OUT="$older/images" TAG=older
 step "cluster"
 "$here/up.sh" "$name"
 "$here/load.sh" "$name" "$older/images"

@@ -26,7 +26,7 @@ const ADMIN: &str = "admin";
 #[derive(Debug)]
 pub struct ApiServer {
     // In the order in which they go.
-    _apiserver: Process,
+    apiserver: Process,
     _etcd: Process,
     place: Netns,
     build: PathBuf,
@@ -78,11 +78,19 @@ impl ApiServer {
         for user in users.iter().copied().chain([ADMIN]) {
             std::fs::write(at.join(format!("{}.kubeconfig", user.replace(':', "-"))), kubeconfig(user, &certificate))?;
         }
-        let mut server = Self { _apiserver: apiserver, _etcd: etcd, place, build, folder };
+        let mut server = Self { apiserver, _etcd: etcd, place, build, folder };
         let ask = server.kubectl(&["get", "--raw", "/readyz"]);
         let ready = || server.place.output(&mut self::command(&ask)).is_ok_and(|out| out.status.success());
-        server._apiserver.wait_until(START, |_| ready())?;
+        server.apiserver.wait_until(START, |_| ready())?;
         Ok(server)
+    }
+
+    /// Ends the API server; etcd, and whom it served, stay.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub fn end(&mut self) -> Result<()> {
+        self.apiserver.stop().map(drop)
     }
 
     /// Where `make cluster-build` put things.

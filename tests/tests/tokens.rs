@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use weft_kube::{ReviewError, Reviewed, Reviewer};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weft_kube::{KnownPods, OfflineReview, ReviewError, Reviewed, Reviewer, Seat};
 use weft_tests::apiserver::ApiServer;
 
 const PROXY: &str = "
@@ -25,20 +28,76 @@ fn token(server: &ApiServer) -> String {
 
 /// A client of the API server as one of the ServiceAccounts, and its reviewer. On the runtime that uses it.
 async fn reviewer(server: &ApiServer, user: &str) -> Reviewer {
+    Reviewer::new(client(server, user).await, "weft")
+}
+
+async fn client(server: &ApiServer, user: &str) -> weft_kube::kube::Client {
     let choice = weft_kube::Choice { kubeconfig: Some(server.kubeconfig(user)), context: None };
-    Reviewer::new(weft_kube::client_of(&choice).await.unwrap(), "weft")
+    weft_kube::client_of(&choice).await.unwrap()
+}
+
+fn server() -> ApiServer {
+    let server = ApiServer::start(&REVIEWERS.map(|(user, _)| user)).unwrap();
+    REVIEWERS.iter().for_each(|(_, template)| server.apply_template(template).unwrap());
+    server
+        .apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: weft-node-proxy, namespace: weft-system}}")
+        .unwrap();
+    server.apply(&PROXY.replace("@NODE@", "node-a")).unwrap();
+    server
+}
+
+#[test]
+#[ignore = "needs make cluster-build"]
+fn while_the_api_server_is_away_a_proxy_is_known_by_its_keys() {
+    let mut server = server();
+    let token = token(&server);
+    let uid =
+        server.json(&["-n", "weft-system", "pod", "proxy"]).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let seat = Seat {
+        namespace: "weft-system",
+        pod: "proxy",
+        uid: &uid,
+        service_account: "weft-node-proxy",
+        node: "node-a",
+        ends: None,
+    };
+    // Of each component with its own rights: whether its pod is known, or not yet.
+    let made = server.block_on(async {
+        let mut all = Vec::new();
+        for (user, _) in REVIEWERS {
+            let (client, known) = (client(&server, user).await, Arc::new(KnownPods::default()));
+            let offline = Arc::new(OfflineReview::new(client.clone(), Arc::clone(&known)));
+            let read = async {
+                while !offline.has_keys() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                () = Arc::clone(&offline).follow() => {}
+                read = tokio::time::timeout(Duration::from_secs(20), read) => read.expect("the keys"),
+            }
+            all.push((user, known, offline));
+        }
+        all
+    });
+    server.end().unwrap();
+    server.block_on(async {
+        for (user, known, offline) in made {
+            let reviewer = Reviewer::new(client(&server, user).await, "weft").or(offline);
+            let refused = reviewer.review(&token).await;
+            assert!(matches!(&refused, Err(ReviewError::Unavailable(_))), "{user}: {refused:?}");
+            known.see(&seat);
+            let reviewed = reviewer.review(&token).await.unwrap();
+            assert_eq!(reviewer.node(&token, &reviewed).await, Ok("node-a".into()), "{user}");
+        }
+    });
 }
 
 #[test]
 #[ignore = "needs make cluster-build"]
 fn the_node_of_a_proxy_is_known_with_and_without_its_name_in_the_token() {
     let users = REVIEWERS.map(|(user, _)| user);
-    let server = ApiServer::start(&users).unwrap();
-    REVIEWERS.iter().for_each(|(_, template)| server.apply_template(template).unwrap());
-    server
-        .apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: weft-node-proxy, namespace: weft-system}}")
-        .unwrap();
-    server.apply(&PROXY.replace("@NODE@", "node-a")).unwrap();
+    let server = server();
     let first = token(&server);
     let old: Vec<Reviewed> = server.block_on(async {
         let mut all = Vec::new();

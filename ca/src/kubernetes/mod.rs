@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weft_core::ids::{Name, Namespace, ServiceAccount};
 use weft_kube::kube::{Api, Client};
-use weft_kube::{Leadership, LeaseSettings};
+use weft_kube::{KnownPods, Leadership, LeaseSettings, OfflineReview};
 use weft_tls::Clock;
 
 pub use self::command::{CommandError, rotate, show};
@@ -106,12 +106,15 @@ impl Replica {
         };
         let leadership = Leadership::start(client.clone(), lease);
         let bindings = Arc::new(Bindings::unread());
-        let reviews = Arc::new(TokenReviews::new(client, &settings));
+        let known = Arc::new(KnownPods::default());
+        let offline = Arc::new(OfflineReview::new(client.clone(), Arc::clone(&known)));
+        let reviews = Arc::new(TokenReviews::new(client, &settings, &offline));
         let (published, publication) = watch::channel(None);
         let (keeper, authority, trouble) =
             keeper::Keeper::new(client, &settings, clock, leadership.is_leader(), publication);
         let publisher = trust::Publisher::new(client, &settings, clock, leadership.is_leader(), authority.clone());
-        let pods = pods::follow(client.clone(), settings.authority.trust_domains.own().clone(), Arc::clone(&bindings));
+        let own = settings.authority.trust_domains.own().clone();
+        let pods = pods::follow(client.clone(), own, Arc::clone(&bindings), known);
         let (mut tasks, (alive, ends)) = (JoinSet::new(), mpsc::channel(1));
         tasks.spawn(async move {
             // Dropped with the first task that ends, and with all of them when one panics.
@@ -120,6 +123,7 @@ impl Replica {
                 () = keeper.run() => {}
                 () = publisher.run(published) => {}
                 () = pods => {}
+                () = offline.follow() => {}
             }
         });
         Self { leadership, authority, trouble, bindings, reviews, clock, tasks, alive }

@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{Name, Namespace, NodeName};
-use weft_kube::Watched;
 use weft_kube::kube::runtime::watcher;
 use weft_kube::kube::{Api, Client};
+use weft_kube::{KnownPods, Seat, Watched};
 
 use crate::auth::Bindings;
 use crate::metrics;
@@ -40,10 +40,10 @@ struct Status {
     phase: Option<String>,
 }
 
-/// Names and versions, without annotations and managed fields.
+/// Names and versions, and its end, without annotations and managed fields.
 fn names<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let ObjectMeta { name, namespace, uid, resource_version, .. } = ObjectMeta::deserialize(from)?;
-    Ok(ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() })
+    let ObjectMeta { name, namespace, uid, resource_version, deletion_timestamp, .. } = ObjectMeta::deserialize(from)?;
+    Ok(ObjectMeta { name, namespace, uid, resource_version, deletion_timestamp, ..ObjectMeta::default() })
 }
 
 impl k8s_openapi::Resource for Pod {
@@ -76,6 +76,24 @@ impl Pod {
         Some((Namespace::new(namespace.as_ref()?), Name::new(name.as_ref()?)))
     }
 
+    /// What a token of it says, from when it is bound.
+    fn seat(&self) -> Option<Seat<'_>> {
+        let ObjectMeta { name, namespace, uid, .. } = &self.metadata;
+        Some(Seat {
+            namespace: namespace.as_deref()?,
+            pod: name.as_deref()?,
+            uid: uid.as_deref()?,
+            service_account: self.service_account(),
+            node: self.spec.node_name.as_deref().filter(|node| !node.is_empty())?,
+            ends: self.metadata.deletion_timestamp.as_ref().map(|at| at.0.into()),
+        })
+    }
+
+    fn service_account(&self) -> &str {
+        // The API server fills it in; `default` is what it fills in.
+        self.spec.service_account_name.as_deref().filter(|a| !a.is_empty()).unwrap_or("default")
+    }
+
     /// Whose identity this pod gives to which node: from when it is bound until its object is gone, unless it is on the
     /// node's own network, where nobody could tell its traffic from the node's, or has finished.
     fn binding(&self, trust_domain: &TrustDomain) -> Option<Binding> {
@@ -84,10 +102,8 @@ impl Pod {
         if self.spec.host_network || finished {
             return None;
         }
-        // The API server fills it in; `default` is what it fills in.
-        let account = self.spec.service_account_name.as_deref().filter(|a| !a.is_empty()).unwrap_or("default");
         let namespace = self.metadata.namespace.as_deref()?;
-        Some((NodeName::new(node), SpiffeId::new(trust_domain.clone(), namespace, account)))
+        Some((NodeName::new(node), SpiffeId::new(trust_domain.clone(), namespace, self.service_account())))
     }
 }
 
@@ -96,10 +112,21 @@ struct Pods {
     trust_domain: TrustDomain,
     bound: HashMap<Key, Binding>,
     bindings: Arc<Bindings>,
+    known: Arc<KnownPods>,
 }
 
 impl Pods {
     fn apply(&mut self, event: Watched<Pod>) {
+        match &event {
+            Watched::Applied(pod) => match pod.seat() {
+                Some(seat) => self.known.see(&seat),
+                None => pod.key().iter().for_each(|(ns, name)| self.known.forget(ns.as_str(), name.as_str())),
+            },
+            Watched::Deleted(pod) => {
+                pod.key().iter().for_each(|(ns, name)| self.known.forget(ns.as_str(), name.as_str()))
+            }
+            Watched::Restarted(pods) => self.known.replace(pods.iter().filter_map(Pod::seat)),
+        }
         match event {
             Watched::Applied(pod) => {
                 let binding = pod.binding(&self.trust_domain);
@@ -136,12 +163,12 @@ impl Pods {
     }
 }
 
-/// Feeds `bindings` from the pods of the cluster, for ever.
-pub(super) async fn follow(client: Client, trust_domain: TrustDomain, bindings: Arc<Bindings>) {
+/// Feeds `bindings` and what is `known` from the pods of the cluster, for ever.
+pub(super) async fn follow(client: Client, trust_domain: TrustDomain, bindings: Arc<Bindings>, known: Arc<KnownPods>) {
     // Finished pods can be many; a pod that finishes leaves this selection, which the API server tells as its end.
     let config = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     let mut events = Box::pin(weft_kube::watch(Api::<Pod>::all(client), config));
-    let mut pods = Pods { trust_domain, bound: HashMap::new(), bindings };
+    let mut pods = Pods { trust_domain, bound: HashMap::new(), bindings, known };
     while let Some(event) = events.next().await {
         pods.apply(event);
     }

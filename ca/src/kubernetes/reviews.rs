@@ -3,11 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::{Namespace, ServiceAccount};
 use weft_kube::kube::Client;
-use weft_kube::{ReviewError, Reviewed, Reviewer};
+use weft_kube::{OfflineReview, ReviewError, Reviewed, Reviewer};
 
 use super::ClusterSettings;
 use crate::auth::{Authenticator, Caller, Unauthenticated};
@@ -21,10 +22,11 @@ pub struct TokenReviews {
 }
 
 impl TokenReviews {
-    /// Reviews with the audiences of the settings.
-    pub fn new(client: &Client, settings: &ClusterSettings) -> Self {
+    /// Reviews with the audiences of the settings; while the API server is away, by what is known `offline`.
+    pub fn new(client: &Client, settings: &ClusterSettings, offline: &Arc<OfflineReview>) -> Self {
+        let reviewer = |audience| Reviewer::new(client.clone(), audience).or(Arc::clone(offline));
         Self {
-            reviewers: settings.audiences.iter().map(|audience| Reviewer::new(client.clone(), audience)).collect(),
+            reviewers: settings.audiences.iter().map(reviewer).collect(),
             node_accounts: settings.node_accounts.clone(),
             trust_domain: settings.authority.trust_domains.own().clone(),
         }
@@ -34,7 +36,10 @@ impl TokenReviews {
     async fn review(&self, token: &str) -> Result<(&Reviewer, Reviewed), Unauthenticated> {
         let mut reasons: Vec<String> = Vec::new();
         let mut unavailable = None;
-        for reviewer in &self.reviewers {
+        // While the API server is away, the others wait for it in vain.
+        let comes_first = |reviewer: &&Reviewer| self.reviewers.len() > 1 && reviewer.recognizes(token);
+        let (first, rest): (Vec<_>, Vec<_>) = self.reviewers.iter().partition(comes_first);
+        for reviewer in first.into_iter().chain(rest) {
             match reviewer.review(token).await {
                 Ok(reviewed) => return Ok((reviewer, reviewed)),
                 Err(ReviewError::Invalid(why)) if reasons.contains(&why) => {}

@@ -1,6 +1,7 @@
 //! Watches every subject for ever and tells what is there, as [`Fact`]s.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -9,17 +10,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use weft_core::ids::GatewayKey;
-use weft_k8s::object::Kind;
+use weft_k8s::object::{Kind, Object};
 use weft_k8s::translate::gateway::Unmade;
 use weft_kube::kube::core::{ApiResource, ClusterResourceScope, DynamicObject};
 use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Resource};
-use weft_kube::{Watched, watch, watch_as};
+use weft_kube::{KnownPods, Seat, Watched, watch, watch_as};
 
 use super::bound;
 use super::gateways::MANAGED_BY;
 use super::refusals::Report;
-use super::seen::Seen;
+use super::seen::{Content, Seen};
 use super::subject::{Origin, Subject};
 
 /// How often an older API server is asked whether it has a newer kind now.
@@ -51,10 +52,10 @@ pub enum Fact {
 }
 
 /// Watches all subjects; the receiver's end is the watches' end. What only Gateways refer to is looked at only if there may be
-/// `gateways`: without, nobody need grant the right to.
-pub fn start(client: &Client, sender: &mpsc::Sender<Fact>, gateways: bool) {
+/// `gateways`: without, nobody need grant the right to. Pods are told to who knows them by their tokens, too.
+pub fn start(client: &Client, sender: &mpsc::Sender<Fact>, gateways: bool, known: &Arc<KnownPods>) {
     for subject in Subject::ALL {
-        let (client, sender) = (client.clone(), sender.clone());
+        let (client, sender, known) = (client.clone(), sender.clone(), Arc::clone(known));
         let is_unused =
             !gateways && matches!(subject, Subject::Object(Kind::Secret | Kind::ConfigMap | Kind::ServiceAccount));
         tokio::spawn(async move {
@@ -62,6 +63,9 @@ pub fn start(client: &Client, sender: &mpsc::Sender<Fact>, gateways: bool) {
                 _ if is_unused => {
                     // The receiver goes only with the process.
                     let _ = sender.send(Fact::Absent(subject)).await;
+                }
+                Origin::BuiltIn if subject == Subject::Object(Kind::Pod) => {
+                    forward(facts(&client, subject, "v1").inspect(|fact| note(fact, &known)), &sender).await;
                 }
                 Origin::BuiltIn => forward(facts(&client, subject, "v1"), &sender).await,
                 Origin::Newer => follow_newer(&client, subject, &sender).await,
@@ -95,6 +99,30 @@ fn config(subject: Subject) -> Config {
         }
         _ => Config::default(),
     }
+}
+
+/// Notes which pods there are.
+fn note(fact: &Fact, known: &KnownPods) {
+    match fact {
+        Fact::Listed(_, _, pods) => known.replace(pods.iter().filter_map(seat)),
+        Fact::Applied(_, pod) => match seat(pod) {
+            Some(seat) => known.see(&seat),
+            None => known.forget(&pod.namespace, &pod.name),
+        },
+        Fact::Deleted(_, pod) => known.forget(&pod.namespace, &pod.name),
+        _ => {}
+    }
+}
+
+/// What a token of a pod says, from when it is bound.
+fn seat(pod: &Seen) -> Option<Seat<'_>> {
+    let Content::Object(checked) = &pod.content else { return None };
+    let Object::Pod(object) = &checked.object else { return None };
+    let spec = object.spec.as_ref()?;
+    let Seen { namespace, name, uid, .. } = pod;
+    let (account, node) = (spec.service_account_name.as_deref()?, spec.node_name.as_deref()?);
+    let ends = object.metadata.deletion_timestamp.as_ref().map(|at| at.0.into());
+    Some(Seat { namespace, pod: name, uid, service_account: account, node, ends })
 }
 
 async fn forward(mut facts: impl Stream<Item = Fact> + Unpin, sender: &mpsc::Sender<Fact>) {

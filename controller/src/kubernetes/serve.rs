@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use weft_control::{IdentityClient, bind, control_incoming, token_file};
 use weft_core::tap;
 use weft_kube::kube::Client;
-use weft_kube::{Events, Leadership, LeaseSettings, Reviewer, health};
+use weft_kube::{Events, KnownPods, Leadership, LeaseSettings, OfflineReview, Reviewer, health};
 use weft_metrics::{Component, SECONDS};
 use weft_tls::{
     CertManager, CertStore, ClientTls, Clock, ControlClient, ControlServer, ExpectedServer, IdentityLease,
@@ -110,7 +110,9 @@ impl Controller {
         let (nack, nacks) = mpsc::channel(NACKS);
         let (wanted, queue) = mpsc::unbounded_channel();
         let publisher = Publisher::default();
-        let reviewer = Reviewer::new(client.clone(), settings.token_audience.as_str());
+        let known = Arc::new(KnownPods::default());
+        let offline = Arc::new(OfflineReview::new(client.clone(), Arc::clone(&known)));
+        let reviewer = Reviewer::new(client.clone(), settings.token_audience.as_str()).or(Arc::clone(&offline));
         let account = settings.proxy_account.clone();
         let refused = Own::default();
         let bound = Own::<Bound>::default();
@@ -140,7 +142,8 @@ impl Controller {
         tokio::spawn(statuses::run(client.clone(), events, leadership.is_leader(), queue));
         let (configuration, questions) = Configuration::channel();
         tokio::spawn(task::run(world, outlets, leadership.is_leader(), facts, (nacks, questions)));
-        intake::start(client, &sender, settings.gateways.is_some());
+        tokio::spawn(offline.follow());
+        intake::start(client, &sender, settings.gateways.is_some(), &known);
         tokio::spawn(board::follow::<Refusals>(client.clone(), namespace.clone(), sender.clone()));
         tokio::spawn(refused.clone().measure());
         tokio::spawn(board::tell(client.clone(), namespace.clone(), instance.clone(), refused, are_gone));

@@ -2,7 +2,8 @@
 //! client; who needs one takes it from here.
 //!
 //! - [`client()`]: a client with timeouts. [`watch()`]: list and watch for ever.
-//! - [`Leadership`]: one leader among replicas. [`Reviewer`]: whose token this is, of pods. [`People`]: of anybody, and what they
+//! - [`Leadership`]: one leader among replicas. [`Reviewer`]: whose token this is, of pods; [`OfflineReview`] while nobody can be
+//!   asked. [`People`]: of anybody, and what they
 //!   may. [`bearer_token`]: the token that a kubeconfig has. [`Events`]: what `kubectl describe` shows.
 //! - [`health`]: the page that every component serves to probes and Prometheus.
 //!
@@ -11,8 +12,11 @@
 mod client;
 mod events;
 pub mod health;
+mod keys;
+mod known;
 mod lease;
 mod memory;
+mod offline;
 mod people;
 mod review;
 mod token;
@@ -20,8 +24,10 @@ mod watch;
 
 pub use client::{Choice, ConnectError, client, client_of};
 pub use events::{Events, Severity};
+pub use known::{KnownPods, Seat};
 pub use kube;
 pub use lease::{Leadership, LeaseSettings};
+pub use offline::OfflineReview;
 pub use people::{People, Right, User};
 pub use review::{ReviewError, Reviewed, Reviewer};
 pub use token::{TokenError, bearer_token};

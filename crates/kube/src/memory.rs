@@ -69,6 +69,11 @@ impl<T: Clone> Memory<T> {
         }
     }
 
+    /// Keeps an answer no longer.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.kept.lock().remove(key);
+    }
+
     /// How many are kept.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -1,5 +1,6 @@
-//! Whose token this is, by the API server's TokenReview.
+//! Whose token this is, by the API server's TokenReview; while that can't be asked, by its keys and the pods that it told of.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
@@ -10,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use weft_core::ids::{Name, Namespace, NodeName, PodUid, ServiceAccount};
 
+use crate::OfflineReview;
 use crate::memory::{Memory, key_of, key_of_token};
 
 /// How long an answer is believed: as long as a token of a deleted pod goes on to be taken.
@@ -19,8 +21,10 @@ const KEPT: usize = 4096;
 /// Most reviews under way at once, and how long one may take.
 const AT_ONCE: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where the answer is known without it: who asks us isn't patient either.
+const BRIEFLY: Duration = Duration::from_secs(2);
 
-const ACCOUNT: &str = "system:serviceaccount:";
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
@@ -51,6 +55,27 @@ pub enum ReviewError {
     Unavailable(String),
 }
 
+/// Why the API server says nothing of a token.
+enum Silence {
+    /// It gives no answer, or one that it can't work.
+    Away(String),
+    /// It is asked too much, by us or by all.
+    Busy(String),
+    /// It won't say.
+    Refuses(String),
+}
+
+impl Silence {
+    fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 429 => Self::Busy(error.to_string()),
+            // Without a code it isn't the API server's.
+            kube::Error::Api(status) if (400..500).contains(&status.code) => Self::Refuses(error.to_string()),
+            _ => Self::Away(error.to_string()),
+        }
+    }
+}
+
 /// Asks the API server, and remembers its answers for 10 seconds.
 #[derive(Debug)]
 pub struct Reviewer {
@@ -58,6 +83,9 @@ pub struct Reviewer {
     audience: String,
     answers: Memory<Result<Reviewed, String>>,
     turns: Semaphore,
+    /// Those of who is known without the API server: nobody else can take them.
+    turns_of_known: Semaphore,
+    offline: Option<Arc<OfflineReview>>,
 }
 
 struct ClientBox(Client);
@@ -71,8 +99,14 @@ impl std::fmt::Debug for ClientBox {
 impl Reviewer {
     /// A reviewer of tokens for `audience`.
     pub fn new(client: Client, audience: impl Into<String>) -> Self {
-        let (answers, turns) = (Memory::new(BELIEVED, KEPT), Semaphore::new(AT_ONCE));
-        Self { client: ClientBox(client), audience: audience.into(), answers, turns }
+        let (answers, [turns, turns_of_known]) = (Memory::new(BELIEVED, KEPT), [AT_ONCE; 2].map(Semaphore::new));
+        Self { client: ClientBox(client), audience: audience.into(), answers, turns, turns_of_known, offline: None }
+    }
+
+    /// Takes this answer while the API server gives none.
+    #[must_use]
+    pub fn or(self, offline: Arc<OfflineReview>) -> Self {
+        Self { offline: Some(offline), ..self }
     }
 
     /// Reviews a token: for our audience, of a ServiceAccount, bound to a pod.
@@ -85,15 +119,7 @@ impl Reviewer {
             return known.map_err(ReviewError::Invalid);
         }
         let asked = Instant::now();
-        let answer = match timeout(PATIENCE, self.ask(token)).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => Err(ReviewError::Unavailable("no answer in time".to_owned())),
-        };
-        let kind = match &answer {
-            Ok(_) => "valid",
-            Err(ReviewError::Invalid(_)) => "invalid",
-            Err(ReviewError::Unavailable(_)) => "unavailable",
-        };
+        let (kind, answer) = self.answer(token).await;
         metrics::counter!("weft_kube_token_reviews_total", "result" => kind).increment(1);
         match &answer {
             Ok(reviewed) => self.answers.remember(key, asked, Ok(reviewed.clone())),
@@ -101,6 +127,49 @@ impl Reviewer {
             Err(ReviewError::Unavailable(_)) => {}
         }
         answer
+    }
+
+    /// Whose token this is without asking anybody, if that is known.
+    fn known(&self, token: &str) -> Option<(&OfflineReview, Reviewed)> {
+        let offline = self.offline.as_deref()?;
+        Some((offline, offline.review(token, &self.audience)?))
+    }
+
+    /// Whether this reviewer would take the token without the API server. Of several it is the one to ask first.
+    pub fn recognizes(&self, token: &str) -> bool {
+        self.known(token).is_some()
+    }
+
+    /// The answer of the API server, or in its stead, and which it is.
+    async fn answer(&self, token: &str) -> (&'static str, Result<Reviewed, ReviewError>) {
+        let known = self.known(token);
+        let (patience, turns) = match &known {
+            Some((offline, reviewed)) if offline.is_away() => return ("offline", Ok(reviewed.clone())),
+            Some(_) => (BRIEFLY, &self.turns_of_known),
+            None => (PATIENCE, &self.turns),
+        };
+        let asked = self.ask(token, turns, patience).await;
+        match (&asked, &known) {
+            (Err(Silence::Away(_)), Some((offline, _))) => offline.failed(),
+            (Ok(answer), _) => {
+                self.offline.iter().for_each(|it| it.answered(token, answer.is_ok(), known.is_some()));
+            }
+            _ => {}
+        }
+        // Known still: that may have taken a while.
+        let instead = || known.is_some().then(|| self.known(token)).flatten();
+        match asked {
+            Ok(Ok(reviewed)) => ("valid", Ok(reviewed)),
+            Ok(Err(why)) => ("invalid", Err(ReviewError::Invalid(why))),
+            Err(Silence::Away(why) | Silence::Busy(why)) => match instead() {
+                Some((_, reviewed)) => ("offline", Ok(reviewed)),
+                None => ("unavailable", Err(ReviewError::Unavailable(why))),
+            },
+            Err(Silence::Refuses(why)) => match instead().filter(|(offline, _)| offline.may_be_starting()) {
+                Some((_, reviewed)) => ("offline", Ok(reviewed)),
+                None => ("unavailable", Err(ReviewError::Unavailable(why))),
+            },
+        }
     }
 
     /// The node that the pod of a reviewed token is bound to. API servers before 1.30 don't put it into tokens: then the
@@ -131,14 +200,23 @@ impl Reviewer {
         placed(pod.as_ref(), reviewed).map_err(ReviewError::Invalid)
     }
 
-    async fn ask(&self, token: &str) -> Result<Reviewed, ReviewError> {
-        let unavailable = |error: &dyn std::fmt::Display| ReviewError::Unavailable(error.to_string());
-        let _turn = self.turns.acquire().await.map_err(|e| unavailable(&e))?;
+    /// Asks, as soon as it is this question's turn. How long that takes says nothing of the API server.
+    async fn ask(
+        &self,
+        token: &str,
+        turns: &Semaphore,
+        patience: Duration,
+    ) -> Result<Result<Reviewed, String>, Silence> {
+        let turn = timeout(patience, turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Silence::Busy("too many tokens are reviewed".to_owned())) };
         let spec = TokenReviewSpec { audiences: Some(vec![self.audience.clone()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
-        let made = Api::all(self.client.0.clone()).create(&PostParams::default(), &review).await;
-        let status = made.map_err(|e| unavailable(&e))?.status.unwrap_or_default();
-        judge(&status, &self.audience).map_err(ReviewError::Invalid)
+        let (api, params) = (Api::all(self.client.0.clone()), PostParams::default());
+        let Ok(made) = timeout(patience, api.create(&params, &review)).await else {
+            return Err(Silence::Away("no answer in time".to_owned()));
+        };
+        let status = made.map_err(|e| Silence::of(&e))?.status.unwrap_or_default();
+        Ok(judge(&status, &self.audience))
     }
 }
 
@@ -195,170 +273,4 @@ fn placed(pod: Option<&Pod>, reviewed: &Reviewed) -> Result<NodeName, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::MAX_TOKEN;
-    use serde_json::{Value, json};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use weft_kube_fake::{FakeApi, Reply};
-
-    fn status(change: impl FnOnce(&mut Value)) -> Value {
-        let extra = json!({ POD_NAME: ["proxy-1"], POD_UID: ["u-1"], NODE_NAME: ["node-a"] });
-        let user = json!({ "username": "system:serviceaccount:weft-system:weft-node-proxy", "extra": extra });
-        let mut status = json!({ "authenticated": true, "audiences": ["weft"], "user": user });
-        change(&mut status);
-        status
-    }
-
-    fn judged(change: impl FnOnce(&mut Value)) -> Result<Reviewed, String> {
-        judge(&serde_json::from_value(status(change)).unwrap(), "weft")
-    }
-
-    #[test]
-    fn a_pod_is_told_by_its_token_and_nothing_else_is_taken() {
-        let expected = Reviewed {
-            namespace: "weft-system".into(),
-            service_account: "weft-node-proxy".into(),
-            pod: "proxy-1".into(),
-            pod_uid: "u-1".into(),
-            node: Some("node-a".into()),
-        };
-        assert_eq!(judged(|_| ()), Ok(expected.clone()));
-        let old = judged(|s| drop(s["user"]["extra"].as_object_mut().unwrap().remove(NODE_NAME)));
-        assert_eq!(old, Ok(Reviewed { node: None, ..expected }));
-        let refused = |change: fn(&mut Value), why: &str| {
-            let error = judged(change).unwrap_err();
-            assert!(error.contains(why), "{error}");
-        };
-        refused(|s| s["authenticated"] = json!(false), "not valid");
-        refused(|s| drop(s.as_object_mut().unwrap().remove("authenticated")), "not valid");
-        refused(|s| s["audiences"] = json!(["https://kubernetes.default.svc"]), "audience");
-        refused(|s| drop(s.as_object_mut().unwrap().remove("audiences")), "audience");
-        refused(|s| s["user"]["username"] = json!("system:node:a"), "no ServiceAccount");
-        refused(|s| s["user"]["username"] = json!("system:serviceaccount:x"), "no ServiceAccount");
-        refused(|s| drop(s["user"]["extra"].as_object_mut().unwrap().remove(POD_UID)), "bound to a pod");
-        refused(|s| s["user"]["extra"][POD_NAME] = json!(["a", "b"]), "bound to a pod");
-    }
-
-    fn server() -> (FakeApi, Arc<AtomicU32>) {
-        let (api, asked) = (FakeApi::new(), Arc::new(AtomicU32::new(0)));
-        let count = Arc::clone(&asked);
-        api.answer(move |request| {
-            assert_eq!(request.path, "/apis/authentication.k8s.io/v1/tokenreviews");
-            assert_eq!(request.body["spec"]["audiences"], json!(["weft"]));
-            count.fetch_add(1, Ordering::Relaxed);
-            let status = match request.body["spec"]["token"].as_str().unwrap() {
-                "good" => status(|_| ()),
-                "down" => return Some(Reply::error(500, "InternalError")),
-                _ => json!({ "authenticated": false, "error": "invalid bearer token" }),
-            };
-            Some(Reply::Json(201, json!({ "metadata": {}, "spec": {}, "status": status })))
-        });
-        (api, asked)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_are_remembered_for_ten_seconds_and_outages_are_not() {
-        let (api, asked) = server();
-        let reviewer = Reviewer::new(api.client(), "weft");
-        for _ in 0..5 {
-            assert!(reviewer.review("good").await.is_ok());
-            assert!(matches!(reviewer.review("bad").await, Err(ReviewError::Invalid(why)) if why.contains("bearer")));
-        }
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
-        for _ in 0..2 {
-            assert!(matches!(reviewer.review("down").await, Err(ReviewError::Unavailable(_))));
-        }
-        assert_eq!(asked.load(Ordering::Relaxed), 4);
-        tokio::time::advance(BELIEVED).await;
-        assert!(reviewer.review("good").await.is_ok());
-        assert_eq!(asked.load(Ordering::Relaxed), 5);
-    }
-
-    /// A server from before 1.30, with one pod.
-    fn old_server(pod: Value) -> (FakeApi, Reviewer) {
-        let api = FakeApi::new();
-        api.answer(|request| {
-            let old = status(|s| drop(s["user"]["extra"].as_object_mut().unwrap().remove(NODE_NAME)));
-            let review = json!({ "metadata": {}, "spec": {}, "status": old });
-            request.path.ends_with("/tokenreviews").then_some(Reply::Json(201, review))
-        });
-        if !pod.is_null() {
-            api.put("/api/v1/namespaces/weft-system/pods", pod);
-        }
-        let reviewer = Reviewer::new(api.client(), "weft");
-        (api, reviewer)
-    }
-
-    fn pod(change: impl FnOnce(&mut Value)) -> Value {
-        let spec = json!({ "serviceAccountName": "weft-node-proxy", "nodeName": "node-a", "containers": [] });
-        let mut pod = json!({ "metadata": { "name": "proxy-1", "uid": "u-1" }, "spec": spec });
-        change(&mut pod);
-        pod
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn where_the_token_does_not_name_the_node_its_pod_does() {
-        let (api, reviewer) = old_server(pod(|_| ()));
-        for _ in 0..3 {
-            let reviewed = reviewer.review("old").await.unwrap();
-            assert_eq!(reviewer.node("old", &reviewed).await, Ok("node-a".into()));
-        }
-        let pods = |api: &FakeApi| api.requests().iter().filter(|r| r.path.ends_with("/pods/proxy-1")).count();
-        assert_eq!(pods(&api), 1, "remembered like the review");
-        api.remove("/api/v1/namespaces/weft-system/pods/proxy-1");
-        tokio::time::advance(BELIEVED).await;
-        let reviewed = reviewer.review("old").await.unwrap();
-        let gone = reviewer.node("old", &reviewed).await;
-        assert!(matches!(&gone, Err(ReviewError::Invalid(why)) if why.contains("is gone")), "{gone:?}");
-        // A token that names its node needs no pod.
-        let new = Reviewed { node: Some("node-b".into()), ..reviewed };
-        assert_eq!((reviewer.node("new", &new).await, pods(&api)), (Ok("node-b".into()), 2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pod_that_is_not_the_token_s_gives_no_node() {
-        for (change, why) in [
-            ((|p| *p = Value::Null) as fn(&mut Value), "is gone"),
-            (|p| p["metadata"]["uid"] = json!("u-2"), "has been made anew"),
-            (|p| p["spec"]["serviceAccountName"] = json!("cart"), "doesn't run as weft-node-proxy"),
-            (|p| drop(p["spec"].as_object_mut().unwrap().remove("serviceAccountName")), "doesn't run as"),
-            (|p| p["spec"]["nodeName"] = json!(""), "not bound to a node"),
-            (|p| drop(p["spec"].as_object_mut().unwrap().remove("nodeName")), "not bound to a node"),
-        ] {
-            let (_api, reviewer) = old_server(pod(change));
-            let reviewed = reviewer.review("old").await.unwrap();
-            let refused = reviewer.node("old", &reviewed).await;
-            assert!(matches!(&refused, Err(ReviewError::Invalid(said)) if said.contains(why)), "{why}: {refused:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pod_that_can_not_be_read_is_an_outage() {
-        for (reply, why) in [(|| Reply::error(403, "Forbidden")) as fn() -> Reply, || Reply::Hang]
-            .into_iter()
-            .zip(["Forbidden", "in time"])
-        {
-            let (api, reviewer) = old_server(pod(|_| ()));
-            let reviewed = reviewer.review("old").await.unwrap();
-            api.answer(move |_| Some(reply()));
-            let failed = reviewer.node("old", &reviewed).await;
-            assert!(matches!(&failed, Err(ReviewError::Unavailable(said)) if said.contains(why)), "{failed:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_tokens_costs_bounded_memory_and_a_silent_server_bounded_time() {
-        let (api, asked) = server();
-        let reviewer = Reviewer::new(api.client(), "weft");
-        for n in 0..KEPT + 10 {
-            assert!(reviewer.review(&format!("bad {n}")).await.is_err());
-        }
-        assert_eq!(reviewer.answers.len(), KEPT);
-        assert!(reviewer.review(&"x".repeat(MAX_TOKEN + 1)).await.is_err());
-        assert_eq!(asked.load(Ordering::Relaxed) as usize, KEPT + 10);
-        api.answer(|_| Some(Reply::Hang));
-        assert!(matches!(reviewer.review("good").await, Err(ReviewError::Unavailable(_))));
-    }
-}
+mod tests;

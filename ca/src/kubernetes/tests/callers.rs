@@ -46,7 +46,8 @@ async fn callers_are_known_by_their_service_accounts() {
     let mut settings = cluster.settings("a");
     settings.audiences.push("istio-ca".to_owned());
     settings.node_accounts.push(("istio-system".into(), "ztunnel".into()));
-    let reviews = TokenReviews::new(&cluster.api.client(), &settings);
+    let offline = OfflineReview::new(cluster.api.client(), Arc::default());
+    let reviews = TokenReviews::new(&cluster.api.client(), &settings, &Arc::new(offline));
     let gateway = SpiffeId::new(TrustDomain::default(), "edge", "gateway");
     let node = Caller::Node(NodeName::new("n1"));
     for (token, wanted) in [

@@ -130,3 +130,43 @@ async fn an_older_server_lacks_a_newer_kind_until_it_is_upgraded() {
     has.store(true, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(following.next().await, "ServiceCIDR v1: kubernetes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_known_by_what_their_tokens_say() {
+    const PODS: &str = "/api/v1/namespaces/weft-system/pods";
+    let (api, known) = (FakeApi::new(), Arc::new(KnownPods::default()));
+    let spec = json!({ "nodeName": "n1", "serviceAccountName": "weft-node-proxy", "containers": [] });
+    let put = |name: &str, uid: &str| {
+        api.put(PODS, json!({ "metadata": { "name": name, "namespace": "weft-system", "uid": uid }, "spec": spec }));
+    };
+    put("first", "u-1");
+    let (sender, mut facts) = mpsc::channel(16);
+    start(&api.client(), &sender, false, &known);
+    tokio::spawn(async move { while facts.recv().await.is_some() {} });
+    let knows = |pod: &str, uid: &str, node: &str| {
+        let reviewed = weft_kube::Reviewed {
+            namespace: "weft-system".into(),
+            service_account: "weft-node-proxy".into(),
+            pod: pod.into(),
+            pod_uid: uid.into(),
+            node: Some(node.into()),
+        };
+        known.knows(&reviewed, std::time::SystemTime::now())
+    };
+    let until = async |what: &str, holds: &dyn Fn() -> bool| {
+        for _ in 0..100 {
+            if holds() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("still not so: {what}");
+    };
+    until("one of the first list", &|| knows("first", "u-1", "n1")).await;
+    assert!(!knows("first", "u-1", "n2") && !knows("first", "u-2", "n1") && !knows("second", "u-1", "n1"));
+    put("second", "u-2");
+    until("a new one", &|| knows("second", "u-2", "n1")).await;
+    api.remove(&format!("{PODS}/first"));
+    until("one that is gone", &|| !knows("first", "u-1", "n1")).await;
+    assert!(knows("second", "u-2", "n1"));
+}

@@ -8,6 +8,6 @@ catalogue! { &[Component::Controller, Component::Ca, Component::Agent];
     WATCH_ERRORS = Counter None "weft_kube_watch_errors_total" [&["resource"]], "Watches and lists that failed; they are tried again.";
     LEADER = Gauge None "weft_kube_leader" [&["lease"]], "1 on the replica that holds the Lease.";
     LEASE_ERRORS = Counter None "weft_kube_lease_errors_total" [&["lease"]], "Calls about a Lease that failed.";
-    TOKEN_REVIEWS = Counter None "weft_kube_token_reviews_total" [&["result"]], "Tokens shown by proxies, by what the API server said of them.";
+    TOKEN_REVIEWS = Counter None "weft_kube_token_reviews_total" [&["result"]], "Tokens shown by proxies, by what the API server said of them; `offline` where its keys did, since it was away.";
     EVENTS_DROPPED = Counter None "weft_kube_events_dropped_total" [&["reason"]], "Kubernetes Events that were not written, by why.";
 }
