@@ -53,10 +53,11 @@ fn is_same_amount(live: &Value, wanted: &Value) -> bool {
     Quantity::of(wanted).is_some_and(|wanted| Quantity::of(live) == Some(wanted))
 }
 
-/// What is empty need not be kept.
+/// What is empty need not be kept. `false` and 0 say something.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
+        Value::String(text) => text.is_empty(),
         Value::Object(fields) => fields.is_empty(),
         Value::Array(all) => all.is_empty(),
         _ => false,

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::owned::{Id, Owned};
 use super::table::{Live, Wanted};
 
+const CLASS: &str = "spec.loadBalancerClass";
+
 /// A field of an object that is there, which would have to be another one to have the value that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fixed {
@@ -36,12 +38,16 @@ pub fn onto(live: &Live, kind: Owned, wanted: &Wanted) -> Wanted {
     match kind {
         Owned::Service => {
             let found = [
-                (class(live, &wanted.object), &["loadBalancerClass"][..]),
+                // What isn't ours there doesn't become ours by being said.
+                (class(live, &wanted.object), if live.sets_class { &["loadBalancerClass"][..] } else { &[] }),
                 // With an address of another family whoever makes load balancers takes away the one that there is.
                 (family(live, &wanted.object), &["ipFamilies", "ipFamilyPolicy", "loadBalancerIP"]),
                 (headless(live), &[]),
             ];
             for (fixed, fields) in found.into_iter().filter_map(|(fixed, fields)| Some((fixed?, fields))) {
+                if fixed.field == CLASS && !live.sets_class {
+                    unsay(Arc::make_mut(&mut wanted.object), "loadBalancerClass");
+                }
                 wanted.fixed.push(fixed);
                 keep(Arc::make_mut(&mut wanted.object), &live.object, fields);
             }
@@ -65,6 +71,13 @@ pub fn told(id: &Id, fixed: &[Fixed]) -> String {
     format!("{kind} {name}: {each}, and nobody can change that: delete the {kind} {name} and it is made anew, {price}")
 }
 
+/// Says nothing of a field of `spec`.
+fn unsay(object: &mut Value, field: &str) {
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove(field);
+    }
+}
+
 /// Leaves fields of `spec` as they are there.
 fn keep(object: &mut Value, live: &Value, fields: &[&str]) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
@@ -84,7 +97,7 @@ fn class(live: &Live, wanted: &Value) -> Option<Fixed> {
     let (is, wanted) = (live.object.pointer(field), wanted.pointer(field));
     // One that somebody else has given it, an admission webhook say, is nobody's mistake.
     let is_theirs = wanted.is_none() && !live.sets_class;
-    (is != wanted && !is_theirs).then(|| Fixed::new("spec.loadBalancerClass", is, wanted))
+    (is != wanted && !is_theirs).then(|| Fixed::new(CLASS, is, wanted))
 }
 
 /// The first one is that of its first address; a second one may come and go.

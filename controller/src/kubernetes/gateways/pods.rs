@@ -1,7 +1,8 @@
 //! The Deployment of a Gateway. Nothing in it depends on listeners, so that no edit of one restarts a pod.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use indexmap::IndexSet;
 use serde_json::{Map, Value, json};
 use weft_core::gateway::object_name;
 use weft_k8s::object::ENROLMENT_LABEL;
@@ -96,8 +97,8 @@ fn pod_spec(plan: &GatewayPlan, settings: &PodSettings) -> Map<String, Value> {
         set("affinity", affinity);
     }
     let own = template.image_pull_secrets.into_iter().flatten().map(|secret| secret.name);
-    // Each once, or the API server refuses them.
-    let secrets: BTreeSet<_> = settings.pull_secrets.iter().cloned().chain(own).collect();
+    // Each once, or the API server refuses them; in this order, in which they are tried.
+    let secrets: IndexSet<_> = settings.pull_secrets.iter().cloned().chain(own).collect();
     if !secrets.is_empty() {
         set("imagePullSecrets", secrets.into_iter().map(|name| json!({ "name": name })).collect());
     }

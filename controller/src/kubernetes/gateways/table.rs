@@ -255,7 +255,14 @@ impl Table {
     /// An object of each Gateway that can't be made; one that it isn't served without, if there is such a one.
     pub fn unmade(&self) -> BTreeMap<GatewayKey, Unmade> {
         let mut unmade: BTreeMap<GatewayKey, Unmade> = BTreeMap::new();
-        for (gateway, found) in self.failures.values() {
+        // What was applied with a field that stayed as it was may not be applied again.
+        let stays = self.applied.iter().filter(|(id, it)| !it.fixed.is_empty() && !self.failures.contains_key(*id));
+        let stays = stays.filter_map(|(id, it)| {
+            let wanted = self.wanted.get(id)?;
+            Some((wanted.gateway.clone(), Unmade { why: told(id, &it.fixed), serves: false }))
+        });
+        let stays: Vec<_> = stays.collect();
+        for (gateway, found) in self.failures.values().chain(&stays) {
             let known = unmade.entry(gateway.clone()).or_insert_with(|| found.clone());
             if known.serves && !found.serves {
                 known.clone_from(found);
