@@ -78,8 +78,10 @@ mod tests {
             (json!({ "a": 1 }), json!({ "a": 2 }), false),
             (json!({ "l": [{ "n": 1, "x": 0 }, { "n": 2 }] }), json!({ "l": [{ "n": 2 }, { "n": 1 }] }), true),
             (json!({ "l": [{ "n": 1 }] }), json!({ "l": [{ "n": 2 }] }), false),
-            (json!({}), json!({ "labels": {}, "nothing": null, "list": [] }), true),
+            (json!({}), json!({ "labels": {}, "nothing": null, "list": [], "text": "" }), true),
             (json!({}), json!({ "list": [1] }), false),
+            (json!({}), json!({ "on": false }), false),
+            (json!({ "text": "a" }), json!({ "text": "" }), false),
         ] {
             assert_eq!(holds(&live, &wanted), is_held, "{live} {wanted}");
         }

@@ -237,10 +237,10 @@ fn a_pods_priority_and_secrets_are_those_of_the_chart_and_of_the_parameters() {
     let template = json!({ "priorityClassName": "edge", "imagePullSecrets": [{ "name": "own" }, { "name": "all" }] });
     let plan = with(plan("web"), json!({ "podTemplate": template }));
     let mut settings = settings("/roots".into());
-    settings.pull_secrets = vec!["all".to_owned(), "more".to_owned()];
+    settings.pull_secrets = vec!["more".to_owned(), "all".to_owned()];
     let objects = objects(&plan, &settings, "ROOTS");
     let pod = &of(&objects, "Deployment")["spec"]["template"]["spec"];
-    let expected = json!([{ "name": "all" }, { "name": "more" }, { "name": "own" }]);
+    let expected = json!([{ "name": "more" }, { "name": "all" }, { "name": "own" }]);
     assert_eq!((&pod["priorityClassName"], &pod["imagePullSecrets"]), (&json!("edge"), &expected));
 }
 
