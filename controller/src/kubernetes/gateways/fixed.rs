@@ -38,18 +38,16 @@ pub fn onto(live: &Live, kind: Owned, wanted: &Wanted) -> Wanted {
     match kind {
         Owned::Service => {
             let found = [
-                // What isn't ours there doesn't become ours by being said.
-                (class(live, &wanted.object), if live.sets_class { &["loadBalancerClass"][..] } else { &[] }),
+                (class(live, &wanted.object), &["loadBalancerClass"][..]),
                 // With an address of another family whoever makes load balancers takes away the one that there is.
                 (family(live, &wanted.object), &["ipFamilies", "ipFamilyPolicy", "loadBalancerIP"]),
                 (headless(live), &[]),
             ];
             for (fixed, fields) in found.into_iter().filter_map(|(fixed, fields)| Some((fixed?, fields))) {
-                if fixed.field == CLASS && !live.sets_class {
-                    unsay(Arc::make_mut(&mut wanted.object), "loadBalancerClass");
-                }
+                // What isn't ours there doesn't become ours by being said.
+                let is_theirs = fixed.field == CLASS && !live.sets_class;
                 wanted.fixed.push(fixed);
-                keep(Arc::make_mut(&mut wanted.object), &live.object, fields);
+                keep(Arc::make_mut(&mut wanted.object), (!is_theirs).then_some(&live.object), fields);
             }
         }
         // It is refused: pods that a kept selector would not find are none of its own.
@@ -71,18 +69,11 @@ pub fn told(id: &Id, fixed: &[Fixed]) -> String {
     format!("{kind} {name}: {each}, and nobody can change that: delete the {kind} {name} and it is made anew, {price}")
 }
 
-/// Says nothing of a field of `spec`.
-fn unsay(object: &mut Value, field: &str) {
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.remove(field);
-    }
-}
-
-/// Leaves fields of `spec` as they are there.
-fn keep(object: &mut Value, live: &Value, fields: &[&str]) {
+/// Leaves fields of `spec` as they are there; without a `live` one nothing is said of them.
+fn keep(object: &mut Value, live: Option<&Value>, fields: &[&str]) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     for field in fields {
-        match live.get("spec").and_then(|spec| spec.get(field)) {
+        match live.and_then(|live| live.get("spec")?.get(field)) {
             Some(value) => drop(spec.insert((*field).to_owned(), value.clone())),
             None => drop(spec.remove(*field)),
         }

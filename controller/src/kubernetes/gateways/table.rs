@@ -228,10 +228,6 @@ impl Table {
                 self.applied.insert(id.clone(), Applied { object, fixed, again });
                 self.attempts.remove(&id);
                 self.failures.remove(&id);
-                if !wanted.fixed.is_empty() {
-                    let unmade = Unmade { why: told(&id, &wanted.fixed), serves: false };
-                    self.failures.insert(id, (wanted.gateway.clone(), unmade));
-                }
             }
             (Outcome::Done, Action::Delete(_)) => {
                 self.attempts.remove(&id);
@@ -255,7 +251,7 @@ impl Table {
     /// An object of each Gateway that can't be made; one that it isn't served without, if there is such a one.
     pub fn unmade(&self) -> BTreeMap<GatewayKey, Unmade> {
         let mut unmade: BTreeMap<GatewayKey, Unmade> = BTreeMap::new();
-        // What was applied with a field that stayed as it was may not be applied again.
+        // What was applied with a field that stayed as it was.
         let stays = self.applied.iter().filter(|(id, it)| !it.fixed.is_empty() && !self.failures.contains_key(*id));
         let stays = stays.filter_map(|(id, it)| {
             let wanted = self.wanted.get(id)?;
