@@ -58,12 +58,25 @@ pub fn wrk(load: &Wrk<'_>, core: usize, time: Duration) -> Result<Rate> {
     Ok(Rate { per_second, requests: requests.with_context(|| text.clone())?, failures })
 }
 
-/// Runs h2load (HTTP/2, agreed on by ALPN or with prior knowledge; 4 connections of 16 streams) on a core.
+/// Clients of HTTP/2: how many connections, and how many requests at a time on each.
+#[derive(Clone, Copy, Debug)]
+pub struct Clients {
+    connections: usize,
+    streams: usize,
+}
+
+/// A few clients that ask for much at a time, as a proxy in front of this one does.
+pub const BUSY: Clients = Clients { connections: 4, streams: 16 };
+/// As many connections as the load of HTTP/1.1 has, with a few requests at a time, as browsers have.
+pub const MANY: Clients = Clients { connections: 64, streams: 4 };
+
+/// Runs h2load (HTTP/2, agreed on by ALPN or with prior knowledge; for 1 KiB) on a core.
 ///
 /// # Errors
 /// When it fails or says what can't be understood.
-pub fn h2load(front: &Front, path: &str, core: usize, time: Duration) -> Result<Rate> {
-    let words = format!("-t1 -c4 -m16 -D{} {}", time.as_secs(), front.url(path));
+pub fn h2load(front: &Front, clients: Clients, core: usize, time: Duration) -> Result<Rate> {
+    let Clients { connections, streams } = clients;
+    let words = format!("-t1 -c{connections} -m{streams} -D{} {}", time.as_secs(), front.url("/1k"));
     let words: Vec<_> = words.split(' ').map(str::to_owned).collect();
     let text = on_core(front, core, "h2load", &words)?;
     let line = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap_or_default().to_owned();

@@ -9,7 +9,7 @@ use weft_bench::{Metric, REFERENCE, Report};
 use crate::Args;
 use crate::envoy::Between;
 use crate::files::{BACKEND, Files};
-use crate::load::{Rate, Wrk, h2load, steady, wrk};
+use crate::load::{BUSY, Rate, Wrk, h2load, steady, wrk};
 use crate::pairs::{self, Pairs};
 use crate::programs::{Front, Peer, Spec};
 
@@ -21,6 +21,9 @@ const MESH_POLICY: &str = "mesh L7";
 const CONNECTIONS: usize = 64;
 /// Requests per second at which the latency of an unparsed connection is compared.
 const L4_RATE: f64 = 1000.0;
+/// How many requests a second of the proxy's processor time is good for. A fast proxy waits for client and backend, which have
+/// one core together: the rate is theirs then.
+pub const PER_CORE: &str = "requests per core";
 /// How the report calls the backend without anything in front.
 const DIRECT: &str = "(direct)";
 
@@ -50,7 +53,7 @@ pub fn plain(args: &Args, report: &mut Report) -> Result<()> {
         }
         for peer in &peers {
             let Some(front) = &peer.h2 else { continue };
-            measured(peer, PLAIN_H2, report, || h2load(front, "/1k", args.load_core, args.time()))?;
+            measured(peer, PLAIN_H2, report, || h2load(front, BUSY, args.load_core, args.time()))?;
         }
     }
     Ok(())
@@ -150,7 +153,10 @@ pub fn measured(
         report.add(Metric { scenario, name, unit }, peer.name, value, rate.failures);
     };
     note("requests", "1/s", rate.per_second);
-    note("CPU per request", "us", micros(after.cpu - before.cpu) / rate.requests as f64);
+    let core = after.cpu - before.cpu;
+    note(PER_CORE, "1/s", rate.requests as f64 / core.as_secs_f64());
+    note("of its core", "%", core.as_secs_f64() * rate.per_second / rate.requests as f64 * 100.0);
+    note("CPU per request", "us", micros(core) / rate.requests as f64);
     note("memory", "MiB", mib(after.memory));
     Ok(())
 }

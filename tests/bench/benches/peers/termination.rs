@@ -16,9 +16,9 @@ use crate::files::{BACKEND, BACKEND_H2, Files, local, one};
 use crate::gateway::GatewayFile;
 use crate::handshakes::{Sessions, connections};
 use crate::http3;
-use crate::load::{h2load, wrk};
+use crate::load::{BUSY, MANY, h2load, wrk};
 use crate::programs::{Front, Peer, Spec};
-use crate::rounds::{measured, micros, requests, start};
+use crate::rounds::{PER_CORE, measured, micros, requests, start};
 
 /// The name in the certificate.
 pub const HOST: &str = "bench.example";
@@ -30,11 +30,12 @@ const BOTH: &str = "edge.both";
 /// How the report calls the requests of a kept connection.
 const TLS_H1: &str = "tls h1";
 const TLS_H2: &str = "tls h2";
+const TLS_H2_MANY: &str = "tls h2 x64";
 const TLS_H3: &str = "tls h3";
 /// And connections with one request each.
 const NEW: &str = "tls new";
-const WHOLE: &str = "connections, whole handshake";
-const RESUMED: &str = "connections, resumed";
+const WHOLE: [&str; 2] = ["connections, whole handshake", "whole handshakes per core"];
+const RESUMED: [&str; 2] = ["connections, resumed", "resumed per core"];
 
 impl Files {
     /// Writes the certificate that everybody presents.
@@ -120,8 +121,8 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
         specs.push(files.weft_tls(name, &program)?);
     }
     let peers = start(specs, args, report)?;
-    for (scenario, metric) in [(TLS_H1, "requests"), (TLS_H2, "requests"), (NEW, WHOLE), (NEW, RESUMED)] {
-        report.demand(Goal { scenario, metric, peer: "weft" });
+    for scenario in [TLS_H1, TLS_H2, TLS_H2_MANY] {
+        report.demand(Goal { scenario, metric: PER_CORE, peer: "weft" });
     }
     for round in 1..=args.rounds {
         eprintln!("tls: round {round} of {}", args.rounds);
@@ -129,9 +130,10 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
             for peer in &peers {
                 measured(peer, TLS_H1, report, || wrk(&requests(&peer.h1), args.load_core, args.time()))?;
             }
-            for peer in &peers {
-                let Some(front) = &peer.h2 else { continue };
-                measured(peer, TLS_H2, report, || h2load(front, "/1k", args.load_core, args.time()))?;
+            for (scenario, clients) in [(TLS_H2, BUSY), (TLS_H2_MANY, MANY)] {
+                for (peer, front) in peers.iter().filter_map(|peer| Some((peer, peer.h2.as_ref()?))) {
+                    measured(peer, scenario, report, || h2load(front, clients, args.load_core, args.time()))?;
+                }
             }
         }
         if args.measures("HTTP/3") {
@@ -140,9 +142,9 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
                 measured(peer, TLS_H3, report, || http3::load(&front, &authority, args.load_core, args.time()))?;
             }
         }
-        for (name, sessions) in [(WHOLE, Sessions::Forgotten), (RESUMED, Sessions::Resumed)] {
-            for peer in peers.iter().filter(|_| args.measures(name)) {
-                new_connections(peer, (name, sessions), args, report)?;
+        for (names, sessions) in [(WHOLE, Sessions::Forgotten), (RESUMED, Sessions::Resumed)] {
+            for peer in peers.iter().filter(|_| args.measures(names[0])) {
+                new_connections(peer, (names, sessions), args, report)?;
             }
         }
     }
@@ -154,16 +156,23 @@ fn http3_of(peer: &Peer) -> Option<Front> {
     ["weft", "weft-before", "envoy"].contains(&peer.name).then(|| peer.h1.clone())
 }
 
-/// As many connections as can be had. The client does as much work as the proxy, so that the processor time of one tells
-/// more than their rate.
-fn new_connections(peer: &Peer, (name, sessions): (&str, Sessions), args: &Args, report: &mut Report) -> Result<()> {
+/// As many connections as can be had. The client does as much work as the proxy, so that what a core is good for tells more than
+/// their rate.
+fn new_connections(
+    peer: &Peer,
+    (names, sessions): ([&str; 2], Sessions),
+    args: &Args,
+    report: &mut Report,
+) -> Result<()> {
     let before = peer.usage()?;
     let rate = connections(&peer.h1, sessions, args.load_core, args.time())?;
-    let cpu = micros(peer.usage()?.cpu - before.cpu) / rate.requests as f64;
+    let core = peer.usage()?.cpu - before.cpu;
     let mut note = |name: &str, unit, value| {
         report.add(Metric { scenario: NEW, name, unit }, peer.name, value, rate.failures);
     };
+    let [name, per_core] = names;
     note(name, "1/s", rate.per_second);
-    note(&format!("CPU of one: {name}"), "us", cpu);
+    note(per_core, "1/s", rate.requests as f64 / core.as_secs_f64());
+    note(&format!("CPU of one: {name}"), "us", micros(core) / rate.requests as f64);
     Ok(())
 }
