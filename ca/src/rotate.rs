@@ -161,8 +161,9 @@ impl State {
         Ok(root.is_some_and(|root| part_passed(root.not_before, root.not_after, now, 0.9)))
     }
 
-    /// The intermediate that issues, and the one that is about to, are replaced at half their life. No bundle changes:
-    /// they travel in the chains.
+    /// The intermediate that issues, and the one that is about to, are replaced at half their life, and when they begin in what
+    /// is the future now: a clock that was ahead made them, and nobody else would believe what they sign. No bundle changes: they
+    /// travel in the chains.
     fn with_new_intermediates(
         &self,
         settings: &AuthoritySettings,
@@ -174,7 +175,8 @@ impl State {
             let Some(root) = branch.root.as_ref() else { continue };
             // One that ends with its root cannot be bettered.
             let can_last_longer = old.not_after < root.not_after;
-            if can_last_longer && part_passed(old.not_before, old.not_after, now, 0.5) {
+            let is_of_the_future = old.not_before > now;
+            if is_of_the_future || can_last_longer && part_passed(old.not_before, old.not_after, now, 0.5) {
                 let fresh = Arc::new(new_intermediate(root, settings, now)?);
                 let next = next.get_or_insert_with(|| self.clone());
                 if let Some(branch) = next.branches.get_mut(at) {

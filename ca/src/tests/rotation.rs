@@ -86,6 +86,25 @@ async fn an_intermediate_is_replaced_at_half_its_life_and_a_root_when_a_tenth_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_intermediate_that_a_clock_ahead_has_made_goes_when_the_clock_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let roots = open_at(dir.path(), Clock::following_tokio(now)).bundle().roots.clone();
+    let ahead = open_at(dir.path(), Clock::following_tokio(now + DAY * 200));
+    assert!(ahead.tick().unwrap(), "half of its life seems to be over");
+    let made = ahead.status().unwrap().intermediate_not_after;
+    drop(ahead);
+
+    let authority = open_at(dir.path(), Clock::following_tokio(now));
+    assert!(authority.tick().unwrap());
+    let end = authority.status().unwrap().intermediate_not_after;
+    assert!(end < made && end > now + DAY * 300, "{end:?} of {made:?}");
+    assert_eq!(authority.bundle().roots, roots, "nobody has to learn of anything");
+    assert!(!authority.tick().unwrap(), "once");
+    authority.issue(&csr(&id("cart")), &id("cart"), None).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_that_cannot_be_saved_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     let authority = open_at(dir.path(), virtual_clock());
