@@ -156,6 +156,23 @@ fn merge_condition(
     Some(status)
 }
 
+/// Whether a status says of a newer generation what it said of an older one: nothing but `observedGeneration` differs.
+pub fn confirms(wanted: &Value, current: &Value) -> bool {
+    match (wanted, current) {
+        (Value::Object(wanted), Value::Object(current)) => {
+            let same = |(name, value): (&String, &Value)| {
+                name == "observedGeneration" || current.get(name).is_some_and(|before| confirms(value, before))
+            };
+            wanted.len() == current.len() && wanted.iter().all(same)
+        }
+        (Value::Array(wanted), Value::Array(current)) => {
+            wanted.len() == current.len()
+                && wanted.iter().zip(current).all(|(wanted, current)| confirms(wanted, current))
+        }
+        _ => wanted == current,
+    }
+}
+
 /// The parts of a status that others write to as well, as they are in the cluster.
 pub fn entries(object: &Object) -> Option<Value> {
     let routes = |status: Option<&weft_k8s::object::route::RouteStatus>| json!({ "parents": status.map(|s| s.parents.as_slice()).unwrap_or_default() });
@@ -201,6 +218,29 @@ mod tests {
         assert_eq!(class.merge(3, Some(&status), "later"), None);
         assert!(class.merge(4, Some(&status), "later").is_some(), "the generation is part of it");
         assert!(class.refusals().is_empty());
+    }
+
+    #[test]
+    fn what_is_said_again_of_a_newer_generation_confirms() {
+        let condition = |kind: &str, status: &str, generation: i64| json!({ "type": kind, "status": status, "reason": "R", "observedGeneration": generation, "lastTransitionTime": NOW });
+        let of =
+            |conditions: &[Value]| json!({ "parents": [{ "parentRef": { "name": "web" }, "conditions": conditions }] });
+        let before = of(&[condition("Accepted", "True", 1), condition("ResolvedRefs", "True", 1)]);
+        for (after, expected) in [
+            (of(&[condition("Accepted", "True", 2), condition("ResolvedRefs", "True", 2)]), true),
+            (of(&[condition("Accepted", "True", 2), condition("ResolvedRefs", "False", 2)]), false),
+            (of(&[condition("Accepted", "True", 2)]), false),
+            (json!({ "parents": [] }), false),
+        ] {
+            assert_eq!(confirms(&after, &before), expected, "{after}");
+            assert_eq!(confirms(&before, &after), expected, "{after}");
+        }
+        assert!(!confirms(&before, &Value::Null), "the first that is said");
+        // Nobody wrote of which generation the older was.
+        let mut bare = of(&[condition("Accepted", "True", 1)]);
+        let fields = bare["parents"][0]["conditions"][0].as_object_mut().unwrap();
+        fields.remove("observedGeneration");
+        assert!(!confirms(&of(&[condition("Accepted", "True", 1)]), &bare));
     }
 
     #[test]

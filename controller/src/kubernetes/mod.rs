@@ -7,7 +7,8 @@
 //!
 //! - [`subject`]: what is watched. `intake`: watches, and CustomResourceDefinitions that come and go. `seen`: one object
 //!   as it is kept. [`foreign`]: policies that the network enforces.
-//! - `world`: facts in, effects out, without I/O. `task`: batches of facts. `statuses`: read, merge, write.
+//! - `world`: facts in, effects out, without I/O. `task`: batches of facts. `statuses`: read, merge, write, in the order
+//!   of `turns`.
 //! - `access`: who may follow the configuration. `serve`: the process.
 //! - [`gateways`]: the objects that serve Gateways.
 //! - `ending`: proxies that end are let go of by their DaemonSet.
@@ -31,6 +32,7 @@ mod settings;
 mod statuses;
 pub mod subject;
 pub(crate) mod task;
+mod turns;
 mod world;
 
 pub use desired::{MESH_CONTROLLER_NAME, MESH_FEATURES};

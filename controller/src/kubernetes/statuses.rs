@@ -1,14 +1,12 @@
-//! Writes statuses, while we lead: read, put ours among those of others, write with the version that was read.
+//! Writes statuses, while we lead, in the order of [`Turns`]: read, put ours among those of others, write with the version that was read.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use weft_kube::kube::api::{GetParams, Patch, PatchParams};
 use weft_kube::kube::core::{ApiResource, DynamicObject};
@@ -16,18 +14,14 @@ use weft_kube::kube::{Api, Client, Error};
 use weft_kube::{Events, Severity};
 
 use super::desired::Desired;
+use super::turns::Turns;
 
 /// Most writes at a time. More of them make the API server answer others later, and are no faster.
-const AT_ONCE: usize = 4;
-/// Most writes at a time of [`Target::is_of_many`] while others wait.
-const OF_MANY: usize = AT_ONCE / 2;
+pub(super) const AT_ONCE: usize = 4;
 /// Tries of one write when somebody else writes at the same time.
 const TRIES: u32 = 8;
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pauses after a failure: the first and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -50,6 +44,8 @@ pub struct Wanted {
     pub generation: i64,
     /// The status.
     pub desired: Desired,
+    /// It says of a newer generation what stands there of an older one.
+    pub confirms: bool,
 }
 
 /// What became of a write.
@@ -90,7 +86,7 @@ impl Target {
 
     /// Whether its status tells of many others, as that of a Gateway does with `attachedRoutes`: people and programs wait for
     /// it, and it is one write however many others there are.
-    fn is_of_many(&self) -> bool {
+    pub(super) fn is_of_many(&self) -> bool {
         ["Gateway", "GatewayClass", "ListenerSet"].contains(&self.resource.kind.as_str())
     }
 
@@ -115,7 +111,7 @@ pub async fn run(
     leader: watch::Receiver<bool>,
     mut queue: mpsc::UnboundedReceiver<Wanted>,
 ) {
-    let mut work = Work::default();
+    let mut work = Turns::default();
     let mut writes: JoinSet<(Wanted, u32, Outcome)> = JoinSet::new();
     loop {
         while writes.len() < AT_ONCE
@@ -129,11 +125,11 @@ pub async fn run(
             });
             work.began(task.id(), target);
         }
-        let waiting = queue.len() + work.waiting.len();
+        let waiting = queue.len() + work.waiting();
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         metrics::gauge!("weft_controller_queue_length", "queue" => "statuses").set(waiting as f64);
         // Where there is no room for a write, one that ends makes some.
-        let due = work.due().filter(|_| writes.len() < AT_ONCE);
+        let due = work.due(Instant::now()).filter(|_| writes.len() < AT_ONCE);
         tokio::select! {
             wanted = queue.recv() => match wanted {
                 Some(wanted) => work.add(wanted),
@@ -160,94 +156,6 @@ pub async fn run(
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
     }
-}
-
-/// What waits and what is under way: one write for an object at a time. What has to be tried again waits here, not in the
-/// place of a write: else a few objects that can't be written would keep all others waiting.
-#[derive(Debug, Default)]
-struct Work {
-    /// The latest status of each object, and how often in a row its writes have failed. An object is in one of the three
-    /// below, too.
-    waiting: HashMap<Target, (Wanted, u32)>,
-    /// Those whose turn it is, in order.
-    due: VecDeque<Target>,
-    /// The same of those that are of many: theirs comes first, in half of the places.
-    due_of_many: VecDeque<Target>,
-    /// Those whose last write failed, by when it is their turn again. The number tells equal times apart.
-    later: BTreeMap<(Instant, u64), Target>,
-    /// Those that are being written. What waits of them has come since.
-    under_way: HashMap<Id, Target>,
-    failures: u64,
-}
-
-impl Work {
-    /// A newer status takes the older one's place in the queue, and its pause as well: what failed was the API server, or a
-    /// right of ours, and a world that changes all the time must not ask it all the time.
-    fn add(&mut self, wanted: Wanted) {
-        let is_under_way = self.under_way.values().any(|target| *target == wanted.target);
-        match self.waiting.entry(wanted.target.clone()) {
-            Entry::Occupied(mut waits) => waits.get_mut().0 = wanted,
-            Entry::Vacant(place) => {
-                if !is_under_way {
-                    queue(&mut self.due, &mut self.due_of_many, wanted.target.clone());
-                }
-                place.insert((wanted, 0));
-            }
-        }
-    }
-
-    /// The next write. [`Work::began`] is told when it is under way.
-    fn next(&mut self, now: Instant) -> Option<(Wanted, u32)> {
-        while let Some(first) = self.later.first_entry()
-            && first.key().0 <= now
-        {
-            queue(&mut self.due, &mut self.due_of_many, first.remove());
-        }
-        let of_many = self.under_way.values().filter(|target| target.is_of_many()).count();
-        let queues = if of_many < OF_MANY {
-            [&mut self.due_of_many, &mut self.due]
-        } else {
-            [&mut self.due, &mut self.due_of_many]
-        };
-        let target = queues.into_iter().find_map(VecDeque::pop_front)?;
-        self.waiting.remove(&target)
-    }
-
-    /// When the turn of the first comes that has to wait after a failure.
-    fn due(&self) -> Option<Instant> {
-        self.later.first_key_value().map(|((due, _), _)| *due)
-    }
-
-    fn began(&mut self, id: Id, target: Target) {
-        self.under_way.insert(id, target);
-    }
-
-    /// A write need not be tried again. If there is a newer status by now, it is that one's turn.
-    fn ended(&mut self, id: Id) {
-        if let Some(target) = self.under_way.remove(&id)
-            && self.waiting.contains_key(&target)
-        {
-            queue(&mut self.due, &mut self.due_of_many, target);
-        }
-    }
-
-    /// A write has to be tried again later; a newer status takes its place then.
-    fn failed(&mut self, id: Id, wanted: Wanted, attempt: u32, now: Instant) {
-        self.under_way.remove(&id);
-        let (target, attempt) = (wanted.target.clone(), attempt.saturating_add(1));
-        self.waiting.entry(target.clone()).or_insert((wanted, attempt)).1 = attempt;
-        self.failures = self.failures.wrapping_add(1);
-        self.later.insert((now + pause(attempt), self.failures), target);
-    }
-}
-
-fn queue(due: &mut VecDeque<Target>, due_of_many: &mut VecDeque<Target>, target: Target) {
-    if target.is_of_many() { due_of_many } else { due }.push_back(target);
-}
-
-fn pause(attempt: u32) -> Duration {
-    let longest = PAUSES.0.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(PAUSES.1);
-    longest.mul_f64(0.5 + 0.5 * rand::random::<f64>())
 }
 
 async fn write(client: &Client, events: &Events, leader: &watch::Receiver<bool>, wanted: &Wanted) -> Outcome {

@@ -379,10 +379,10 @@ impl World {
             (generation, Desired::entries(status, odd), desired::entries(object)?)
         };
         // The time doesn't decide whether something is to be written.
-        desired.merge(generation, Some(&current), "")?;
+        let confirms = desired::confirms(&desired.merge(generation, Some(&current), "")?, &current);
         let (namespace, name) = (reference.namespace.to_string(), reference.name.to_string());
         let uid = object.meta().uid.clone().unwrap_or_default();
-        Some(Wanted { target: Target { resource, namespace, name }, uid, generation, desired })
+        Some(Wanted { target: Target { resource, namespace, name }, uid, generation, desired, confirms })
     }
 
     fn wanted_mesh(&self, name: &str) -> Option<Wanted> {
@@ -391,7 +391,7 @@ impl World {
         let desired = Desired::of_mesh(value.get("spec")?)?;
         desired.merge(*generation, value.get("status"), "")?;
         let target = Target { resource, namespace: String::new(), name: name.to_owned() };
-        Some(Wanted { target, uid: uid.clone(), generation: *generation, desired })
+        Some(Wanted { target, uid: uid.clone(), generation: *generation, desired, confirms: false })
     }
 }
 

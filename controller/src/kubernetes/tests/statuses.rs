@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::kubernetes::turns::PAUSES;
 use weft_k8s::object::route::ParentReference;
 use weft_k8s::object::{CONTROLLER_NAME, Condition, ConditionType, Kind, ObjectStatus, RouteParentStatus};
 use weft_kube_fake::{FakeApi, Reply};
@@ -43,7 +44,7 @@ impl Writer {
             conditions: vec![Condition::new(ConditionType::Accepted, *accepted, "NoMatchingParent", "no such port")],
         };
         let desired = Desired::Entries(ObjectStatus::Parents(parents.iter().map(entry).collect()));
-        self.queue.send(Wanted { target, uid: uid.into(), generation: 1, desired }).unwrap();
+        self.queue.send(Wanted { target, uid: uid.into(), generation: 1, desired, confirms: false }).unwrap();
     }
 
     async fn settle(&self) {
@@ -219,39 +220,6 @@ async fn a_write_that_panics_costs_its_object_no_later_status() {
     writer.want("r", &uid, &[("new", true)]);
     writer.settle().await;
     assert_eq!(writer.parents("r"), [format!("{CONTROLLER_NAME} new 1")]);
-}
-
-#[tokio::test]
-async fn what_tells_of_many_comes_first_in_half_of_the_places() {
-    let wanted = |kind, name: &str| Wanted {
-        target: Target { resource: Subject::Object(kind).resource("v1"), namespace: "shop".into(), name: name.into() },
-        uid: "1".into(),
-        generation: 1,
-        desired: Desired::Entries(ObjectStatus::Parents(Vec::new())),
-    };
-    let mut work = Work::default();
-    for name in ["route-1", "route-2", "route-3"] {
-        work.add(wanted(Kind::HttpRoute, name));
-    }
-    for name in ["gateway-1", "gateway-2", "gateway-3"] {
-        work.add(wanted(Kind::Gateway, name));
-    }
-    let (mut tasks, mut order) = (JoinSet::new(), Vec::new());
-    let mut begin = |work: &mut Work| {
-        let (wanted, _) = work.next(Instant::now()).unwrap();
-        let id = tasks.spawn(async {}).id();
-        work.began(id, wanted.target.clone());
-        order.push(wanted.target.name);
-        id
-    };
-    let first = begin(&mut work);
-    (0..3).for_each(|_| _ = begin(&mut work));
-    // A newer status of what is under way waits for its end, and has its turn after those of its like.
-    work.add(wanted(Kind::Gateway, "gateway-1"));
-    work.ended(first);
-    (0..3).for_each(|_| _ = begin(&mut work));
-    assert_eq!(order, ["gateway-1", "gateway-2", "route-1", "route-2", "gateway-3", "route-3", "gateway-1"]);
-    assert!(work.next(Instant::now()).is_none());
 }
 
 /// The API server's memory runs behind its database: it knows nothing of the object yet, or an earlier one of that name, or
