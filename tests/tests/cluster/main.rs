@@ -19,6 +19,7 @@ mod mtls;
 mod observability;
 mod outages;
 mod prometheus;
+mod provisioned;
 mod refusals;
 mod release;
 mod routes;
