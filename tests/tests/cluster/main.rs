@@ -10,6 +10,7 @@ mod exhausted;
 mod failures;
 mod gateway;
 mod guides;
+mod http3;
 mod identity;
 mod istio;
 mod life;
