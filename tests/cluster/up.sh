@@ -172,6 +172,7 @@ if [ "$nodes" = 0 ]; then
 fi
 wait_for 90 "nodes that are Ready" ready_nodes
 describe_nodes
-sed -e "s/@DNS@/$svc4.0.10/" -e "s/@VERSION@/$COREDNS/" "$here/node/coredns.yaml" | ./k apply -f - >/dev/null
+sed -e "s/@DNS@/$svc4.0.10/" -e "s/@VERSION@/$COREDNS/" -e "s/@NODE4@/$node4/" -e "s/@NODE6@/$node6/" \
+    -e "s/@SVC4@/$svc4/" -e "s/@POD4@/$pod4/" "$here/node/coredns.yaml" | ./k apply -f - >/dev/null
 start lb bash "$here/lb.sh" "$dir" "$lb4" "$lb6"
 echo "$dir"
