@@ -125,6 +125,35 @@ impl ApiServer {
         self.apply(std::str::from_utf8(&rendered.stdout)?)
     }
 
+    /// Installs Weft by its chart, without hooks, whose pods nobody would run, and [defines](Self::define) the Gateway API.
+    ///
+    /// # Errors
+    /// When helm or the API server refuses something.
+    pub fn install(&self, channel: &str) -> Result<()> {
+        self.helm(&["install", "weft", "charts/weft", "-n", "weft-system", "--create-namespace", "--no-hooks"])?;
+        self.define(channel)
+    }
+
+    /// Makes the Gateway API's definitions of a channel, `standard` or `experimental`, in place of those that are there. Their
+    /// policy that keeps a cluster from the other channel is left out.
+    ///
+    /// # Errors
+    /// When the API server refuses them.
+    pub fn define(&self, channel: &str) -> Result<()> {
+        let folder = self.build.join("crds").join(channel);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("gateway.networking.") && !name.contains("_vap_") {
+                files.push(format!("--filename={}", path.display()));
+            }
+        }
+        let words = ["apply", "--server-side"].into_iter().chain(files.iter().map(String::as_str));
+        self.k(&words.collect::<Vec<_>>())?;
+        self.k(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).map(drop)
+    }
+
     /// Starts a program that finds the API server as one of the users.
     ///
     /// # Errors

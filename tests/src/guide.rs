@@ -3,15 +3,29 @@
 //! A command with `# -> TEXT` behind it says TEXT; where that begins with `error`, in whatever case, it also fails. All
 //! others succeed.
 
+use std::os::unix::fs::symlink;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::cluster::repository;
 use crate::manual::{Block, marked};
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// A folder with what people have of the repository beside them, so that what the guides write isn't left in it.
+///
+/// # Errors
+/// When it can't be made.
+pub fn desk() -> Result<tempfile::TempDir> {
+    let desk = tempfile::tempdir()?;
+    for name in ["charts", "examples"] {
+        symlink(repository().join(name), desk.path().join(name))?;
+    }
+    Ok(desk)
+}
 
 /// A command of a guide.
 #[derive(Clone, Debug, PartialEq, Eq)]

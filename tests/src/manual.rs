@@ -22,8 +22,7 @@ use crate::cluster::repository;
 pub const COMMANDS: [&str; 3] = ["sh", "bash", "console"];
 
 /// Why a block may be run by no test.
-pub const REASONS: [&str; 4] =
-    ["needs a cloud", "needs software of others", "needs more machines", "builds for minutes"];
+pub const REASONS: [&str; 2] = ["needs software of others", "builds for minutes"];
 
 /// What becomes of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,7 +220,9 @@ mod tests {
 
     #[test]
     fn a_mark_without_a_block_and_a_block_without_an_end_are_mistakes() {
-        for wrong in ["<!-- not run: needs a cloud -->\n\n```sh\n```\n", "```sh\nkubectl\n", "<!-- runs: a b -->\n"] {
+        for wrong in
+            ["<!-- not run: builds for minutes -->\n\n```sh\n```\n", "```sh\nkubectl\n", "<!-- runs: a b -->\n"]
+        {
             assert!(blocks("a.md", wrong).is_err(), "{wrong}");
         }
         assert!(blocks("a.md", "<!-- a comment -->\ntext\n").unwrap().is_empty());

@@ -26,10 +26,7 @@ fn control_plane() -> Result<(Process, ApiServer)> {
     manager.args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=false"]);
     manager.arg("--controllers=clusterrole-aggregation-controller,serviceaccount-controller,namespace-controller");
     let manager = server.run(manager, "admin")?;
-    server.helm(&["install", "weft", "charts/weft", "-n", "weft-system", "--create-namespace", "--no-hooks"])?;
-    let crds = server.build().join("crds/standard");
-    server.k(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
-    server.k(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+    server.install("standard")?;
     Ok((manager, server))
 }
 

@@ -1,30 +1,22 @@
 //! The guides as somebody follows them, from a cluster without a mesh to one without it again. `tests/src/manual.rs` says
 //! how pages name what is run here.
 
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use weft_tests::Programs;
 use weft_tests::cluster::{Cluster, SYSTEM, repository};
-use weft_tests::guide::{Step, follow};
+use weft_tests::edge::Certificate;
+use weft_tests::guide::{Step, desk, follow};
 
 use crate::release::Release;
 
 const FILE: &str = "tests/tests/cluster/guides.rs";
 /// How long it may take until a command says what the guide says: a ConfigMap's change takes a kubelet a minute or more.
 const PATIENCE: Duration = Duration::from_secs(180);
-
-/// A folder with what people have of the repository beside them, so that what the guides write isn't left in it.
-fn desk() -> Result<tempfile::TempDir> {
-    let desk = tempfile::tempdir()?;
-    for name in ["charts", "examples"] {
-        symlink(repository().join(name), desk.path().join(name))?;
-    }
-    Ok(desk)
-}
 
 /// A line of the shell at the desk, where kubectl and helm find the cluster, with the `weft` that was built with this test.
 fn sh(cluster: &Cluster, desk: &Path, line: &str) -> Result<Output> {
@@ -124,9 +116,89 @@ fn single_commands_of_the_manual() -> Result<()> {
         eprintln!("not run: nodes have other names on this cluster");
         return Ok(());
     }
+    // A value that restarts nothing.
+    std::fs::write(desk.path().join("my-values.yaml"), "dashboards: {labels: {example.com/desk: mine}}\n")?;
+    let release = Release::of(&cluster)?;
     let guide = ("docs/cli.md", FILE, "single_commands_of_the_manual");
-    let followed = follow(guide, |_: &Step| false, PATIENCE, |line| sh(&cluster, desk.path(), line))?;
-    cluster.k(&["-n", "shop", "delete", "rolebinding", "jane-taps"])?;
-    ensure!(followed >= 3, "only {followed} steps");
+    let outcome =
+        follow(guide, |_: &Step| false, PATIENCE, |line| sh(&cluster, desk.path(), line)).and_then(|followed| {
+            ensure!(followed >= 5, "only {followed} steps");
+            let board = cluster.json(&["-n", SYSTEM, "configmap/weft-overview-dashboard"])?;
+            let label = &board["metadata"]["labels"]["example.com/desk"];
+            ensure!(label == "mine", "what was installed hasn't the value of my-values.yaml: {label}");
+            Ok(())
+        });
+    release.install()?;
+    cluster.k(&["-n", "shop", "delete", "rolebinding", "jane-taps", "--ignore-not-found"])?;
+    outcome
+}
+
+/// A host behind an old door: addresses, a certificate, and a redirect that nobody asked for.
+const INGRESS: &str = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: nginx}
+spec: {controller: k8s.io/ingress-nginx}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: shop
+  namespace: shop
+  annotations: {nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8}
+spec:
+  ingressClassName: nginx
+  tls: [{hosts: [shop.example.com], secretName: shop-tls}]
+  rules:
+  - host: shop.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: catalog, port: {number: 80}}}}]}
+";
+
+/// What a move makes goes, however far it came.
+struct Moved {
+    cluster: Cluster,
+    desk: tempfile::TempDir,
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        let made = self.desk.path().join("moved").display().to_string();
+        for args in [
+            &["-f", &made][..],
+            &["-n", "shop", "ingress/shop", "secret/shop-tls"],
+            &["ingressclass.networking.k8s.io/nginx"],
+        ] {
+            if let Err(error) = self.cluster.k(&[&["delete", "--ignore-not-found", "--timeout=1m"], args].concat()) {
+                eprintln!("something of the move stays: {error:#}");
+            }
+        }
+    }
+}
+
+/// From an Ingress in the cluster to a Gateway that stands beside it.
+#[test]
+#[ignore = "needs a cluster"]
+fn a_host_gets_a_gateway_beside_its_ingress() -> Result<()> {
+    let cluster = Cluster::open()?;
+    if !cluster.has_nodes() {
+        eprintln!("not run: a class nginx that is somebody else's isn't taken away");
+        return Ok(());
+    }
+    let shop = repository().join("examples/quickstart/shop.yaml");
+    cluster.k(&["apply", "-f", &shop.display().to_string()])?;
+    let moved = Moved { cluster: cluster.clone(), desk: desk()? };
+    let Certificate { chain, key } = Certificate::of("shop.example.com")?;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "shop-tls", "namespace": "shop"},
+        "stringData": {"tls.crt": chain, "tls.key": key},
+    });
+    cluster.apply(&secret.to_string())?;
+    cluster.apply(INGRESS)?;
+    let guide = ("docs/migrate.md", FILE, "a_host_gets_a_gateway_beside_its_ingress");
+    let followed = follow(guide, |_: &Step| false, PATIENCE, |line| sh(&cluster, moved.desk.path(), line))?;
+    ensure!(followed == 4, "{followed} steps");
+    for object in ["httproute/shop", "httproute/shop-redirect", "authorizationpolicies.weftmesh.io/shop-addresses"] {
+        cluster.wait_accepted("shop", object)?;
+    }
     Ok(())
 }
