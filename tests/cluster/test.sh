@@ -43,7 +43,7 @@ step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
 
 build=${CLUSTER_BUILD:-${WEFT_CACHE:-$HOME/.cache/weft}/cluster}
 if [ -z "$runs${WEFT_ONLY:-}" ]; then
-    step "charts, tokens, ways to install, commands that need no nodes"
+    step "charts, tokens, ways to install, commands and examples that need no nodes"
     PATH=$build/bin:$PATH cargo test --workspace --quiet --test charts --test tokens --test install --test teams --test manual -- --ignored
 fi
 step "cluster"
