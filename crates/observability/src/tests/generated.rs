@@ -108,3 +108,29 @@ fn grafana_knows_every_field_of_the_dashboards() {
         assert!(!check("broken.json", &all[0].text.replacen(from, to, 1)).0, "{to} is taken");
     }
 }
+
+/// Without Kubernetes the same programs are looked at, with files that are there.
+#[test]
+fn compose_runs_what_the_manifests_run() {
+    let folder = root().join("examples/observability");
+    let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+    let compose: serde_json::Value = serde_norway::from_str(&read("standalone/compose.yaml")).unwrap();
+    let services = compose["services"].as_object().unwrap();
+    assert_eq!(services.len(), 2, "{services:?}");
+    for (name, service) in services {
+        let manifests = read(&format!("kubernetes/{name}.yaml"));
+        let image = service["image"].as_str().unwrap();
+        assert!(manifests.contains(&format!("image: {image}\n")), "{name}: another one than {image} in Kubernetes");
+        for volume in service["volumes"].as_array().unwrap() {
+            let volume = volume.as_str().unwrap();
+            let [from, _, "ro"] = volume.split(':').collect::<Vec<_>>()[..] else { panic!("{volume}") };
+            assert!(folder.join("standalone").join(from).exists(), "{name}: there is no {from}");
+        }
+    }
+    let manifests = read("kubernetes/grafana.yaml").replace('"', "");
+    for (variable, value) in services["grafana"]["environment"].as_object().unwrap() {
+        let same = manifests.contains(&format!("{{ name: {variable}, value: {} }}", value.as_str().unwrap()));
+        // Where it listens is said of the machine alone.
+        assert!(same || variable == "GF_SERVER_HTTP_ADDR", "{variable}: not {value} in Kubernetes");
+    }
+}
