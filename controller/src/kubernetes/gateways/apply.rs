@@ -20,6 +20,7 @@ use weft_kube::kube::runtime::watcher::Config;
 use weft_kube::kube::{Api, Client, Error};
 use weft_kube::{Events, Severity, Watched, watch_as};
 
+use super::fault::Fault;
 use super::fixed::told;
 use super::objects::{MANAGED_BY, objects};
 use super::owned::MANAGER;
@@ -53,17 +54,6 @@ pub struct Provisioner {
     pub plans: watch::Receiver<Option<Arc<Plans>>>,
     /// Told of which Gateways objects can't be made, as [`Fact::Unprovisioned`].
     pub facts: mpsc::Sender<Fact>,
-}
-
-/// Why an action wasn't done.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error("{0}")]
-    Api(#[from] Error),
-    #[error("no answer in time")]
-    Late,
-    #[error("{0} exists and is not this Gateway's: remove or rename it")]
-    NotOurs(String),
 }
 
 /// Runs until the plans or the leadership end.
@@ -164,13 +154,14 @@ impl State {
 
     fn ended(&mut self, ended: Result<(tokio::task::Id, Outcome), tokio::task::JoinError>) {
         let (task, outcome) = match ended {
-            Ok(ended) => ended,
+            Ok((task, outcome)) => (task, Some(outcome)),
             Err(error) => {
                 tracing::error!(%error, "the task that makes an object of a Gateway failed");
-                (error.id(), Outcome::Failed)
+                (error.id(), None)
             }
         };
         if let Some((id, action)) = self.under_way.remove(&task) {
+            let outcome = outcome.unwrap_or_else(|| failed(&id, "a fault of the controller, which its log has"));
             self.table.ended(id, &action, outcome, Instant::now());
         }
     }
@@ -291,12 +282,11 @@ fn outcome(events: &Events, id: &Id, action: &Action, done: Result<(), Fault>) -
         return Outcome::Done;
     };
     let why = match &fault {
-        Fault::Api(Error::Api(status)) if [400, 403, 404, 422].contains(&status.code) => {
-            let message = format!("{kind} {name}: {}", status.message);
-            Some(fixed(id, action).map_or_else(|| message.clone(), |fixed| format!("{fixed}; {message}")))
-        }
         Fault::NotOurs(_) => Some(fault.to_string()),
-        Fault::Api(_) | Fault::Late => None,
+        Fault::Api(_) | Fault::Late => fault.refusal().map(|words| {
+            let fixed = fixed(id, action).map(|fixed| format!("{fixed}; ")).unwrap_or_default();
+            format!("{fixed}{kind} {name}: {words}")
+        }),
     };
     metrics::counter!("weft_controller_api_errors_total", "what" => "gateway").increment(1);
     tracing::warn!(kind, namespace, name, error = %fault, "an object of a Gateway can't be made or removed now");
@@ -306,8 +296,12 @@ fn outcome(events: &Events, id: &Id, action: &Action, done: Result<(), Fault>) -
             if matches!(fault, Fault::NotOurs(_)) { Outcome::NotOurs(why) } else { Outcome::Refused(why) }
         }
         (Some(why), Action::Delete(_)) => Outcome::Refused(why),
-        (None, _) => Outcome::Failed,
+        (None, _) => failed(id, &fault.words()),
     }
+}
+
+fn failed(id: &Id, why: &str) -> Outcome {
+    Outcome::Failed(format!("{} {}: {why}; it is tried again", id.kind.resource().kind, id.name))
 }
 
 /// What nobody can change of an object that should be another one, for people.

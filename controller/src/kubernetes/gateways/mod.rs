@@ -10,13 +10,14 @@
 //! - `owned`: their kinds and names.
 //! - `table`: what is wanted, what is there, what is to be done next. No I/O. `fixed`: what nobody can change about it.
 //! - `compare`: whether what is there is what is wanted. `quantity`: amounts of resources.
-//! - `apply`: the task that does it, while this replica leads.
+//! - `apply`: the task that does it, while this replica leads. `fault`: what of its failures is told.
 //!
 //! Objects go with their Gateway by their owner reference. Nothing depends on an event being seen: the same comparison is
 //! made of whatever is there.
 
 mod apply;
 mod compare;
+mod fault;
 mod fixed;
 mod objects;
 mod owned;

@@ -19,6 +19,8 @@ pub use super::owned::{Id, Owned};
 
 /// Pauses after a failure, and before what somebody else changes again and again is put right: the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// What fails for so long is told by its Gateway. Before that it is likely over by the time that somebody reads it.
+const LONG: Duration = Duration::from_secs(30);
 
 /// An object that is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,8 +85,8 @@ pub enum Action {
 pub enum Outcome {
     /// It is done.
     Done,
-    /// It can't be done now.
-    Failed,
+    /// It can't be done now, in these words.
+    Failed(String),
     /// The API server won't have it, and why.
     Refused(String),
     /// Somebody else has the name, in these words.
@@ -117,7 +119,10 @@ pub struct Table {
     later: BTreeSet<(Instant, Id)>,
     attempts: HashMap<Id, u32>,
     under_way: BTreeSet<Id>,
+    /// What is told.
     failures: BTreeMap<Id, (GatewayKey, Unmade)>,
+    /// Since when applying what the API server doesn't refuse fails.
+    failing: BTreeMap<Id, Instant>,
     /// Names that somebody else was found to have.
     taken: BTreeSet<Id>,
 }
@@ -137,6 +142,7 @@ impl Table {
             self.due.insert(id);
         }
         self.taken.retain(|id| self.wanted.contains_key(id));
+        self.failing.retain(|id, _| self.wanted.contains_key(id));
         self.plans = plans;
     }
 
@@ -184,6 +190,7 @@ impl Table {
         self.applied.clear();
         self.attempts.clear();
         self.failures.clear();
+        self.failing.clear();
         self.due.extend(self.wanted.keys().chain(self.live.keys()).cloned());
     }
 
@@ -228,16 +235,34 @@ impl Table {
                 self.applied.insert(id.clone(), Applied { object, fixed, again });
                 self.attempts.remove(&id);
                 self.failures.remove(&id);
+                self.failing.remove(&id);
             }
             (Outcome::Done, Action::Delete(_)) => {
                 self.attempts.remove(&id);
             }
             (Outcome::Refused(why) | Outcome::NotOurs(why), Action::Apply(wanted, _)) => {
                 let serves = is_taken && id.kind.is_spared();
-                self.failures.insert(id.clone(), (wanted.gateway.clone(), Unmade { why, serves }));
+                self.failing.remove(&id);
+                self.tell(&id, wanted, Unmade { why, serves });
                 self.again(&id, now);
             }
-            (Outcome::Failed | Outcome::Refused(_) | Outcome::NotOurs(_), _) => self.again(&id, now),
+            (Outcome::Failed(why), Action::Apply(wanted, _)) => {
+                let since = *self.failing.entry(id.clone()).or_insert(now);
+                if now.duration_since(since) >= LONG {
+                    self.tell(&id, wanted, Unmade { why, serves: false });
+                }
+                self.again(&id, now);
+            }
+            (Outcome::Failed(_) | Outcome::Refused(_) | Outcome::NotOurs(_), Action::Delete(_)) => {
+                self.again(&id, now);
+            }
+        }
+    }
+
+    /// Notes what a Gateway says of an object, unless that isn't wanted any more by the time that it has failed.
+    fn tell(&mut self, id: &Id, wanted: &Wanted, unmade: Unmade) {
+        if self.wanted.contains_key(id) {
+            self.failures.insert(id.clone(), (wanted.gateway.clone(), unmade));
         }
     }
 
@@ -245,6 +270,8 @@ impl Table {
         let attempts = self.attempts.entry(id.clone()).or_default();
         let pause = pause(*attempts);
         *attempts = attempts.saturating_add(1);
+        // It may have had a later turn, from before it was edited.
+        self.later.retain(|(_, waits)| waits != id);
         self.later.insert((now + pause, id.clone()));
     }
 

@@ -209,6 +209,41 @@ async fn a_refusal_by_the_api_server_is_told_and_tried_again() {
     assert_eq!(world.unmade(), Some(BTreeMap::new()));
 }
 
+/// A mistake in `podTemplate`, which the API server tells as a fault of its own.
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_not_valid_is_told_though_the_answer_is_500() {
+    let mut world = World::start();
+    let why = ".spec.template.spec.topologySpreadConstraints: duplicate entries for key [topologyKey=\"zone\"]";
+    let answer = format!("failed to create typed patch object (edge/web-weft; apps/v1, Kind=Deployment): {why}");
+    world.api.answer(move |request| {
+        (request.method == "PATCH" && request.path.contains("/deployments/")).then(|| Reply::error(500, &answer))
+    });
+    world.plan(vec![plan("web")]).await;
+    let told = format!("Deployment web-weft: {why}");
+    assert_eq!(world.unmade().unwrap()[&plan("web").key].why, told);
+    let events = world.api.list("/apis/events.k8s.io/v1/namespaces/edge/events");
+    assert_eq!((&events[0]["reason"], &events[0]["note"]), (&json!("ProvisioningRefused"), &json!(told)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_long_is_told_by_the_gateway() {
+    let mut world = World::start();
+    world.api.answer(|request| {
+        (request.method == "PATCH" && request.path.contains("/services/")).then(|| Reply::error(503, "overloaded"))
+    });
+    world.plan(vec![plan("web")]).await;
+    assert_eq!(world.unmade(), None, "it may be over soon");
+    world.settle().await;
+    let found = world.unmade().unwrap().remove(&plan("web").key).unwrap();
+    assert_eq!(found.why, "Service web-weft: the API server answers 503: overloaded; it is tried again");
+    world.api.answer(|_| None);
+    for _ in 0..5 {
+        world.settle().await;
+    }
+    assert_eq!(world.unmade(), Some(BTreeMap::new()));
+    assert!(world.get(SERVICES, "web-weft").is_object());
+}
+
 /// Without it a Gateway of ten pods would have one until its autoscaler has looked at it.
 #[tokio::test(start_paused = true)]
 async fn the_number_of_pods_stays_when_it_becomes_an_autoscalers_business() {

@@ -202,10 +202,56 @@ fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
     assert_eq!(table.unmade(), [(plan.key.clone(), Unmade { why: "quota".to_owned(), serves: false })].into());
     assert_eq!(table.due(), Some(now + SECOND));
     let (id, action) = table.next(now + SECOND).unwrap();
-    table.ended(id, &action, Outcome::Failed, now + SECOND);
+    table.ended(id, &action, Outcome::Failed("late".to_owned()), now + SECOND);
     assert_eq!(table.due(), Some(now + SECOND * 3));
+    assert_eq!(table.unmade()[&plan.key].why, "quota", "what was refused still is, as far as is known");
     plan.ports.clear();
     want(&mut table, &plan);
     assert_eq!(work(&mut table, now + SECOND), ["apply NetworkPolicy web-weft", "apply Service web-weft"]);
     assert!(table.unmade().is_empty());
+}
+
+#[test]
+fn what_fails_for_long_is_told_until_it_is_done() {
+    let (mut table, start) = (Table::default(), Instant::now());
+    let mut plan = plan("web");
+    let fail = |table: &mut Table, now: Instant| {
+        while let Some((id, action)) = table.next(now) {
+            let outcome = match id.kind {
+                Owned::Service => Outcome::Failed("503".to_owned()),
+                _ => Outcome::Done,
+            };
+            table.ended(id, &action, outcome, now);
+        }
+        table.unmade().into_values().map(|unmade| (unmade.why, unmade.serves)).collect::<Vec<_>>()
+    };
+    let told = [("503".to_owned(), false)];
+    want(&mut table, &plan);
+    for second in [0, 1, 3, 7, 15] {
+        assert!(fail(&mut table, start + SECOND * second).is_empty(), "second {second}");
+    }
+    assert_eq!(fail(&mut table, start + SECOND * 31), told);
+    // An edit doesn't make it a new failure.
+    plan.ports.clear();
+    want(&mut table, &plan);
+    assert_eq!(fail(&mut table, start + SECOND * 32), told);
+    let now = table.due().unwrap();
+    assert_eq!(work(&mut table, now), ["apply Service web-weft"]);
+    assert!(table.unmade().is_empty());
+    plan.ports = super::plan("web").ports;
+    want(&mut table, &plan);
+    assert!(fail(&mut table, now + SECOND).is_empty(), "one that was done in between hasn't failed for long");
+}
+
+/// Else a Gateway would say for ever what was wrong with something that it doesn't need any more.
+#[test]
+fn what_fails_when_it_is_not_wanted_any_more_is_not_told() {
+    for outcome in [Outcome::Refused("quota".to_owned()), Outcome::NotOurs("exists".to_owned())] {
+        let (mut table, now) = (Table::default(), Instant::now());
+        want(&mut table, &plan("web"));
+        let (id, action) = table.next(now).unwrap();
+        table.want(plans(&[&plan("web")]), BTreeMap::new());
+        table.ended(id, &action, outcome.clone(), now);
+        assert!(table.unmade().is_empty(), "{outcome:?}");
+    }
 }
