@@ -4,6 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::{Method, StatusCode, Version};
@@ -21,6 +24,7 @@ netns_tests! {
     what_is_in_the_mesh_is_reached_as_the_gateway_and_never_in_the_clear,
     an_authorizer_in_the_mesh_is_asked_as_the_gateway_and_nothing_passes_without_it,
     a_port_that_another_program_has_is_taken_when_it_is_free,
+    a_proxy_that_is_replaced_without_a_saved_configuration_closes_no_port,
 }
 
 const OBJECTS: &str = r"
@@ -292,7 +296,7 @@ async fn eventually_async<F: Future<Output = bool>>(what: &str, mut holds: impl 
         if holds().await {
             return Ok(());
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     anyhow::bail!("not within half a minute: {what}")
 }
@@ -373,4 +377,44 @@ fn a_port_that_another_program_has_is_taken_when_it_is_free() -> Result<()> {
         let reply = edge.ask(9090, Version::HTTP_11, "www.example.com", "/");
         Ok(reply.and_then(|reply| reply.echo()).is_ok_and(|echo| echo.pod == "web"))
     })
+}
+
+/// Its successor doesn't know where to listen when it starts.
+fn a_proxy_that_is_replaced_without_a_saved_configuration_closes_no_port() -> Result<()> {
+    let edge = Edge::start()?;
+    let saved = edge.mesh.node(NODES[0]).state.join("config");
+    eventually("nothing can be saved where a folder is", || {
+        // It isn't there yet, or there again.
+        let _ = std::fs::remove_file(&saved);
+        Ok(std::fs::create_dir(&saved).is_ok())
+    })?;
+    let (at, stop) = (edge.at(80), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let clients = edge.mesh.world.wire().spawn(async move {
+        let (mut open, mut closed) = (0_u32, Vec::new());
+        while !stopped.load(Relaxed) {
+            match connect(at).await {
+                Ok(_) => open += 1,
+                // Who was let in by the one that closes meanwhile is reset: that isn't a port without anybody.
+                Err(error) if is_refused(&error) => closed.push(format!("{error:#}")),
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        (open, closed)
+    });
+    for _ in 0..3 {
+        let new = edge.mesh.replace_proxy(NODES[0])?;
+        eventually("the one before it has ended", || Ok(edge.mesh.proxies(NODES[0])? == [new]))?;
+    }
+    stop.store(true, Relaxed);
+    let (open, closed) = clients.join()?;
+    ensure!(open > 100 && closed.is_empty(), "{open}, {closed:?}");
+    ensure!(saved.is_dir(), "something was saved after all");
+    ensure!(edge.ask(80, Version::HTTP_11, "www.example.com", "/")?.status == StatusCode::OK);
+    Ok(())
+}
+
+fn is_refused(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }

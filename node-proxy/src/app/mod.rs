@@ -6,10 +6,11 @@
 //! ```
 
 mod gateway;
+mod inherit;
 mod settings;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +22,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::ids::NodeName;
-use weft_sys::{PreparedListener, SeqPacketListener};
+use weft_sys::SeqPacketListener;
 use weft_tls::{CertManager, CertStore, Clock, IdentityLease, ManagerSettings, SvidSource, TlsSettings, TrustStore};
 
 use crate::budget::NodeBudget;
 use crate::gateway::{Gateways, Progress};
-use crate::handover::{HandoverError, give_up_to_successor, nobody_serves, take_over};
+use crate::handover::{HandoverError, give_up_to_successor, nobody_serves};
 use crate::inpod::{InpodClient, LinkState, Manager, follow_agent};
 use crate::store::{SavedFile, Store};
 use crate::telemetry::{Alive, ProcessMetrics};
 use crate::worker::{Command, Engine, Node, WorkerHandle, Workers};
+
+use inherit::{inherit, listen_when_there_is_room};
 
 pub use gateway::{GatewayProxy, GatewayProxySettings};
 pub use settings::{InvalidSettings, Settings, Sizing};
@@ -39,11 +42,6 @@ pub use settings::{InvalidSettings, Settings, Sizing};
 const LOOK: Duration = Duration::from_millis(50);
 /// How often series are looked through for those of what is gone; they go after two looks.
 const RETAIN: Duration = Duration::from_secs(60);
-/// How often a process that runs is asked for its pods, and the pause in between.
-const TAKEOVERS: u32 = 3;
-const TAKEOVER_PAUSE: Duration = Duration::from_millis(500);
-/// How often a full disk is tried again.
-const ROOM: Duration = Duration::from_secs(1);
 /// Events of the agent that may wait: it sends one pod after the other.
 const AGENT_QUEUE: usize = 8;
 
@@ -278,73 +276,6 @@ async fn stand_by(socket: &Path, stop: impl Future<Output = ()>) {
     tokio::select! {
         () = stop => {}
         () = nobody_serves(socket) => tracing::warn!("the successor is gone, and nobody took over from it"),
-    }
-}
-
-/// Takes over from a process that runs, if there is one. It may be busy with another successor that then gives up. What the
-/// next successor will ask at is there before the predecessor is told: one that fails at it has taken nothing. With nobody to
-/// take over from a full disk is no reason not to serve: `None`, and it is tried again.
-async fn inherit(
-    socket: &Option<PathBuf>,
-    node: &Node,
-    manager: &Manager,
-) -> Result<Option<SeqPacketListener>, StartError> {
-    let Some(path) = socket else { return Ok(None) };
-    let prepared = SeqPacketListener::prepare(path, 0o600);
-    let mut attempts = 1..=TAKEOVERS;
-    let mut pending = loop {
-        let attempt = attempts.next();
-        match take_over(path, env!("CARGO_PKG_VERSION")).await {
-            Ok(Some(pending)) => break pending,
-            Ok(None) => return alone(prepared),
-            Err(error) if attempt.is_none_or(|attempt| attempt == TAKEOVERS) => return Err(error.into()),
-            Err(error) => tracing::warn!("nothing taken over yet from the process that runs: {error}"),
-        }
-        tokio::time::sleep(TAKEOVER_PAUSE).await;
-    };
-    let prepared = prepared?;
-    let inheritance = std::mem::take(&mut pending.inheritance);
-    for svid in inheritance.certificates {
-        node.certificates.install(svid);
-    }
-    let pods = inheritance.pods.len();
-    let domains = node.certificates.trust().domains();
-    for (mut announced, listeners) in inheritance.pods {
-        // It may have had the mesh's former trust domain.
-        announced.workload = announced.workload.normal(&domains);
-        let workload = announced.workload.uid.clone();
-        if let Err(error) = manager.add_with(announced, listeners).await {
-            tracing::error!(%workload, "inherited pod can't be served: {error}");
-        }
-    }
-    let listener = prepared.publish()?;
-    match pending.taken().await {
-        Ok(()) => tracing::info!(pods, "taken over"),
-        Err(error) => tracing::warn!("the predecessor is gone: {error}"),
-    }
-    Ok(Some(listener))
-}
-
-/// Nobody runs: what a successor will ask at, unless the disk is full.
-fn alone(prepared: std::io::Result<PreparedListener>) -> Result<Option<SeqPacketListener>, StartError> {
-    match prepared.and_then(PreparedListener::publish) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) if weft_sys::is_disk_full(&error) => {
-            tracing::error!("no successor can take over: {error}");
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Listens for a successor as soon as it can.
-async fn listen_when_there_is_room(path: &Path) -> SeqPacketListener {
-    loop {
-        match SeqPacketListener::bind(path, 0o600) {
-            Ok(listener) => return listener,
-            Err(error) => tracing::debug!("still no successor can take over: {error}"),
-        }
-        tokio::time::sleep(ROOM).await;
     }
 }
 

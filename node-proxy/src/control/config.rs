@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -57,9 +56,8 @@ impl ConfigClient {
         let mut settings = settings(node.as_str(), &wire::TYPE_URLS);
         settings.types.retain(|type_url| type_url.as_str() != wire::LISTENER || from == ListensFrom::TheStart);
         let (client, handle) = Self::binding(settings, control, sink, progress.clone());
-        if from == ListensFrom::ItsWorkers {
-            tokio::spawn(ask_for_listeners(progress, handle.demands.clone()));
-        }
+        progress.await_listeners();
+        tokio::spawn(know_listeners(progress, handle.clone(), from));
         (client, handle)
     }
 
@@ -101,11 +99,17 @@ impl ConfigClient {
     }
 }
 
-/// Asks for listeners once every worker runs.
-async fn ask_for_listeners(progress: Progress, demands: mpsc::Sender<Demand>) {
-    progress.reached(0).await;
-    // Nobody follows the configuration any more if this fails.
-    let _ = demands.send(Demand::SubscribeAll(TypeUrl::new(wire::LISTENER))).await;
+/// Asks for listeners once every worker runs, if that is not done yet, and says when the workers know them.
+async fn know_listeners(progress: Progress, Handle { demands, mut status }: Handle, from: ListensFrom) {
+    let listeners = TypeUrl::new(wire::LISTENER);
+    if from == ListensFrom::ItsWorkers {
+        progress.reached(0).await;
+        // Nobody follows the configuration any more if this fails.
+        let _ = demands.send(Demand::SubscribeAll(listeners.clone())).await;
+    }
+    if status.wait_for(|status| status.answered.contains(&listeners)).await.is_ok() {
+        progress.know();
+    }
 }
 
 /// Nanoseconds since the machine started, which no setting of a clock changes; 0 if it doesn't say.

@@ -6,8 +6,8 @@
 //!
 //! The same pipeline as outbound, with a client from outside: the Gateway is the source, and each request is routed by the
 //! listener that has its host. Every worker listens with sockets of its own, which share their port (`SO_REUSEPORT`), so
-//! that no connection changes workers, and a proxy that takes over may listen before the one that runs stops. What each
-//! worker has bound is its word to whoever acknowledges listeners ([`Progress`]).
+//! that no connection changes workers, and a proxy that takes over listens before the one that runs stops. What each
+//! worker has bound is its word to whoever acknowledges listeners ([`Progress`]), and to the take-over.
 //!
 //! Invariants: a place that stays in the configuration keeps its sockets, whatever happens to others; an edit never
 //! touches a connection that is open.

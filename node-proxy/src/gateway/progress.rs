@@ -11,7 +11,11 @@ pub type Failing = BTreeMap<Bind, String>;
 
 /// What each worker says. A cheap handle.
 #[derive(Clone, Debug)]
-pub struct Progress(Arc<watch::Sender<Vec<Reached>>>);
+pub struct Progress {
+    workers: Arc<watch::Sender<Vec<Reached>>>,
+    /// Whether the control plane has yet to say which listeners there are now.
+    awaits: Arc<watch::Sender<bool>>,
+}
 
 /// How far one worker is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,12 +30,30 @@ struct Reached {
 impl Progress {
     /// Of so many workers.
     pub fn new(workers: usize) -> Self {
-        Self(Arc::new(watch::Sender::new(vec![Reached::default(); workers])))
+        let reached = vec![Reached::default(); workers];
+        Self { workers: Arc::new(watch::Sender::new(reached)), awaits: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// The control plane says which listeners there are now; when it has, so does [`Progress::know`].
+    pub(crate) fn await_listeners(&self) {
+        self.awaits.send_replace(true);
+    }
+
+    /// It has said so, and the workers have bound what of these they can.
+    pub(crate) fn know(&self) {
+        self.awaits.send_replace(false);
+    }
+
+    /// Waits until every worker listens where it can of what the control plane has said, if that is awaited.
+    pub(crate) async fn listening(&self) {
+        self.reached(0).await;
+        // The sender is ours.
+        let _ = self.awaits.subscribe().wait_for(|awaits| !awaits).await;
     }
 
     /// A worker listens by this version of the store, but at these places it can't.
     pub(crate) fn report(&self, worker: usize, version: u64, failing: &Failing) {
-        self.0.send_if_modified(|all| {
+        self.workers.send_if_modified(|all| {
             let Some(own) = all.get_mut(worker) else { return false };
             let now = Reached { version, looked: true, failing: failing.clone() };
             let differs = *own != now;
@@ -42,7 +64,7 @@ impl Progress {
 
     /// Waits until every worker listens by this version or a later one; returns where one of them can't.
     pub async fn reached(&self, version: u64) -> Failing {
-        let mut workers = self.0.subscribe();
+        let mut workers = self.workers.subscribe();
         let all_there = |all: &Vec<Reached>| all.iter().all(|worker| worker.looked && worker.version >= version);
         match workers.wait_for(all_there).await {
             Ok(all) => failing(&all),
@@ -53,17 +75,17 @@ impl Progress {
 
     /// Where a worker can't listen now.
     pub fn failing(&self) -> Failing {
-        failing(&self.0.borrow())
+        failing(&self.workers.borrow())
     }
 
     /// Whether every worker has looked at least once.
     pub fn has_begun(&self) -> bool {
-        self.0.borrow().iter().all(|worker| worker.looked)
+        self.workers.borrow().iter().all(|worker| worker.looked)
     }
 
     /// Learns of what workers say from now on.
     pub fn watch(&self) -> Watch {
-        Watch(self.0.subscribe())
+        Watch(self.workers.subscribe())
     }
 }
 
@@ -131,6 +153,27 @@ mod tests {
         assert!(timeout(Duration::from_secs(1), watch.next()).await.is_err(), "nothing new");
         progress.report(0, 1, &Failing::new());
         assert_eq!(watch.next().await, Failing::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_listens_when_its_workers_have_looked_and_the_listeners_are_known() {
+        let soon = Duration::from_millis(10);
+        let alone = Progress::new(1);
+        assert!(timeout(soon, alone.listening()).await.is_err(), "its worker hasn't looked");
+        alone.report(0, 0, &Failing::new());
+        alone.listening().await;
+
+        let told = Progress::new(1);
+        told.await_listeners();
+        told.report(0, 4, &Failing::new());
+        assert!(timeout(soon, told.listening()).await.is_err(), "nobody has told it of listeners");
+        let waiting = tokio::spawn({
+            let told = told.clone();
+            async move { told.listening().await }
+        });
+        tokio::task::yield_now().await;
+        told.know();
+        timeout(soon, waiting).await.unwrap().unwrap();
     }
 
     #[test]

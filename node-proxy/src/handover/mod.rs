@@ -11,7 +11,8 @@
 //!
 //! Invariants: a socket is never closed in between, so that no connection is refused and none is lost from its queue;
 //! if the successor fails before `Taken`, nothing has changed; keys go through memory only, to a process of the same
-//! user. Both may be in containers of their own: nothing but the socket's file is shared, and neither knows the other's
+//! user. Gateways' sockets are not among these: each process has its own at the same ports, the successor's from before it
+//! takes over. Both may be in containers of their own: nothing but the socket's file is shared, and neither knows the other's
 //! process id.
 
 mod message;
@@ -160,12 +161,17 @@ pub async fn give_up_to_successor(listener: &SeqPacketListener, manager: &Manage
     }
 }
 
+/// Whether a process runs at `path` that gives itself up to a successor.
+pub fn is_served(path: &Path) -> bool {
+    SeqPacket::connect(path).is_ok()
+}
+
 /// Returns when nobody has been serving at `path` for a few seconds: the successor has gone and nobody took over from it.
 pub async fn nobody_serves(path: &Path) {
     let mut in_vain = 0;
     while in_vain < LOOKS {
         tokio::time::sleep(LOOK).await;
-        in_vain = if SeqPacket::connect(path).is_ok() { 0 } else { in_vain + 1 };
+        in_vain = if is_served(path) { 0 } else { in_vain + 1 };
     }
 }
 

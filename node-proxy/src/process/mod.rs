@@ -2,7 +2,8 @@
 //!
 //! Order of a start: the saved configuration, or else the first whole one of the controller; then the pods. A proxy
 //! that knows nothing yet would take every address for one outside the mesh, so until it knows, no pod is given to it
-//! and the predecessor, if there is one, goes on.
+//! and the predecessor, if there is one, goes on. Where it listens for Gateways, the predecessor also goes on until the
+//! controller has said which listeners there are now, and these are bound; for some seconds.
 
 mod gateway;
 mod logging;

@@ -2,6 +2,7 @@
 
 mod held;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -80,6 +81,8 @@ pub struct ClientStatus {
     pub connected: bool,
     /// Every type was answered as a whole, in however many responses, at least once since the start.
     pub synced: bool,
+    /// The types that were answered as a whole at least once since the start, those asked for on demand among them.
+    pub answered: BTreeSet<TypeUrl>,
     /// When the server was last heard.
     pub heard: Option<Instant>,
     /// The server's sequence that came with the last response.
@@ -206,11 +209,13 @@ impl<T: Transport, S: Sink> Client<T, S> {
         let (updates, versions, mut rejections) = held::updates(response);
         rejections.extend(self.sink.apply(updates).await);
         self.held.applied(versions, &rejections);
-        if !more {
-            self.held.answered(&TypeUrl::new(&type_url));
+        let answered = (!more).then(|| TypeUrl::new(&type_url));
+        if let Some(answered) = &answered {
+            self.held.answered(answered);
         }
         let synced = self.held.all_answered();
         self.status.send_modify(|s| {
+            s.answered.extend(answered);
             s.heard = Some(Instant::now());
             s.version = version;
             s.synced |= synced;

@@ -248,6 +248,7 @@ async fn a_node_without_configuration_asks_for_listeners_when_its_workers_run() 
     assert_eq!(told.len(), wire::TYPE_URLS.len(), "who it is, and every type but one: {told:?}");
     assert!(told[0] == "known: true" && !told.contains(&wire::LISTENER.to_owned()), "{told:?}");
     assert_eq!((store.load().listeners().count(), store.load().mesh_policies().count()), (0, 1));
+    assert!(!handle.status.borrow().answered.contains(&TypeUrl::new(wire::LISTENER)));
 
     // Its worker runs, and can't listen where the listener is.
     let place = Bind::tcp(None, Port::new(80).unwrap());
@@ -270,4 +271,26 @@ async fn a_node_without_configuration_asks_for_listeners_when_its_workers_run() 
     let refused = tokio::time::timeout(Duration::from_secs(30), refused).await.expect("in time");
     assert_eq!(refused.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["edge/web/http"]);
     assert_eq!((asked.try_recv().ok().as_deref(), store.load().listeners().count()), (Some(wire::LISTENER), 1));
+    tokio::time::timeout(Duration::from_secs(5), progress.listening()).await.expect("nobody waits for ever");
+}
+
+/// A process that takes over waits for this: without a Gateway, too, it must not wait for ever.
+#[tokio::test]
+async fn a_proxy_listens_when_the_controller_has_said_where_and_nowhere_is_an_answer() {
+    for from in [ListensFrom::TheStart, ListensFrom::ItsWorkers] {
+        let publisher = Publisher::default();
+        publisher.publish([published(&policy("all"))]);
+        let (store, progress) = (Arc::<Store>::default(), Progress::new(1));
+        let (sink, source) = ConfigSource::channel();
+        tokio::spawn(async move { store.follow(source).await });
+        let token: TokenSource = Arc::new(|| Ok("token".into()));
+        let listens = (progress.clone(), from);
+        let (client, handle) = ConfigClient::with_gateways(&"n1".into(), serve(&publisher), token, sink, listens);
+        progress.report(0, 0, &Failing::new());
+        let early = tokio::time::timeout(Duration::from_millis(200), progress.listening()).await;
+        assert!(early.is_err(), "nothing has been heard: {from:?}");
+        tokio::spawn(client.run());
+        let listening = tokio::time::timeout(Duration::from_secs(5), progress.listening()).await;
+        assert!(listening.is_ok(), "{from:?}: {:?}", handle.status.borrow());
+    }
 }
