@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use weft_ca::{Authenticator, Caller, IssueRule, Refusal, Unauthenticated};
@@ -95,10 +96,10 @@ impl NodeAccess {
         // Told under the lock: the last word is of the last event.
         let mut streams = self.listening.lock();
         edit(&mut streams);
-        let now = streams.listening();
+        let heard = streams.listening(Instant::now());
         self.told.send_if_modified(|told| {
-            let differs = *told != now;
-            *told = now;
+            let differs = *told != heard;
+            *told = heard;
             differs
         });
     }
@@ -107,7 +108,7 @@ impl NodeAccess {
         let stream = client.stream;
         match event {
             Event::Connected => {}
-            Event::Disconnected => self.hear(client, |streams| streams.leave(stream)),
+            Event::Disconnected => self.hear(client, |streams| streams.leave(stream, Instant::now())),
             Event::Synced(sequence) => self.hear(client, |streams| streams.synced(stream, *sequence)),
             Event::Nacked { type_url, refused, .. } => {
                 self.hear(client, |streams| streams.refuse(stream, type_url.as_str(), refused));

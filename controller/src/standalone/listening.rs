@@ -2,14 +2,21 @@
 //! No I/O.
 //!
 //! A proxy acknowledges a listener when every worker has bound it, and refuses one that can't be by name until it can. So a
-//! proxy in sync with a point of the history has bound what was published up to there but what it refuses.
+//! proxy in sync with a point of the history has bound what was published up to there but what it refuses. The word of the
+//! newest process counts, also for a while after its stream has ended; never again that of one before it, which has given its
+//! places up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use weft_core::change::{Change, Resource, ResourceKey};
 use weft_core::ids::{GatewayKey, ListenerKey};
 use weft_core::wire;
 use weft_xds::server::{Refusal, Sequence};
+
+/// A proxy whose stream has ended may be back at once: what it has bound counts for so long.
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// Gateways whose listeners are bound as they are now, each with those that can't be, and why.
 pub type Bound = BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>;
@@ -21,12 +28,18 @@ pub struct Listening {
     pub synced: Option<Sequence>,
     /// Listeners that it can't bind or won't have, and why.
     pub refused: BTreeMap<ListenerKey, String>,
+    /// When that counts no more, unless something else is heard: its stream has ended.
+    pub until: Option<Instant>,
 }
 
 /// The streams of a node's proxies. There is more than one while a proxy that was replaced serves its connections to the end:
 /// it follows on, and has given its places up.
 #[derive(Debug, Default)]
-pub struct Streams(BTreeMap<u64, OfStream>);
+pub struct Streams {
+    streams: BTreeMap<u64, OfStream>,
+    /// When the newest process was started that has ever said anything.
+    newest: u64,
+}
 
 #[derive(Debug)]
 struct OfStream {
@@ -35,15 +48,23 @@ struct OfStream {
     listening: Listening,
 }
 
+impl OfStream {
+    const fn is_open(&self) -> bool {
+        self.listening.until.is_none()
+    }
+}
+
 impl Streams {
     /// A proxy whose process was started at `since` asks for listeners.
     pub fn join(&mut self, stream: u64, since: u64) {
-        self.0.entry(stream).or_insert_with(|| OfStream { since, listening: Listening::default() });
+        self.streams.entry(stream).or_insert_with(|| OfStream { since, listening: Listening::default() });
     }
 
     /// It has everything up to here, and has bound what it doesn't refuse.
     pub fn synced(&mut self, stream: u64, sequence: Sequence) {
         self.edit(stream, |listening| listening.synced = Some(sequence));
+        let since = self.streams.get(&stream).map_or(0, |of_stream| of_stream.since);
+        self.newest = self.newest.max(since);
     }
 
     /// It refuses these resources of a type.
@@ -59,19 +80,20 @@ impl Streams {
     }
 
     /// Its stream has ended.
-    pub fn leave(&mut self, stream: u64) {
-        self.0.remove(&stream);
+    pub fn leave(&mut self, stream: u64, now: Instant) {
+        self.edit(stream, |listening| listening.until = Some(now + REMEMBERED));
     }
 
-    /// The word of the newest process that has come as far as to say anything.
-    pub fn listening(&self) -> Listening {
-        let said = self.0.iter().filter(|(_, it)| it.listening.synced.is_some());
-        let newest = said.max_by_key(|(stream, it)| (it.since, **stream));
-        newest.map(|(_, it)| it.listening.clone()).unwrap_or_default()
+    /// The word of the newest process that has come as far as to say anything, if that still counts.
+    pub fn listening(&mut self, now: Instant) -> Listening {
+        self.streams.retain(|_, it| it.listening.until.is_none_or(|until| now < until));
+        let said = self.streams.iter().filter(|(_, it)| it.listening.synced.is_some() && it.since >= self.newest);
+        let last = said.max_by_key(|(stream, it)| (it.is_open(), **stream));
+        last.map(|(_, it)| it.listening.clone()).unwrap_or_default()
     }
 
     fn edit(&mut self, stream: u64, edit: impl FnOnce(&mut Listening)) {
-        if let Some(of_stream) = self.0.get_mut(&stream) {
+        if let Some(of_stream) = self.streams.get_mut(&stream) {
             edit(&mut of_stream.listening);
         }
     }
@@ -177,7 +199,7 @@ mod tests {
     fn a_gateway_is_bound_when_the_proxy_has_come_as_far_as_its_listeners_and_but_for_what_it_refuses() {
         let mut published = Published::default();
         published.note(&[upsert("a", "http"), upsert("a", "more"), upsert("b", "http")]);
-        let at = |synced: u64| Listening { synced: Some(Sequence(synced)), refused: BTreeMap::new() };
+        let at = |synced: u64| Listening { synced: Some(Sequence(synced)), ..Listening::default() };
         assert_eq!(told(&published, &at(9)), Vec::<String>::new(), "it isn't published yet");
         published.at(Sequence(3));
         assert_eq!(told(&published, &Listening::default()), Vec::<String>::new(), "nobody listens");
@@ -201,35 +223,102 @@ mod tests {
         assert_eq!(told(&published, &at(6)), ["edge/a"]);
     }
 
+    /// How far it is, what it refuses, and for how long that counts.
+    fn heard(streams: &mut Streams, now: Instant) -> (Option<u64>, Vec<String>, Option<Duration>) {
+        let Listening { synced, refused, until } = streams.listening(now);
+        (synced.map(|synced| synced.0), refused.into_values().collect(), until.map(|until| until - now))
+    }
+
     #[test]
     fn the_newest_process_is_believed_once_it_has_said_anything() {
-        let mut streams = Streams::default();
-        let refused = |streams: &Streams| streams.listening().refused.into_values().collect::<Vec<_>>();
+        let (mut streams, now) = (Streams::default(), Instant::now());
+        let refused = |streams: &mut Streams| heard(streams, now).1;
+        let nobody = (None, Vec::new(), None);
         streams.synced(1, Sequence(1));
-        assert_eq!(streams.listening(), Listening::default(), "who doesn't ask for listeners has bound none");
+        assert_eq!(heard(&mut streams, now), nobody, "who doesn't ask for listeners has bound none");
         streams.join(1, 100);
         streams.refuse(1, wire::LISTENER, &[refusal("edge/a/http", "old"), refusal("no name", "x")]);
-        assert_eq!(streams.listening(), Listening::default(), "it is at it still");
+        assert_eq!(streams.listening(now).synced, None, "it is at it still");
         streams.synced(1, Sequence(1));
-        assert_eq!((streams.listening().synced, refused(&streams)), (Some(Sequence(1)), vec!["old".to_owned()]));
+        assert_eq!(heard(&mut streams, now), (Some(1), vec!["old".to_owned()], None));
 
         streams.join(2, 200);
         streams.refuse(2, wire::LISTENER, &[refusal("edge/a/http", "new"), refusal("edge/a/more", "new")]);
-        assert_eq!(refused(&streams), ["old"], "it serves until its successor does");
+        assert_eq!(refused(&mut streams), ["old"], "it serves until its successor does");
         streams.synced(2, Sequence(1));
-        assert_eq!(refused(&streams), ["new", "new"]);
+        assert_eq!(refused(&mut streams), ["new", "new"]);
         // The one that drains comes back with another stream, and says that nothing is wrong.
-        streams.leave(1);
+        streams.leave(1, now);
         streams.join(3, 100);
         streams.synced(3, Sequence(9));
-        assert_eq!((streams.listening().synced, refused(&streams).len()), (Some(Sequence(1)), 2));
+        assert_eq!(heard(&mut streams, now), (Some(1), vec!["new".to_owned(); 2], None));
 
         streams.mend(2, wire::TYPE_URLS[0], ["edge/a/http"]);
-        assert_eq!(refused(&streams).len(), 2, "another type");
+        assert_eq!(refused(&mut streams).len(), 2, "another type");
         streams.mend(2, wire::LISTENER, ["edge/a/http"]);
-        assert_eq!(streams.listening().refused.into_keys().collect::<Vec<_>>(), [key("a", "more")]);
-        streams.leave(2);
-        streams.leave(3);
-        assert_eq!(streams.listening(), Listening::default());
+        assert_eq!(streams.listening(now).refused.into_keys().collect::<Vec<_>>(), [key("a", "more")]);
+    }
+
+    #[test]
+    fn what_a_proxy_said_counts_for_a_while_after_its_stream_has_ended() {
+        let (mut streams, start) = (Streams::default(), Instant::now());
+        let refused = [refusal("edge/a/http", "in use")];
+        streams.join(1, 100);
+        streams.refuse(1, wire::LISTENER, &refused);
+        streams.synced(1, Sequence(4));
+        let said = |counts: Option<Duration>| (Some(4), vec!["in use".to_owned()], counts);
+        assert_eq!(heard(&mut streams, start), said(None));
+        streams.leave(1, start);
+        assert_eq!(heard(&mut streams, start), said(Some(REMEMBERED)));
+        let half = start + REMEMBERED / 2;
+        assert_eq!(heard(&mut streams, half), said(Some(REMEMBERED / 2)));
+        // It is back, and has its say again when it has come as far as to say something.
+        streams.join(2, 100);
+        assert_eq!(heard(&mut streams, half), said(Some(REMEMBERED / 2)));
+        streams.synced(2, Sequence(5));
+        assert_eq!(heard(&mut streams, half), (Some(5), Vec::new(), None));
+        assert_eq!(heard(&mut streams, start + REMEMBERED * 9), (Some(5), Vec::new(), None));
+
+        let end = start + REMEMBERED * 10;
+        streams.leave(2, end);
+        assert_eq!(heard(&mut streams, end + REMEMBERED - Duration::from_nanos(1)).0, Some(5));
+        assert_eq!(heard(&mut streams, end + REMEMBERED), (None, Vec::new(), None));
+        assert!(streams.streams.is_empty());
+    }
+
+    /// A half-open stream of before is noticed after the one that follows it.
+    #[test]
+    fn of_one_process_an_open_stream_counts_before_one_that_has_ended() {
+        let (mut streams, now) = (Streams::default(), Instant::now());
+        for (stream, sequence) in [(1, 1), (2, 2)] {
+            streams.join(stream, 100);
+            streams.synced(stream, Sequence(sequence));
+        }
+        assert_eq!(heard(&mut streams, now).0, Some(2));
+        streams.leave(1, now);
+        assert_eq!(heard(&mut streams, now), (Some(2), Vec::new(), None));
+        streams.join(3, 100);
+        streams.synced(3, Sequence(3));
+        streams.leave(3, now);
+        assert_eq!(heard(&mut streams, now), (Some(2), Vec::new(), None));
+    }
+
+    #[test]
+    fn a_process_that_was_replaced_never_has_the_say_again() {
+        let (mut streams, now) = (Streams::default(), Instant::now());
+        for (stream, since) in [(1, 100), (2, 200)] {
+            streams.join(stream, since);
+            streams.synced(stream, Sequence(stream));
+        }
+        streams.leave(2, now);
+        assert_eq!(heard(&mut streams, now).0, Some(2), "its successor may be back soon");
+        assert_eq!(heard(&mut streams, now + REMEMBERED), (None, Vec::new(), None), "it has given its places up");
+        streams.join(3, 100);
+        streams.synced(3, Sequence(3));
+        assert_eq!(heard(&mut streams, now + REMEMBERED).0, None, "nor with another stream");
+        streams.join(4, 300);
+        assert_eq!(heard(&mut streams, now + REMEMBERED).0, None, "one that is starting has bound nothing");
+        streams.synced(4, Sequence(4));
+        assert_eq!(heard(&mut streams, now + REMEMBERED).0, Some(4));
     }
 }

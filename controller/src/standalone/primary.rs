@@ -58,6 +58,8 @@ pub struct Primary {
     enrolment: watch::Sender<EnrolmentView>,
     commands: mpsc::Receiver<Command>,
     listening: watch::Receiver<Listening>,
+    /// Until when what was heard of listeners counts.
+    word_until: Option<Instant>,
     bound: watch::Sender<Bound>,
     away: HashMap<NodeName, Instant>,
 }
@@ -87,8 +89,19 @@ impl Primary {
         };
         // Every node of the last run is away until it says otherwise.
         let away = saved.pods.iter().map(|pod| (pod.node.clone(), Instant::now())).collect();
-        let primary =
-            Self { world, state: file, saved, snapshot, publisher, enrolment, commands, listening: heard, bound, away };
+        let primary = Self {
+            world,
+            state: file,
+            saved,
+            snapshot,
+            publisher,
+            enrolment,
+            commands,
+            listening: heard,
+            word_until: None,
+            bound,
+            away,
+        };
         Ok((primary, handle))
     }
 
@@ -109,7 +122,12 @@ impl Primary {
                 }
                 Ok(()) = self.listening.changed() => {
                     let listening = self.listening.borrow_and_update().clone();
+                    self.word_until = listening.until;
                     self.world.hear(listening);
+                }
+                () = sleep_until(self.word_until) => {
+                    self.word_until = None;
+                    self.world.hear(Listening::default());
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.execute(command),

@@ -108,7 +108,7 @@ impl Mesh {
     async fn says(&mut self, wanted: &[&str]) {
         while self.told().0 != wanted {
             let told = self.told();
-            let next = tokio::time::timeout(Duration::from_secs(10), self.updates.recv());
+            let next = tokio::time::timeout(Duration::from_secs(40), self.updates.recv());
             let updates = next.await.unwrap_or_else(|_| panic!("wanted: {wanted:?}, told: {told:?}")).unwrap();
             for StatusUpdate { object, status, .. } in updates {
                 if let ObjectStatus::Gateway(status) = status {
@@ -156,11 +156,33 @@ async fn a_gateway_is_programmed_when_the_proxy_of_the_own_node_has_bound_it() {
     mesh.nacked(&proxy, &["edge/gw/more", "edge/gw/http"]);
     let all = [&["gw RefusedByProxy", "gw/http RefusedByProxy"][..], &REFUSED[2..]].concat();
     mesh.says(&all).await;
-    mesh.access.on_event(&proxy, Event::Disconnected);
-    mesh.says(&PENDING).await;
 }
 
-#[tokio::test]
+/// Meanwhile the proxy listens on.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_made_anew_changes_nothing_and_one_that_stays_away_is_told() {
+    let mut mesh = Mesh::start().await;
+    let proxy = mesh.proxy("n1", 100).await;
+    mesh.synced(&proxy);
+    mesh.says(&GOOD).await;
+    mesh.access.on_event(&proxy, Event::Disconnected);
+    mesh.says_no_more().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let again = mesh.proxy("n1", 100).await;
+    mesh.synced(&again);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    mesh.says_no_more().await;
+
+    mesh.access.on_event(&again, Event::Disconnected);
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    mesh.says_no_more().await;
+    mesh.says(&PENDING).await;
+    let again = mesh.proxy("n1", 100).await;
+    mesh.synced(&again);
+    mesh.says(&GOOD).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_that_was_replaced_has_no_say_and_an_edit_waits_for_the_proxy_again() {
     let mut mesh = Mesh::start().await;
     let older = mesh.proxy("n1", 100).await;
@@ -184,4 +206,10 @@ async fn a_proxy_that_was_replaced_has_no_say_and_an_edit_waits_for_the_proxy_ag
     mesh.says_no_more().await;
     mesh.synced(&newer);
     mesh.says(&GOOD).await;
+
+    // Its successor is gone for good: it listens nowhere all the same.
+    mesh.access.on_event(&newer, Event::Disconnected);
+    mesh.says(&PENDING).await;
+    mesh.synced(&older);
+    mesh.says_no_more().await;
 }
