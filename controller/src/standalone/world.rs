@@ -162,19 +162,14 @@ impl World {
         for namespace in std::mem::take(&mut self.dirty) {
             self.derive(&namespace);
         }
-        let mut out = self.index.commit();
-        self.listeners.note(&out.changes);
-        let bound = self.listeners.bound(&self.listening);
-        if bound != self.bound {
-            self.bound.clone_from(&bound);
-            self.index.set_bound(bound);
-            let more = self.index.commit();
-            let said_anew: BTreeSet<_> = more.statuses.iter().map(|update| update.object.clone()).collect();
-            out.changes.extend(more.changes);
-            out.statuses.retain(|update| !said_anew.contains(&update.object));
-            out.statuses.extend(more.statuses);
-        }
-        out
+        let Self { index, listeners, listening, bound, .. } = self;
+        index.commit_with(|changes| {
+            listeners.note(changes);
+            let now = listeners.bound(listening);
+            let differs = *bound != now;
+            bound.clone_from(&now);
+            differs.then_some(now)
+        })
     }
 
     /// What was committed is published, as of this point.

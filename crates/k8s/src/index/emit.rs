@@ -29,6 +29,17 @@ impl Emitted {
         self.now.values()
     }
 
+    /// What is different by now of the keys that are `wanted`, in no order. It is still to be taken.
+    pub(super) fn so_far(&self, wanted: impl Fn(&ResourceKey) -> bool) -> Vec<Change> {
+        let touched = self.before.iter().filter(|(key, _)| wanted(key));
+        let differing = touched.filter(|(key, before)| self.now.get(*key) != before.as_ref());
+        let change = |(key, _): (&ResourceKey, _)| match self.now.get(key) {
+            Some(now) => Change::Upsert(now.clone()),
+            None => Change::Remove(key.clone()),
+        };
+        differing.map(change).collect()
+    }
+
     /// The differences, in an order that is safe to apply one by one: who may call is known before the workloads
     /// that list it, workloads before endpoints, Services before rules, all that a listener needs before it; removals
     /// come last, in reverse.

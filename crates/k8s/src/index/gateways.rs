@@ -7,7 +7,7 @@ use weft_core::change::{Resource, ResourceKey};
 use weft_core::ids::{CertificateKey, GatewayKey, ListenerKey, ListenerSetKey, Namespace, RouteKey};
 
 use super::lookup::Serving;
-use super::provisioned::Provisioned;
+use super::provisioned::{Holders, Provisioned};
 use super::{Index, Output};
 use crate::object::{CONTROLLER_NAME, Gateway, Kind, Object, ObjectRef, ObjectStatus};
 use crate::translate::Problem;
@@ -229,6 +229,7 @@ impl Index {
         }
         // The same for thousands of ListenerSets of one Gateway, which come one after the other.
         let mut known: Option<(GatewayKey, Served<'_>)> = None;
+        let addresses = Holders::default();
         for (key, set) in holders {
             let Some(view) = self.gateways.views.get(&key) else { continue };
             let attached = |listener: &ListenerView| self.gateways.attached(&listener.key(&key));
@@ -238,7 +239,7 @@ impl Index {
                     Place::Machine { addresses } => {
                         Served::ByMachine(OnMachine { addresses, unbound: self.unbound(&key) })
                     }
-                    Place::Cluster => Served::ByPods(self.in_pods(view)),
+                    Place::Cluster => Served::ByPods(self.in_pods(view, &addresses)),
                 },
             };
             let (reference, generation, status) = match &set {

@@ -49,7 +49,7 @@ use gateways::GatewayTable;
 use lookup::Grants;
 use pods::pod_key;
 use policies::PolicyTable;
-pub use provisioned::GATEWAY_NAME_LABEL;
+pub use provisioned::{Bound, GATEWAY_NAME_LABEL};
 use routes::RouteTable;
 use telemetry::TelemetryTable;
 
@@ -280,6 +280,12 @@ impl Index {
 
     /// Recomputes what changed and reports what is different.
     pub fn commit(&mut self) -> Output {
+        self.commit_with(|_listeners| None)
+    }
+
+    /// The same. `bound` is given what is different of the listeners, and says what is bound with these ([`Index::set_bound`]) in
+    /// time for the statuses of Gateways; `None`: what was so far.
+    pub fn commit_with(&mut self, bound: impl FnOnce(&[Change]) -> Option<Bound>) -> Output {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut out = Output::default();
         if dirty.config {
@@ -316,6 +322,10 @@ impl Index {
             self.commit_gateways(some, &mut routes);
         }
         let routes = self.commit_routes(routes, &mut out);
+        let listeners = self.emitted.so_far(|key| matches!(key, ResourceKey::Listener(_)));
+        if let Some(bound) = bound(&listeners) {
+            self.set_bound(bound);
+        }
         self.report_gateways(&mut out);
         self.report_gateway_policies(&mut out);
         if dirty.telemetry || gateways {

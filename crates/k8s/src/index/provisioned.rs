@@ -1,5 +1,6 @@
 //! How far Gateways are served, by pods of their own or by the proxy of this machine; and what has to be made for the pods of each.
 
+use std::cell::OnceCell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -22,12 +23,18 @@ use crate::translate::gateway::{
 /// The label of a Gateway's objects that names it (GEP-1762).
 pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
+/// Gateways of which a pod, or this machine's proxy, has the listeners as they are, with the ones that none has bound, and why.
+pub type Bound = BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>;
+
+/// The Gateways that each address has been given to, in the order of their names: found out when it is asked for the first time.
+#[derive(Debug, Default)]
+pub(super) struct Holders(OnceCell<HashMap<IpAddr, Vec<GatewayKey>>>);
+
 /// What is known of whoever serves Gateways.
 #[derive(Debug, Default)]
 pub(super) struct Provisioned {
-    /// Those of which a pod, or this machine's proxy, has their listeners as they are, with the ones that none has bound, and
-    /// why.
-    bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>,
+    /// Who is listened for.
+    bound: Bound,
     /// Objects of Gateways that can't be made.
     unmade: BTreeMap<GatewayKey, Unmade>,
     /// Gateways whose objects would have the names of an older Gateway's, and that one.
@@ -137,7 +144,7 @@ impl Index {
     /// Says of which Gateways a pod, or without a cluster the proxy of this machine, has the listeners as they are now, each
     /// with the listeners that none of these has bound, and why; of all others none has. Takes effect with the next
     /// [`Index::commit`].
-    pub fn set_bound(&mut self, bound: BTreeMap<GatewayKey, BTreeMap<ListenerKey, String>>) {
+    pub fn set_bound(&mut self, bound: Bound) {
         let before = std::mem::replace(&mut self.gateways.provisioned.bound, bound);
         let changed = differing(&before, &self.gateways.provisioned.bound);
         self.gateways.stale.extend(changed);
@@ -216,14 +223,26 @@ impl Index {
     }
 
     /// The Gateway besides `view` that an address has been given to.
-    fn holder_of(&self, ip: IpAddr, view: &GatewayView) -> Option<GatewayKey> {
-        let mut others = self.distinct_gateways().filter(|other| other.key != view.key);
-        let holder = others.find(|other| self.addresses_given(other).contains(&GatewayAddress::Ip(ip)))?;
-        Some(holder.key.clone())
+    fn holder_of(&self, ip: IpAddr, view: &GatewayView, holders: &Holders) -> Option<GatewayKey> {
+        let all = holders.0.get_or_init(|| self.holders());
+        all.get(&ip)?.iter().find(|holder| **holder != view.key).cloned()
     }
 
-    /// How far a Gateway is served by its pods.
-    pub(super) fn in_pods(&self, view: &GatewayView) -> InCluster {
+    fn holders(&self) -> HashMap<IpAddr, Vec<GatewayKey>> {
+        let mut holders: HashMap<_, Vec<_>> = HashMap::new();
+        for view in self.distinct_gateways() {
+            for address in self.addresses_given(view) {
+                if let GatewayAddress::Ip(ip) = address {
+                    holders.entry(ip).or_default().push(view.key.clone());
+                }
+            }
+        }
+        holders
+    }
+
+    /// How far a Gateway is served by its pods. `holders` are the same for all Gateways that are looked at without a change in
+    /// between.
+    pub(super) fn in_pods(&self, view: &GatewayView, holders: &Holders) -> InCluster {
         let known = &self.gateways.provisioned;
         if let Some(holder) = known.clashes.get(&view.key) {
             let why = format!("its objects would have the names of those of Gateway {holder}; give it another name");
@@ -236,7 +255,7 @@ impl Index {
             unmade: known.unmade.get(&view.key).cloned(),
         };
         let missing = found.missing(&view.requested);
-        found.elsewhere = missing.filter_map(|ip| Some((*ip, self.holder_of(*ip, view)?))).collect();
+        found.elsewhere = missing.filter_map(|ip| Some((*ip, self.holder_of(*ip, view, holders)?))).collect();
         found
     }
 }

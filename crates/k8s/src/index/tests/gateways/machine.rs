@@ -1,5 +1,6 @@
 //! Gateways without a cluster: they are Programmed when the proxy of the machine has bound their listeners.
 
+use weft_core::change::{Change, Resource, ResourceKey};
 use weft_core::ids::{ListenerKey, ListenerSetKey};
 
 use super::*;
@@ -108,4 +109,32 @@ fn a_listener_that_is_not_served_has_reasons_of_its_own() {
     index.commit();
     assert_eq!(told(&index, "gw")[2], ["Accepted/UnsupportedProtocol", "Programmed/Invalid"]);
     assert!(!programmed(&status_of(&index, "gw").conditions).message.contains(TAKEN));
+}
+
+/// A listener that is edited isn't bound as it is now: nothing else is said of it in between.
+#[test]
+fn what_is_bound_is_asked_once_the_listeners_are_known() {
+    let mut index = unheard();
+    bind(&mut index, &[]);
+    let commit = |index: &mut Index| {
+        let mut asked = Vec::new();
+        let out = index.commit_with(|listeners| {
+            asked.extend_from_slice(listeners);
+            Some([(GatewayKey::new("edge", "gw"), BTreeMap::new())].into())
+        });
+        (asked, out.statuses.into_iter().map(|it| it.object.name.to_string()).collect::<Vec<_>>())
+    };
+    let edited = objects(&gateway_of("other", "listeners: [{name: http, port: 91, protocol: HTTP}]"));
+    edited.into_iter().for_each(|o| index.apply(o));
+    let (asked, said) = commit(&mut index);
+    assert!(matches!(&asked[..], [Change::Upsert(Resource::Listener(it))] if it.port.get() == 91), "{asked:?}");
+    assert_eq!(
+        (said, told(&index, "other")),
+        (vec!["other".to_owned()], vec![vec!["Programmed/Pending".to_owned()]; 2])
+    );
+
+    assert_eq!(commit(&mut index), (Vec::new(), Vec::new()), "nothing new");
+    index.delete(&ObjectRef::new(Kind::Gateway, "edge", "other"));
+    let (asked, _) = commit(&mut index);
+    assert!(matches!(&asked[..], [Change::Remove(ResourceKey::Listener(_))]), "{asked:?}");
 }

@@ -63,3 +63,28 @@ fn the_addresses_that_are_asked_for_are_compared_with_those_that_are_given() {
     add(&mut index, &balanced("gw-weft", "{ip: 192.0.2.9}"));
     assert_eq!(standing(&index), Ok(ips(&["192.0.2.9"])));
 }
+
+/// Several ask at once, for addresses that several have.
+#[test]
+fn of_each_address_the_first_that_has_it_is_named() {
+    let spec = |addresses: &str| format!("listeners: [{HTTP}], addresses: [{addresses}]");
+    let asks = gateway_of("gw", &spec("{value: 192.0.2.1}, {value: 192.0.2.2}, {value: 192.0.2.3}"))
+        + &gateway_of("late", &spec("{value: 192.0.2.2}"));
+    let has = |name: &str, ingress: &str| {
+        let balanced = "type: LoadBalancer, ports: [{port: 80}]";
+        gateway_of(name, &format!("listeners: [{HTTP}]")) + &service(&format!("{name}-weft"), name, balanced, ingress)
+    };
+    let text = CLASS.to_owned()
+        + &asks
+        + &has("b", "{ip: 192.0.2.1}, {ip: 192.0.2.2}, {hostname: lb.example.com}")
+        + &has("a", "{ip: 192.0.2.1}");
+    let index = in_cluster(&text);
+    for (name, told) in [
+        ("gw", "not given 192.0.2.1, which Gateway edge/a has, 192.0.2.2, which Gateway edge/b has, 192.0.2.3;"),
+        ("late", "not given 192.0.2.2, which Gateway edge/b has;"),
+    ] {
+        let status = status_of(&index, name);
+        let programmed = status.conditions.into_iter().find(|c| c.kind == ConditionType::GatewayProgrammed).unwrap();
+        assert!(programmed.message.contains(told), "{}", programmed.message);
+    }
+}
