@@ -249,7 +249,9 @@ impl Table {
             (Outcome::Failed(why), Action::Apply(wanted, _)) => {
                 let since = *self.failing.entry(id.clone()).or_insert(now);
                 if now.duration_since(since) >= LONG {
-                    self.tell(&id, wanted, Unmade { why, serves: false });
+                    // What is there serves as it did.
+                    let serves = self.live.contains_key(&id);
+                    self.tell(&id, wanted, Unmade { why, serves });
                 }
                 self.again(&id, now);
             }

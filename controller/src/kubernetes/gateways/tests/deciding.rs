@@ -240,7 +240,13 @@ fn what_fails_for_long_is_told_until_it_is_done() {
     assert!(table.unmade().is_empty());
     plan.ports = super::plan("web").ports;
     want(&mut table, &plan);
-    assert!(fail(&mut table, now + SECOND).is_empty(), "one that was done in between hasn't failed for long");
+    for second in [1, 3, 7, 15] {
+        assert!(
+            fail(&mut table, now + SECOND * second).is_empty(),
+            "one that was done in between hasn't failed for long"
+        );
+    }
+    assert_eq!(fail(&mut table, now + SECOND * 40), [("503".to_owned(), true)], "it is there, if not as it should be");
 }
 
 /// Else a Gateway would say for ever what was wrong with something that it doesn't need any more.
