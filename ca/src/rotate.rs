@@ -20,6 +20,10 @@ use crate::authority::AuthoritySettings;
 use crate::error::{AuthorityError, stamp};
 use crate::state::{Branch, State, new_intermediate};
 
+/// A clock that tells an earlier time, counted from 1970, has not been set yet: a machine without a battery says 1970 when it
+/// starts. It is wrong about what is of the future. (The first of January 2026.)
+const SOONEST: Duration = Duration::from_secs(1_767_225_600);
+
 /// Where a rotation of the root stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
@@ -169,13 +173,14 @@ impl State {
         settings: &AuthoritySettings,
         now: SystemTime,
     ) -> Result<Option<Self>, AuthorityError> {
+        let is_set = now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|time| time > SOONEST);
         let mut next = None;
         for (at, branch) in self.branches.iter().enumerate() {
             let old = &branch.intermediate;
             let Some(root) = branch.root.as_ref() else { continue };
             // One that ends with its root cannot be bettered.
             let can_last_longer = old.not_after < root.not_after;
-            let is_of_the_future = old.not_before > now;
+            let is_of_the_future = old.not_before > now && is_set;
             if is_of_the_future || can_last_longer && part_passed(old.not_before, old.not_after, now, 0.5) {
                 let fresh = Arc::new(new_intermediate(root, settings, now)?);
                 let next = next.get_or_insert_with(|| self.clone());

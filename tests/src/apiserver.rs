@@ -14,6 +14,8 @@ use serde_json::Value;
 use weft_testkit::Netns;
 use weft_testkit::process::Process;
 
+use crate::eventually;
+
 /// How long the API server may take to come up.
 const START: Duration = Duration::from_secs(60);
 const URL: &str = "https://127.0.0.1:6443";
@@ -151,7 +153,18 @@ impl ApiServer {
         }
         let words = ["apply", "--server-side"].into_iter().chain(files.iter().map(String::as_str));
         self.k(&words.collect::<Vec<_>>())?;
-        self.k(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).map(drop)
+        self.knows_its_kinds()
+    }
+
+    /// Waits until objects of every kind that is defined can be asked for, which is some time after they are established.
+    ///
+    /// # Errors
+    /// When one never can.
+    pub fn knows_its_kinds(&self) -> Result<()> {
+        self.k(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+        let kinds = self.k(&["get", "crd", "-o", "jsonpath={.items[*].metadata.name}"])?;
+        let kinds = kinds.split_whitespace().collect::<Vec<_>>().join(",");
+        eventually("all kinds are known", || Ok(self.k(&["get", &kinds, "--all-namespaces", "-o", "name"]).is_ok()))
     }
 
     /// Starts a program that finds the API server as one of the users.

@@ -101,6 +101,14 @@ async fn an_intermediate_that_a_clock_ahead_has_made_goes_when_the_clock_is_righ
     assert!(end < made && end > now + DAY * 300, "{end:?} of {made:?}");
     assert_eq!(authority.bundle().roots, roots, "nobody has to learn of anything");
     assert!(!authority.tick().unwrap(), "once");
+
+    // A clock that nobody has set yet knows nothing of the future.
+    drop(authority);
+    let unset = open_at(dir.path(), Clock::following_tokio(SystemTime::UNIX_EPOCH + DAY));
+    assert!(!unset.tick().unwrap());
+    drop(unset);
+    let authority = open_at(dir.path(), Clock::following_tokio(now));
+    assert_eq!(authority.status().unwrap().intermediate_not_after, end);
     authority.issue(&csr(&id("cart")), &id("cart"), None).unwrap();
 }
 

@@ -161,7 +161,7 @@ pub fn confirms(wanted: &Value, current: &Value) -> bool {
     match (wanted, current) {
         (Value::Object(wanted), Value::Object(current)) => {
             let same = |(name, value): (&String, &Value)| {
-                name == "observedGeneration" || current.get(name).is_some_and(|before| confirms(value, before))
+                current.get(name).is_some_and(|before| name == "observedGeneration" || confirms(value, before))
             };
             wanted.len() == current.len() && wanted.iter().all(same)
         }
@@ -240,6 +240,7 @@ mod tests {
         let mut bare = of(&[condition("Accepted", "True", 1)]);
         let fields = bare["parents"][0]["conditions"][0].as_object_mut().unwrap();
         fields.remove("observedGeneration");
+        fields.insert("message".to_owned(), json!("another's"));
         assert!(!confirms(&of(&[condition("Accepted", "True", 1)]), &bare));
     }
 

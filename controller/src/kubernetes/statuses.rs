@@ -104,11 +104,12 @@ impl Target {
     }
 }
 
-/// Writes what it is sent, the latest for each object, while `leader` is true. Ends with the sender.
+/// Writes what it is sent, the latest for each object, while `leader` is true; a new leader is sent everything. Ends with the
+/// sender.
 pub async fn run(
     client: Client,
     events: Events,
-    leader: watch::Receiver<bool>,
+    mut leader: watch::Receiver<bool>,
     mut queue: mpsc::UnboundedReceiver<Wanted>,
 ) {
     let mut work = Turns::default();
@@ -129,11 +130,14 @@ pub async fn run(
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         metrics::gauge!("weft_controller_queue_length", "queue" => "statuses").set(waiting as f64);
         // Where there is no room for a write, one that ends makes some.
-        let due = work.due(Instant::now()).filter(|_| writes.len() < AT_ONCE);
+        let due = work.due().filter(|_| writes.len() < AT_ONCE);
         tokio::select! {
             wanted = queue.recv() => match wanted {
-                Some(wanted) => work.add(wanted),
+                Some(wanted) => work.add(wanted, Instant::now()),
                 None => return,
+            },
+            Ok(()) = leader.changed() => if !*leader.borrow_and_update() {
+                work.forget();
             },
             Some(ended) = writes.join_next_with_id() => {
                 let outcome = match ended {
@@ -142,12 +146,12 @@ pub async fn run(
                         Outcome::Failed
                     }
                     Ok((id, (_, _, outcome))) => {
-                        work.ended(id);
+                        work.ended(id, Instant::now());
                         outcome
                     }
                     Err(error) => {
                         tracing::error!(%error, "the task that writes a status failed");
-                        work.ended(error.id());
+                        work.ended(error.id(), Instant::now());
                         Outcome::Panicked
                     }
                 };

@@ -13,38 +13,38 @@ use super::statuses::{AT_ONCE, Target, Wanted};
 const OF_MANY: usize = AT_ONCE / 2;
 /// Pauses after a failure: the first and the longest.
 pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Confirmations: one each time, after as many at once as the second says.
-pub(super) const CONFIRMATIONS: (Duration, u32) = (Duration::from_millis(50), 100);
+/// How soon a confirmation is followed by another one of the same object.
+pub(super) const CONFIRMED: Duration = Duration::from_secs(5);
 
 /// What waits and what is under way: one write for an object at a time. What has to be tried again waits here, not in the
 /// place of a write: else a few objects that can't be written would keep all others waiting.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// The latest status of each object. An object is in one of the five below, too.
+    /// The latest status of each object. An object is in one of the four below, too.
     waiting: HashMap<Target, Waiting>,
     /// Those whose turn it is, in order.
     due: VecDeque<Target>,
     /// The same of those that are of many: theirs comes first, in half of the places.
     due_of_many: VecDeque<Target>,
-    /// Those whose last write failed, by when it is their turn again. The number tells equal times apart.
-    later: BTreeMap<(Instant, u64), Target>,
-    /// Those that have nothing new to say, in order. Where many objects change all the time, each of their changes would be two
-    /// writes for the API server; the second of these can wait for a few more changes, and is for all of them then.
-    confirmations: BTreeMap<u64, Target>,
-    pace: Pace,
+    /// Those whose last write failed, and confirmations of what was confirmed just now, by when it is their turn. The number tells
+    /// equal times apart.
+    later: BTreeMap<Turn, Target>,
     /// Those that are being written. What waits of them has come since.
     under_way: HashMap<Id, Target>,
+    confirmed: Confirmed,
     /// Numbers that were given so far.
     numbers: u64,
 }
+
+type Turn = (Instant, u64);
 
 #[derive(Debug)]
 struct Waiting {
     wanted: Wanted,
     /// How often in a row its writes have failed.
     failures: u32,
-    /// Its number among the confirmations, if it is there.
-    confirmation: Option<u64>,
+    /// Its turn, if it is a confirmation that has to wait.
+    held: Option<Turn>,
 }
 
 impl Turns {
@@ -54,25 +54,26 @@ impl Turns {
     }
 
     /// A newer status takes the older one's place in the queue, and its pause as well: what failed was the API server, or a
-    /// right of ours, and a world that changes all the time must not ask it all the time. Only one that confirms the older makes
-    /// way for news at once.
-    pub(super) fn add(&mut self, wanted: Wanted) {
+    /// right of ours, and a world that changes all the time must not ask it all the time. Only the turn of a confirmation isn't
+    /// for news, which have theirs at once.
+    pub(super) fn add(&mut self, wanted: Wanted, now: Instant) {
         let is_under_way = self.under_way.values().any(|target| *target == wanted.target);
         let target = wanted.target.clone();
         match self.waiting.entry(target.clone()) {
             Entry::Occupied(mut waits) => {
                 let waits = waits.get_mut();
-                let is_news = !waits_for_pace(&wanted);
                 waits.wanted = wanted;
-                if is_news && let Some(number) = waits.confirmation.take() {
-                    self.confirmations.remove(&number);
+                if !can_wait(&waits.wanted)
+                    && let Some(turn) = waits.held.take()
+                {
+                    self.later.remove(&turn);
                     self.enqueue(target);
                 }
             }
             Entry::Vacant(place) => {
-                place.insert(Waiting { wanted, failures: 0, confirmation: None });
+                place.insert(Waiting { wanted, failures: 0, held: None });
                 if !is_under_way {
-                    self.take_place(target);
+                    self.take_place(target, now);
                 }
             }
         }
@@ -84,14 +85,8 @@ impl Turns {
             && first.key().0 <= now
         {
             let target = first.remove();
-            self.enqueue(target);
-        }
-        while self.pace.next(now) <= now
-            && let Some((_, target)) = self.confirmations.pop_first()
-        {
-            self.pace.take(now);
             if let Some(waits) = self.waiting.get_mut(&target) {
-                waits.confirmation = None;
+                waits.held = None;
             }
             self.enqueue(target);
         }
@@ -102,14 +97,16 @@ impl Turns {
             [&mut self.due, &mut self.due_of_many]
         };
         let target = queues.into_iter().find_map(VecDeque::pop_front)?;
-        self.waiting.remove(&target).map(|waits| (waits.wanted, waits.failures))
+        let Waiting { wanted, failures, .. } = self.waiting.remove(&target)?;
+        if can_wait(&wanted) {
+            self.confirmed.note(target, now);
+        }
+        Some((wanted, failures))
     }
 
     /// When the turn of the first comes that has to wait for a time.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        let again = self.later.first_key_value().map(|((due, _), _)| *due);
-        let confirmed = (!self.confirmations.is_empty()).then(|| self.pace.next(now));
-        again.into_iter().chain(confirmed).min()
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.later.first_key_value().map(|((due, _), _)| *due)
     }
 
     pub(super) fn began(&mut self, id: Id, target: Target) {
@@ -117,11 +114,11 @@ impl Turns {
     }
 
     /// A write need not be tried again. If there is a newer status by now, it is that one's turn.
-    pub(super) fn ended(&mut self, id: Id) {
+    pub(super) fn ended(&mut self, id: Id, now: Instant) {
         if let Some(target) = self.under_way.remove(&id)
             && self.waiting.contains_key(&target)
         {
-            self.take_place(target);
+            self.take_place(target, now);
         }
     }
 
@@ -129,21 +126,32 @@ impl Turns {
     pub(super) fn failed(&mut self, id: Id, wanted: Wanted, failures: u32, now: Instant) {
         self.under_way.remove(&id);
         let (target, failures) = (wanted.target.clone(), failures.saturating_add(1));
-        let waits = self.waiting.entry(target.clone()).or_insert(Waiting { wanted, failures, confirmation: None });
+        let waits = self.waiting.entry(target.clone()).or_insert(Waiting { wanted, failures, held: None });
         waits.failures = failures;
         let number = self.number();
         self.later.insert((now + pause(failures), number), target);
     }
 
-    /// Among those whose turn it is, or among the confirmations.
-    fn take_place(&mut self, target: Target) {
+    /// Forgets what waits: somebody else leads, and by the time that we do again it would be old.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+        self.due.clear();
+        self.due_of_many.clear();
+        self.later.clear();
+    }
+
+    /// Now, or for a confirmation a while after the one before. Where an object changes all the time, each change would be two
+    /// writes for the API server; the second of these can wait for a few more changes, and is for all of them then.
+    fn take_place(&mut self, target: Target, now: Instant) {
         let number = self.number();
-        match self.waiting.get_mut(&target) {
-            Some(waits) if waits_for_pace(&waits.wanted) => {
-                waits.confirmation = Some(number);
-                self.confirmations.insert(number, target);
-            }
-            _ => self.enqueue(target),
+        if let Some(waits) = self.waiting.get_mut(&target)
+            && can_wait(&waits.wanted)
+            && let Some(turn) = self.confirmed.again(&target).filter(|turn| *turn > now)
+        {
+            waits.held = Some((turn, number));
+            self.later.insert((turn, number), target);
+        } else {
+            self.enqueue(target);
         }
     }
 
@@ -158,27 +166,31 @@ impl Turns {
 }
 
 /// What tells of many others is one write for all of them anyhow.
-fn waits_for_pace(wanted: &Wanted) -> bool {
+fn can_wait(wanted: &Wanted) -> bool {
     wanted.confirms && !wanted.target.is_of_many()
 }
 
-/// [`CONFIRMATIONS`], by the generic cell rate algorithm, in the time that it is told.
+/// Objects of which something was confirmed in the last [`CONFIRMED`].
 #[derive(Debug, Default)]
-struct Pace {
-    /// When all that were taken would have been taken one at a time.
-    spent: Option<Instant>,
+struct Confirmed {
+    last: HashMap<Target, Instant>,
+    in_order: VecDeque<(Instant, Target)>,
 }
 
-impl Pace {
-    fn next(&self, now: Instant) -> Instant {
-        let (each, at_once) = CONFIRMATIONS;
-        self.spent
-            .and_then(|spent| spent.checked_sub(each * at_once.saturating_sub(1)))
-            .map_or(now, |next| next.max(now))
+impl Confirmed {
+    fn note(&mut self, target: Target, now: Instant) {
+        while let Some((at, first)) = self.in_order.pop_front_if(|(at, _)| now.duration_since(*at) >= CONFIRMED) {
+            if self.last.get(&first) == Some(&at) {
+                self.last.remove(&first);
+            }
+        }
+        self.last.insert(target.clone(), now);
+        self.in_order.push_back((now, target));
     }
 
-    fn take(&mut self, now: Instant) {
-        self.spent = Some(self.spent.map_or(now, |spent| spent.max(now)) + CONFIRMATIONS.0);
+    /// When it may be confirmed again.
+    fn again(&self, target: &Target) -> Option<Instant> {
+        self.last.get(target).map(|last| *last + CONFIRMED)
     }
 }
 

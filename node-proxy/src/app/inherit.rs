@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::sleep;
 use weft_sys::{PreparedListener, SeqPacketListener};
 
 use super::StartError;
@@ -15,8 +15,9 @@ use crate::worker::Node;
 /// How often a process that runs is asked for its pods, and the pause in between.
 const TAKEOVERS: u32 = 3;
 const TAKEOVER_PAUSE: Duration = Duration::from_millis(500);
-/// How long it goes on alone at most until this one listens for Gateways, too.
+/// How long it goes on alone at most until this one listens for Gateways, too, and how often it is looked at whether it does.
 const LISTENING: Duration = Duration::from_secs(10);
+const STILL: Duration = Duration::from_millis(500);
 /// How often a full disk is tried again.
 const ROOM: Duration = Duration::from_secs(1);
 
@@ -29,7 +30,11 @@ pub(super) async fn inherit(
     manager: &Manager,
 ) -> Result<Option<SeqPacketListener>, StartError> {
     let Some(path) = socket else { return Ok(None) };
-    let prepared = SeqPacketListener::prepare(path, 0o600);
+    let prepared = match SeqPacketListener::prepare(path, 0o600) {
+        // Its clients shouldn't find this one beside it for longer than that takes.
+        Err(error) if is_served(path) => return Err(error.into()),
+        prepared => prepared,
+    };
     listen_beside(path, node.gateways.progress()).await;
     let mut attempts = 1..=TAKEOVERS;
     let mut pending = loop {
@@ -40,7 +45,7 @@ pub(super) async fn inherit(
             Err(error) if attempt.is_none_or(|attempt| attempt == TAKEOVERS) => return Err(error.into()),
             Err(error) => tracing::warn!("nothing taken over yet from the process that runs: {error}"),
         }
-        tokio::time::sleep(TAKEOVER_PAUSE).await;
+        sleep(TAKEOVER_PAUSE).await;
     };
     let prepared = prepared?;
     let inheritance = std::mem::take(&mut pending.inheritance);
@@ -67,12 +72,20 @@ pub(super) async fn inherit(
 
 /// Listens for Gateways beside a process that runs. That one closes its sockets when it is replaced, and what nobody else listens
 /// at by then is closed to clients. Where the configuration isn't saved, or was long ago on a disk that is full now, the control
-/// plane has to say first where to listen. Meanwhile everything goes on.
+/// plane has to say first where to listen. Meanwhile everything goes on; with nobody who runs there is nothing to wait for.
 async fn listen_beside(path: &Path, progress: &Progress) {
-    if is_served(path) && timeout(LISTENING, progress.listening()).await.is_err() {
-        tracing::warn!(
-            "taking over without news from the controller: a Gateway that isn't saved is closed until they come"
-        );
+    let runs = async {
+        while is_served(path) {
+            sleep(STILL).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = progress.listening() => {}
+        () = runs => {}
+        () = sleep(LISTENING) => {
+            tracing::warn!("taking over without news from the controller: a Gateway that isn't saved here is closed until they come");
+        }
     }
 }
 
@@ -95,7 +108,7 @@ pub(super) async fn listen_when_there_is_room(path: &Path) -> SeqPacketListener 
             Ok(listener) => return listener,
             Err(error) => tracing::debug!("still no successor can take over: {error}"),
         }
-        tokio::time::sleep(ROOM).await;
+        sleep(ROOM).await;
     }
 }
 
@@ -116,7 +129,7 @@ mod tests {
             let progress = progress.clone();
             async move {
                 if let Some(seconds) = known {
-                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    sleep(Duration::from_secs(seconds)).await;
                     progress.know();
                 }
             }
@@ -135,7 +148,12 @@ mod tests {
         assert_eq!(beside(&path, Some(0)).await.as_secs(), 0);
         assert_eq!(beside(&path, Some(3)).await.as_secs(), 3);
         assert_eq!(beside(&path, None).await.as_secs(), LISTENING.as_secs());
-        drop(listener);
+        let ending = async {
+            sleep(STILL * 4).await;
+            drop(listener);
+        };
+        let (waited, ()) = tokio::join!(beside(&path, None), ending);
+        assert!(waited <= STILL * 6, "it has ended meanwhile: {waited:?}");
         assert_eq!(beside(&path, None).await, Duration::ZERO, "it has ended");
     }
 }

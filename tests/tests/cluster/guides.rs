@@ -128,9 +128,9 @@ fn single_commands_of_the_manual() -> Result<()> {
             ensure!(label == "mine", "what was installed hasn't the value of my-values.yaml: {label}");
             Ok(())
         });
-    release.install()?;
+    let back = release.install();
     cluster.k(&["-n", "shop", "delete", "rolebinding", "jane-taps", "--ignore-not-found"])?;
-    outcome
+    outcome.and(back)
 }
 
 /// A host behind an old door: addresses, a certificate, and a redirect that nobody asked for.

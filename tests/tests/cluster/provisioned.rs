@@ -234,13 +234,13 @@ fn parameters_of_a_class_and_of_a_gateway_shape_its_objects_and_their_changes_co
     outside.served("client", &url, 20)?;
 
     // Other pods, then the class's own again, of which there is one, behind a Service of another type.
-    let load = outside.load(&url, 1250, 50, None)?;
+    let load = outside.load(&url, 3000, 50, None)?;
     own(&ns, ("/podTemplate/labels", "tier", json!("changed")))?;
     becomes(&ns, DEPLOYMENT, &[("/spec/template/metadata/labels/tier", json!("changed"))])?;
     cluster.wait_rollout(&ns.name, DEPLOYMENT)?;
-    load.goes_on()?;
     gateway(&ns, CLASS, None, &http())?;
     is_of_class(&ns, "2")?;
+    load.goes_on()?;
     load.all_answered()
 }
 

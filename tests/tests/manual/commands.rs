@@ -166,7 +166,7 @@ fn definition((group, kind, plural): (&str, &str, &str)) -> String {
 /// Each kind is read from the cluster, and an API server takes what is made of it.
 fn from_istio(desk: &Desk) -> Result<()> {
     desk.server.apply(&ISTIO.map(definition).join("---\n"))?;
-    desk.server.k(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])?;
+    desk.server.knows_its_kinds()?;
     desk.server.apply(BOOKINFO)?;
     desk.follow("docs/from-istio.md", "from_istio", |_, _| Ok(()))?;
     let mut files = BTreeSet::new();

@@ -138,9 +138,13 @@ impl Table {
         self.due.extend(stray);
         for id in changed {
             self.attempts.remove(&id);
-            self.failures.remove(&id);
+            // What has failed for long is over when it is done.
+            if !self.failing.contains_key(&id) {
+                self.failures.remove(&id);
+            }
             self.due.insert(id);
         }
+        self.failures.retain(|id, _| self.wanted.contains_key(id));
         self.taken.retain(|id| self.wanted.contains_key(id));
         self.failing.retain(|id, _| self.wanted.contains_key(id));
         self.plans = plans;
@@ -249,8 +253,8 @@ impl Table {
             (Outcome::Failed(why), Action::Apply(wanted, _)) => {
                 let since = *self.failing.entry(id.clone()).or_insert(now);
                 if now.duration_since(since) >= LONG {
-                    // What is there serves as it did.
-                    let serves = self.live.contains_key(&id);
+                    // What is there serves as it did, but at no port that it doesn't have.
+                    let serves = id.kind != Owned::Service && self.live.contains_key(&id);
                     self.tell(&id, wanted, Unmade { why, serves });
                 }
                 self.again(&id, now);

@@ -215,12 +215,9 @@ fn a_refusal_is_told_and_tried_again_later_or_when_something_else_is_wanted() {
 fn what_fails_for_long_is_told_until_it_is_done() {
     let (mut table, start) = (Table::default(), Instant::now());
     let mut plan = plan("web");
-    let fail = |table: &mut Table, now: Instant| {
+    let fail = |table: &mut Table, kind: Owned, now: Instant| {
         while let Some((id, action)) = table.next(now) {
-            let outcome = match id.kind {
-                Owned::Service => Outcome::Failed("503".to_owned()),
-                _ => Outcome::Done,
-            };
+            let outcome = if id.kind == kind { Outcome::Failed("503".to_owned()) } else { Outcome::Done };
             table.ended(id, &action, outcome, now);
         }
         table.unmade().into_values().map(|unmade| (unmade.why, unmade.serves)).collect::<Vec<_>>()
@@ -228,25 +225,27 @@ fn what_fails_for_long_is_told_until_it_is_done() {
     let told = [("503".to_owned(), false)];
     want(&mut table, &plan);
     for second in [0, 1, 3, 7, 15] {
-        assert!(fail(&mut table, start + SECOND * second).is_empty(), "second {second}");
+        assert!(fail(&mut table, Owned::Service, start + SECOND * second).is_empty(), "second {second}");
     }
-    assert_eq!(fail(&mut table, start + SECOND * 31), told);
+    assert_eq!(fail(&mut table, Owned::Service, start + SECOND * 31), told);
     // An edit doesn't make it a new failure.
     plan.ports.clear();
     want(&mut table, &plan);
-    assert_eq!(fail(&mut table, start + SECOND * 32), told);
+    assert!(!table.unmade().is_empty());
+    assert_eq!(fail(&mut table, Owned::Service, start + SECOND * 32), told);
     let now = table.due().unwrap();
     assert_eq!(work(&mut table, now), ["apply Service web-weft"]);
     assert!(table.unmade().is_empty());
     plan.ports = super::plan("web").ports;
     want(&mut table, &plan);
     for second in [1, 3, 7, 15] {
-        assert!(
-            fail(&mut table, now + SECOND * second).is_empty(),
-            "one that was done in between hasn't failed for long"
-        );
+        let told = fail(&mut table, Owned::NetworkPolicy, now + SECOND * second);
+        assert!(told.is_empty(), "one that was done in between hasn't failed for long");
     }
-    assert_eq!(fail(&mut table, now + SECOND * 40), [("503".to_owned(), true)], "it is there, if not as it should be");
+    let told = fail(&mut table, Owned::NetworkPolicy, now + SECOND * 40);
+    assert_eq!(told, [("503".to_owned(), true)], "it is there, if not as it should be");
+    table.want(plans(&[&plan]), BTreeMap::new());
+    assert!(table.unmade().is_empty(), "nobody wants it any more");
 }
 
 /// Else a Gateway would say for ever what was wrong with something that it doesn't need any more.
