@@ -236,6 +236,8 @@ fn what_fails_for_long_is_told_until_it_is_done() {
     let now = table.due().unwrap();
     assert_eq!(work(&mut table, now), ["apply Service web-weft"]);
     assert!(table.unmade().is_empty());
+    let id = Id { kind: Owned::NetworkPolicy, namespace: "edge".into(), name: "web-weft".into() };
+    table.see(id.clone(), live(&wanted(&plan)[&id].object), now);
     plan.ports = super::plan("web").ports;
     want(&mut table, &plan);
     for second in [1, 3, 7, 15] {
