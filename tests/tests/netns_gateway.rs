@@ -409,7 +409,8 @@ fn a_proxy_that_is_replaced_without_a_saved_configuration_closes_no_port() -> Re
     }
     stop.store(true, Relaxed);
     let (open, closed) = clients.join()?;
-    ensure!(open > 100 && closed.is_empty(), "{open}, {closed:?}");
+    // Ten for each replacement at least, however fast that is.
+    ensure!(open > 30 && closed.is_empty(), "{open}, {closed:?}");
     ensure!(saved.is_dir(), "something was saved after all");
     ensure!(edge.ask(80, Version::HTTP_11, "www.example.com", "/")?.status == StatusCode::OK);
     Ok(())
