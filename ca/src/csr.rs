@@ -3,6 +3,8 @@
 use rcgen::{CertificateSigningRequestParams, PublicKey, PublicKeyData, SanType};
 use rustls_pki_types::CertificateSigningRequestDer;
 use weft_core::identity::SpiffeId;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
 
 use crate::error::IssueError;
 
@@ -19,6 +21,11 @@ pub(crate) fn public_key(der: &[u8], identity: &SpiffeId) -> Result<PublicKey, I
             rcgen::Error::InvalidCertificationRequestSignature => IssueError::Signature,
             _ => IssueError::Malformed,
         })?;
+    // What follows a request isn't signed, and might be read by somebody as the one that is.
+    let whole = X509CertificationRequest::from_der(der).is_ok_and(|(rest, _)| rest.is_empty());
+    if !whole {
+        return Err(IssueError::Malformed);
+    }
     match csr.params.subject_alt_names.as_slice() {
         [] => {}
         [SanType::URI(uri)] if uri.as_str() == identity.to_string() => {}

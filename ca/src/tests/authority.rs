@@ -104,6 +104,10 @@ fn what_does_not_belong_in_a_request_is_refused() {
     renamed[at..at + name.len()].copy_from_slice(other.as_bytes());
     assert_eq!(reason(&renamed, &id("carz")), "csr_signature");
 
+    let mut followed = with(vec![], &key);
+    followed.extend_from_slice(&csr(&id("stock")));
+    assert_eq!(reason(&followed, &id("cart")), "csr_malformed", "by another request");
+
     assert_eq!(reason(b"", &id("cart")), "csr_malformed");
     assert_eq!(reason(&[0x30; 200], &id("cart")), "csr_malformed");
     assert_eq!(reason(&vec![0; 8 * 1024 + 1], &id("cart")), "csr_too_large");

@@ -90,10 +90,12 @@ fn handshake(mut bytes: &[u8]) -> Result<Vec<u8>, Parsed> {
         }
         let part = rest.get(..length.min(rest.len())).unwrap_or_default();
         message.extend_from_slice(part);
+        // The first byte is the kind; what can't become a ClientHello isn't waited for, however short its records are.
+        if message.first().is_some_and(|kind| *kind != 1) {
+            return Err(Parsed::Other);
+        }
         if part.len() < length {
-            // Even so the kind is known; a record that can't become a ClientHello isn't waited for.
-            let hopeless = message.first().is_some_and(|kind| *kind != 1);
-            return Err(if hopeless { Parsed::Other } else { Parsed::Incomplete });
+            return Err(Parsed::Incomplete);
         }
         bytes = rest.get(length..).unwrap_or_default();
     }
