@@ -3,8 +3,7 @@
 use rcgen::{CertificateSigningRequestParams, PublicKey, PublicKeyData, SanType};
 use rustls_pki_types::CertificateSigningRequestDer;
 use weft_core::identity::SpiffeId;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer as _;
+use x509_parser::asn1_rs::{Any, FromDer as _};
 
 use crate::error::IssueError;
 
@@ -22,7 +21,7 @@ pub(crate) fn public_key(der: &[u8], identity: &SpiffeId) -> Result<PublicKey, I
             _ => IssueError::Malformed,
         })?;
     // What follows a request isn't signed, and might be read by somebody as the one that is.
-    let whole = X509CertificationRequest::from_der(der).is_ok_and(|(rest, _)| rest.is_empty());
+    let whole = Any::from_der(der).is_ok_and(|(rest, _)| rest.is_empty());
     if !whole {
         return Err(IssueError::Malformed);
     }
