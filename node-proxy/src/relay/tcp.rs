@@ -12,6 +12,7 @@ use crate::authorize::Registration;
 use crate::authorize::gateway::Admitted;
 use crate::budget::Budget;
 use crate::observe::Ended;
+use crate::worker::coalesce::Relaying;
 
 /// What bounds a relay.
 pub struct Terms<'a> {
@@ -27,6 +28,7 @@ pub struct Terms<'a> {
 
 /// Relays between a client and an endpoint. A half-close is passed on; a reset resets.
 pub async fn relay<A: Side, B: Side>(client: &mut A, endpoint: &mut B, terms: Terms<'_>) -> Ended {
+    let _relaying = Relaying::begin();
     let Terms { idle, permission, admitted, budget } = terms;
     let mut buffers = budget.buffers();
     if permission.is_none() && admitted.is_none() {

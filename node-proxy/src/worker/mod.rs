@@ -3,6 +3,7 @@
 //! A pod's listeners live on one worker, so that sockets and tunnels don't multiply with cores; an accepted connection
 //! goes to the least loaded worker and stays there.
 
+pub(crate) mod coalesce;
 mod handle;
 mod pods;
 mod run;

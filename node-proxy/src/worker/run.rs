@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use weft_core::ids::NodeName;
 
 use super::handle::{Accepted, Command, WorkerHandle};
-use super::{Node, Pods, Turns, Worker};
+use super::{Node, Pods, Turns, Worker, coalesce};
 use crate::accept;
 use crate::balance::{Balancers, NodeZone, Place};
 use crate::connect::{BackendClients, Connector, Dial, Tunnels};
@@ -76,8 +76,13 @@ pub(super) struct Start {
 }
 
 pub(super) fn spawn(start: Start) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(coalesce::before_waiting)
+        .on_thread_unpark(coalesce::after_waiting)
+        .build()?;
     std::thread::Builder::new().name(format!("worker-{}", start.index)).spawn(move || {
+        coalesce::sleep_exactly();
         let tasks = LocalSet::new();
         tasks.block_on(&runtime, run(start));
     })

@@ -18,6 +18,7 @@ use super::body::ResponseBody;
 use super::downstream::Downstream;
 use super::finish::Finish;
 use crate::connect::http_pool::Lease;
+use crate::worker::coalesce::Relaying;
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -79,6 +80,7 @@ async fn pass(client: OnUpgrade, lease: Lease, mut finish: Finish) {
     let (Ok(client), Some(upstream)) = (client.await, lease.upgraded()) else {
         return finish.complete(false);
     };
+    let _relaying = Relaying::begin();
     let (mut client, mut stream) = (TokioIo::new(client), upstream.stream);
     let relay = async {
         client.write_all(&upstream.read).await?;

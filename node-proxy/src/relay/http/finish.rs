@@ -27,6 +27,7 @@ use crate::tap::Seen;
 use crate::telemetry::{Entry, RequestMeasure, RequestOutcome, TraceId, is_failure, milliseconds};
 use crate::trace::Trace;
 use crate::util::{LONGEST_TOLD, clip};
+use crate::worker::coalesce;
 
 /// What is known of a request from its start.
 pub(super) struct Asked {
@@ -199,6 +200,9 @@ impl Told<'_> {
     fn record(&self, sent: u64, kept: Option<Kept>) {
         let Self { asked, answered } = self;
         let took = asked.started.elapsed();
+        if answered.tries > 0 {
+            coalesce::answered(took, asked.conn.watched.busy.get() + 1);
+        }
         let measure = RequestMeasure {
             took,
             request_bytes: asked.progress.get(),

@@ -24,6 +24,7 @@ use super::given_up::{ForNobody, GivenUp, Unanswered};
 use super::wire::{End, Framing, Wire};
 use super::{inbound, outbound, trail};
 use crate::observe::Ended;
+use crate::worker::coalesce::Relaying;
 
 /// What hyper takes without being told (`http1::Builder::max_headers`).
 const HYPERS_MAX_HEADERS: usize = 100;
@@ -164,6 +165,7 @@ async fn tunnel<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    let _relaying = Relaying::begin();
     let crate::connect::http_pool::Parts { mut stream, read } = upstream;
     let before = conn.watched.sent.get();
     io.switched();
