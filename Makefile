@@ -45,6 +45,8 @@ build bench bench-scale images: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUS
 endif
 export CARGO_TARGET_DIR ?= target
 BUILT := $(CARGO_TARGET_DIR)/$(CARGO_BUILD_TARGET)
+# Where Cargo puts what it builds with a profile.
+BUILD_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -125,7 +127,7 @@ profile: ## counts what release programs are made for, into tests/bench/weft.pro
 bench-scale: cluster-build ## clusters of up to 100,000 pods with 200 nodes, Gateways with up to 40,000 routes; ARGS="--only gateway --routes 1000 --out scale.json"
 	@$(INSTALL) build cluster
 	cargo build --profile $(PROFILE) -p weft-controller -p weft-ca -p weft-node-proxy -p weft-scale --bins
-	tests/scale/run.sh $(BUILT)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(ARGS)
+	tests/scale/run.sh $(BUILT)/$(BUILD_DIR) $(ARGS)
 
 cluster-build: ## Kubernetes, Helm and the conformance suite for the test cluster, into the cache
 	@$(INSTALL) cluster
@@ -163,18 +165,20 @@ conformance: cluster-build ## the official conformance suite whole, RUNS times o
 images: ## one docker-archive per component for `ctr images import` and `docker load`: OUT=dir TAG=name ARCH=arm64 PROFILE=release
 	@$(INSTALL) build images images-$(ARCH)
 	cargo build --profile $(PROFILE) --bins
-	python3 images/build.py $(OUT) $(BUILT)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) $(TAG) $(ARCH)
+	python3 images/build.py $(OUT) $(BUILT)/$(BUILD_DIR) $(TAG) $(ARCH)
 
 sbom: ## what each program is made of, as CycloneDX, in SBOM=dist/sbom; ARCH=arm64
 	@$(INSTALL) build release
 	images/sbom.sh $(SBOM) $(CARGO_BUILD_TARGET)
 
 # Helm of the test cluster packs the charts.
-release: cluster-build ## programs and images for amd64 and arm64, charts, SBOMs and checksums of the chart's version, in RELEASE=dist/release
+release: ## programs and images for amd64 and arm64, charts, SBOMs and checksums of the chart's version, in RELEASE=dist/release; DRAFT=1 from a tree as it is
+	images/release.sh check $(VERSION) $(DRAFT)
 	@$(INSTALL) build release
+	$(MAKE) cluster-build
 	rm -rf $(RELEASE)
-	for arch in amd64 arm64; do $(MAKE) images ARCH=$$arch OUT=$(RELEASE)/images/$$arch TAG=$(VERSION) PROFILE=release || exit 1; done
-	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH images/release.sh $(RELEASE) $(VERSION) $(CARGO_TARGET_DIR)
+	for arch in amd64 arm64; do $(MAKE) images ARCH=$$arch OUT=$(RELEASE)/images/$$arch TAG=$(VERSION) PROFILE=$(PROFILE) || exit 1; done
+	PATH=$(WEFT_CACHE)/cluster/bin:$$PATH images/release.sh pack $(RELEASE) $(VERSION) $(CARGO_TARGET_DIR) $(BUILD_DIR)
 
 clean: ## remove what was built here; the cache stays
 	cargo clean

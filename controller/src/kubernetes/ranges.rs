@@ -6,6 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
+use weft_k8s::object::{Kind, Object, ObjectRef};
+
+/// Namespace and name of the EndpointSlice that API servers keep of themselves.
+const API_SERVERS: (&str, &str) = ("default", "kubernetes");
 
 /// What the operator said; what isn't said is taken from the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,11 +45,28 @@ pub fn cluster_ranges<'a>(
     merged
 }
 
-/// The addresses of nodes, neighbours merged, sorted.
-pub fn node_addresses<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<IpNet> {
-    let each = nodes.filter_map(|node| node.status.as_ref()?.addresses.as_deref()).flatten();
+/// The object in which API servers tell their addresses, wherever they run.
+pub fn api_servers() -> ObjectRef {
+    ObjectRef::new(Kind::EndpointSlice, API_SERVERS.0, API_SERVERS.1)
+}
+
+/// Whether ranges or addresses follow from an object.
+pub fn follow_from(reference: &ObjectRef) -> bool {
+    let place = || (reference.namespace.as_str(), reference.name.as_str());
+    reference.kind == Kind::Node || reference.kind == Kind::EndpointSlice && place() == API_SERVERS
+}
+
+/// The addresses of nodes, and of API servers, which need not be nodes; neighbours merged, sorted.
+pub fn node_addresses<'a>(nodes: impl Iterator<Item = &'a Node>, api_servers: Option<&Object>) -> Vec<IpNet> {
+    let of_nodes = nodes.filter_map(|node| node.status.as_ref()?.addresses.as_deref()).flatten();
+    let slice = api_servers.and_then(|object| match object {
+        Object::EndpointSlice(slice) => Some(slice),
+        _ => None,
+    });
+    let of_servers = slice.into_iter().flat_map(|slice| &slice.endpoints).flat_map(|it| &it.addresses);
+    let texts = of_nodes.map(|it| &it.address).chain(of_servers);
     // Names are among them, too.
-    let found: Vec<IpNet> = each.filter_map(|it| it.address.parse::<IpAddr>().ok()).map(IpNet::from).collect();
+    let found: Vec<IpNet> = texts.filter_map(|text| text.parse::<IpAddr>().ok()).map(IpNet::from).collect();
     let mut merged = IpNet::aggregate(&found);
     merged.sort();
     merged
@@ -57,8 +78,11 @@ fn parse(text: &str) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
     use serde_json::json;
+
+    use super::*;
 
     fn ranges(given: &GivenRanges) -> Vec<String> {
         let node = |cidrs: Value| serde_json::from_value(json!({ "metadata": {}, "spec": cidrs })).unwrap();
@@ -73,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_nodes_are_those_of_all_kinds_and_no_names() {
+    fn addresses_of_nodes_and_api_servers_are_those_of_all_kinds_and_no_names() {
         let node = |addresses: Value| -> Node {
             serde_json::from_value(json!({ "metadata": {}, "status": { "addresses": addresses } })).unwrap()
         };
@@ -83,8 +107,11 @@ mod tests {
             node(json!([of("InternalIP", "192.0.2.11"), of("InternalIP", "fd00::b")])),
             Node::default(),
         ];
-        let found: Vec<_> = node_addresses(nodes.iter()).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["192.0.2.10/31", "198.51.100.1/32", "fd00::b/128"]);
+        let of = |servers| node_addresses(nodes.iter(), servers).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(of(None), ["192.0.2.10/31", "198.51.100.1/32", "fd00::b/128"]);
+        let servers = json!({ "addressType": "IPv4", "endpoints": [{ "addresses": ["192.0.2.77"] }], "metadata": {} });
+        let servers = Object::EndpointSlice(Arc::new(serde_json::from_value(servers).unwrap()));
+        assert_eq!(of(Some(&servers)), ["192.0.2.10/31", "192.0.2.77/32", "198.51.100.1/32", "fd00::b/128"]);
     }
 
     #[test]

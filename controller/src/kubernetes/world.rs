@@ -15,7 +15,7 @@ use super::desired::{self, Desired};
 use super::foreign::ForeignPolicies;
 use super::gateways::Plans;
 use super::intake::Fact;
-use super::ranges::{GivenRanges, cluster_ranges, node_addresses};
+use super::ranges::{self, GivenRanges, cluster_ranges};
 use super::refusals::{self, Refused, Report};
 use super::seen::{Content, Seen};
 use super::statuses::{Target, Wanted};
@@ -229,7 +229,7 @@ impl World {
         let reference = seen.reference(kind);
         let odd = match seen.content {
             Content::Object(checked) => {
-                self.ranges_changed |= kind == Kind::Node;
+                self.ranges_changed |= ranges::follow_from(&reference);
                 if !self.quiet {
                     audit::note(self.index.get(&reference), Some(&checked.object));
                 }
@@ -265,7 +265,7 @@ impl World {
     }
 
     fn delete(&mut self, reference: &ObjectRef) {
-        self.ranges_changed |= reference.kind == Kind::Node;
+        self.ranges_changed |= ranges::follow_from(reference);
         audit::note(self.index.get(reference), None);
         self.index.delete(reference);
         self.touch_classes(reference.kind);
@@ -345,7 +345,7 @@ impl World {
         };
         let ranges = cluster_ranges(&self.given, nodes(), self.cidrs.values());
         let mut mesh = self.index.mesh().clone();
-        mesh.node_addresses = node_addresses(nodes());
+        mesh.node_addresses = ranges::node_addresses(nodes(), self.index.get(&ranges::api_servers()));
         if mesh.cluster_ranges != ranges {
             tracing::info!(?ranges, "ranges of the cluster");
             mesh.cluster_ranges = ranges;

@@ -142,7 +142,7 @@ pub struct MeshConfig {
     pub cluster_ranges: Vec<ipnet::IpNet>,
     /// Same-node traffic goes through the tunnel too.
     pub force_wire: bool,
-    /// Addresses of nodes, neighbours merged: Gateways send to none of them as to a host outside.
+    /// Addresses of nodes and API servers, neighbours merged: Gateways send to none of them as to a host outside.
     pub node_addresses: Vec<ipnet::IpNet>,
 }
 

@@ -151,7 +151,7 @@ impl Rules {
         } else if !matches!(snapshot.address(ip), Address::Outside) {
             Some("inside the cluster")
         } else if snapshot.mesh().node_addresses.iter().any(|net| net.contains(&ip)) {
-            Some("a node of the cluster")
+            Some("a node or an API server of the cluster")
         } else {
             None
         }

@@ -89,7 +89,7 @@ fn authorities(ns: &TestNamespace, name: &str, pem: &str) -> Result<()> {
 /// Backends at which nothing may be sent, by the part of an address that they have: all are hosts that would answer.
 const WITHIN: [(&str, u16, &str); 3] = [
     // kube-proxy's health.
-    ("node", 10256, "a node of the cluster"),
+    ("node", 10256, "a node or an API server of the cluster"),
     // The API server.
     ("service", 443, "inside the cluster"),
     // kube-proxy's again, at the bridge of a node's pods.

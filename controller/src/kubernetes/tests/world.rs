@@ -233,6 +233,25 @@ fn ranges_follow_the_cluster() {
         matches!(&changes[..], [Change::Upsert(Resource::Mesh(mesh))] if mesh.node_addresses[0].to_string() == "192.0.2.1/32"),
         "{changes:?}"
     );
+
+    let slices = Subject::Object(Kind::EndpointSlice);
+    let servers = json!({
+        "metadata": { "name": "kubernetes", "namespace": "default", "labels": { "kubernetes.io/service-name": "kubernetes" } },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": ["198.51.100.9"] }],
+        "ports": [{ "name": "https", "port": 6443 }],
+    });
+    let nodes = |world: &mut World| {
+        let mesh = world.commit().changes.into_iter().find_map(|change| match change {
+            Change::Upsert(Resource::Mesh(mesh)) => Some(mesh),
+            _ => None,
+        });
+        mesh.map(|mesh| mesh.node_addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    world.take(Fact::Applied(slices, seen(slices, servers.clone())));
+    assert_eq!(nodes(&mut world).unwrap(), ["192.0.2.1/32", "198.51.100.9/32"], "API servers that are no nodes");
+    world.take(Fact::Deleted(slices, seen(slices, servers)));
+    assert_eq!(nodes(&mut world).unwrap(), ["192.0.2.1/32"]);
 }
 
 #[test]
