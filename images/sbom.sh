@@ -10,7 +10,8 @@ out=$(cd "$out" && pwd)
 # The tool writes beside each package's manifest, where nothing of it is to stay.
 trap 'find "$root" -path "$root/target" -prune -o -name "*_bin_$target.cdx.json" -exec rm -f {} +' EXIT
 cd "$root"
-cargo cyclonedx --quiet --format json --describe binaries --target "$target" --target-in-filename
+# The variable has the last word.
+CARGO_BUILD_TARGET=$target cargo cyclonedx --quiet --format json --describe binaries --target "$target" --target-in-filename
 for program in "${programs[@]}"; do
     found=$(find . -path ./target -prune -o -name "${program}_bin_$target.cdx.json" -print)
     [ -n "$found" ] || { echo "no SBOM was made for $program" >&2; exit 1; }

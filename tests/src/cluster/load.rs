@@ -119,7 +119,8 @@ impl TestNamespace {
             "containers": [{{"name": "load", "image": "{LOAD_IMAGE}", "args": {args}}}]}}}}"#,
         ))?;
         let load = Load { ns: self, name: name.to_owned(), count, lasts };
-        eventually("the load to start", PATIENCE, || {
+        // Scheduler and kubelets come back from an API server's outage of a minute after half a minute, one after the other.
+        eventually("the load to start", 3 * PATIENCE, || {
             let phase = load.phase()?;
             ensure!(phase != "Pending", "{}", self.cluster.k(&["-n", &self.name, "describe", "pod", name])?);
             Ok(())
