@@ -22,6 +22,10 @@ impl<'a> Disk<'a> {
         let disk = Self(cluster);
         disk.sh("mount -t tmpfs -o size=1m,nr_inodes=64 weft-test /run/weft")?;
         disk.restart()?;
+        // They are taken for ready until the kubelet has looked: what fills the disk too early leaves them no place of their own.
+        eventually("their sockets on the disk", PATIENCE, || {
+            disk.sh("[ -S /run/weft/proxy.sock ] && [ -S /run/weft/handover.sock ]")
+        })?;
         Ok(disk)
     }
 
