@@ -60,10 +60,10 @@ library() { # library NAME==VERSION: a Python package in a virtual environment o
 
 crate() { # crate NAME VERSION: a program that ships as a crate, built with the dependencies that its authors locked
     local name=$1 version=$2 home=$cache/tools/$1 machine
-    machine=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
     [ -x "$cache/tools/bin/$name" ] && [ "$(cat "$home/.version" 2>/dev/null)" = "$version" ] && return
     echo "building $name $version"
     mkdir -p "$home"
+    machine=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
     # For this machine and as its authors build it, whatever is built here otherwise.
     env -u CARGO_BUILD_TARGET -u RUSTFLAGS -u "CARGO_TARGET_${machine}_RUSTFLAGS" CARGO_TARGET_DIR="$home/target" \
         cargo install --quiet --locked --root "$cache/tools" --version "$version" "$name"

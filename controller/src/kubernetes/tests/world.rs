@@ -207,13 +207,14 @@ fn ranges_follow_the_cluster() {
     let node = Subject::Object(Kind::Node);
     let with =
         |name: &str, cidr: &str| seen(node, json!({ "metadata": { "name": name }, "spec": { "podCIDRs": [cidr] } }));
-    let ranges = |effects: Effects| {
-        let mesh = effects.changes.into_iter().find_map(|change| match change {
+    let mesh = |effects: Effects| {
+        effects.changes.into_iter().find_map(|change| match change {
             Change::Upsert(Resource::Mesh(mesh)) => Some(mesh),
             _ => None,
-        });
-        mesh.map(|m| m.cluster_ranges.iter().map(ToString::to_string).collect::<Vec<_>>())
+        })
     };
+    let texts = |ranges: &[ipnet::IpNet]| ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let ranges = |effects: Effects| mesh(effects).map(|mesh| texts(&mesh.cluster_ranges));
     let cidr = seen(
         Subject::ServiceCidr,
         json!({ "metadata": { "name": "kubernetes" }, "spec": { "cidrs": ["10.96.0.0/16"] } }),
@@ -241,17 +242,11 @@ fn ranges_follow_the_cluster() {
         "endpoints": [{ "addresses": ["198.51.100.9"] }],
         "ports": [{ "name": "https", "port": 6443 }],
     });
-    let nodes = |world: &mut World| {
-        let mesh = world.commit().changes.into_iter().find_map(|change| match change {
-            Change::Upsert(Resource::Mesh(mesh)) => Some(mesh),
-            _ => None,
-        });
-        mesh.map(|mesh| mesh.node_addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
-    };
+    let nodes = |effects: Effects| mesh(effects).map(|mesh| texts(&mesh.node_addresses));
     world.take(Fact::Applied(slices, seen(slices, servers.clone())));
-    assert_eq!(nodes(&mut world).unwrap(), ["192.0.2.1/32", "198.51.100.9/32"], "API servers that are no nodes");
+    assert_eq!(nodes(world.commit()).unwrap(), ["192.0.2.1/32", "198.51.100.9/32"], "API servers that are no nodes");
     world.take(Fact::Deleted(slices, seen(slices, servers)));
-    assert_eq!(nodes(&mut world).unwrap(), ["192.0.2.1/32"]);
+    assert_eq!(nodes(world.commit()).unwrap(), ["192.0.2.1/32"]);
 }
 
 #[test]
