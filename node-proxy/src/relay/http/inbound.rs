@@ -9,20 +9,20 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use weft_core::authorize::HttpFacts;
 use weft_core::normalize;
 use weft_core::reason::Reason;
 
-use super::begin::{Begun, begin};
+use super::begin::{Begun, begin, protocol_label};
 use super::body::{RequestBody, ResponseBody};
 use super::client::ClientBody;
 use super::downstream::{Called, Downstream};
 use super::finish::{Answered, Asked, Finish, grpc_status};
 use super::forward::Message;
-use super::outbound::{close, message, protocol_label};
+use super::outbound::{close, message};
 use super::waiting::Waiting;
 use super::wire::End;
 use super::{check, hop, mark, reply};
@@ -34,48 +34,51 @@ use crate::connect::{UpstreamStream, connect_application};
 const MAX_CHECK: usize = 4096;
 
 /// Serves one request; every failure is an answer.
-pub(super) async fn serve(
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep what it is given twice")]
+pub(super) fn serve(
     conn: &Rc<Downstream>,
     called: &Called,
-    request: Request<ClientBody>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let Begun { mut parts, body, checked, mut asked, protocol } = begin(conn, request);
-    let refuse = |asked, reason, detail: String| {
-        reply::respond(reply::failure(reason, detail), asked, conn.labelled(None, None, protocol), 0)
-    };
-    let checked = match checked {
-        Ok(checked) => checked,
-        Err(bad) => return Ok(close(refuse(asked, Reason::BadRequest, bad.to_string()))),
-    };
-    let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
-    let waiting = Waiting::new(&mut asked, (None, None), protocol);
-    let bodied = bodied(conn, called, &parts, body).await;
-    waiting.over();
-    let body = match bodied {
-        Ok(body) => body,
-        Err(reason) => return Ok(turn_away(conn, called, refuse(asked, reason, String::new()))),
-    };
-    let facts = ProbeFacts {
-        version: parts.version,
-        query: parts.uri.query(),
-        body: body.whole(),
-        upgrade: upgrade.is_some() || parts.method == Method::CONNECT,
-    };
-    let permit = match authorize(conn, called, &parts, (checked.ambiguous_path, &facts)).await {
-        Ok(permit) => permit,
-        Err(reason) => {
-            let why = why_not(conn, called, &parts, checked.ambiguous_path, reason);
-            return Ok(turn_away(conn, called, refuse(asked, reason, why)));
+    (mut parts, body): (Parts, ClientBody),
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    async move {
+        let Begun { checked, mut asked, protocol } = begin(conn, &mut parts);
+        let refuse = |asked, reason, detail: String| {
+            reply::respond(reply::failure(reason, detail), asked, conn.labelled(None, None, protocol), 0)
+        };
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(bad) => return Ok(close(refuse(asked, Reason::BadRequest, bad.to_string()))),
+        };
+        let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
+        let waiting = Waiting::new(&mut asked, (None, None), protocol);
+        let bodied = bodied(conn, called, &parts, body).await;
+        waiting.over();
+        let body = match bodied {
+            Ok(body) => body,
+            Err(reason) => return Ok(turn_away(conn, called, refuse(asked, reason, String::new()))),
+        };
+        let facts = ProbeFacts {
+            version: parts.version,
+            query: parts.uri.query(),
+            body: body.whole(),
+            upgrade: upgrade.is_some() || parts.method == Method::CONNECT,
+        };
+        let permit = match authorize(conn, called, &parts, (checked.ambiguous_path, &facts)).await {
+            Ok(permit) => permit,
+            Err(reason) => {
+                let why = why_not(conn, called, &parts, checked.ambiguous_path, reason);
+                return Ok(turn_away(conn, called, refuse(asked, reason, why)));
+            }
+        };
+        restore_upgrade(&mut parts, upgrade.as_ref());
+        let waiting = Waiting::new(&mut asked, (None, None), protocol);
+        let forwarded = forward(conn, called, permit, (parts, body, upgrade.is_some()), &waiting).await;
+        waiting.over();
+        match forwarded {
+            Ok((response, lease)) => Ok(answer(conn, asked, response, (lease, upgrade))),
+            Err((Reason::BodyTimeout, detail)) => Ok(close(refuse(asked, Reason::BodyTimeout, detail))),
+            Err((reason, detail)) => Ok(refuse(asked, reason, detail)),
         }
-    };
-    restore_upgrade(&mut parts, upgrade.as_ref());
-    let waiting = Waiting::new(&mut asked, (None, None), protocol);
-    let forwarded = forward(conn, called, permit, (parts, body, upgrade.is_some()), &waiting).await;
-    waiting.over();
-    match forwarded {
-        Ok((response, lease)) => Ok(answer(conn, asked, response, (lease, upgrade))),
-        Err((Reason::BodyTimeout, detail)) => Ok(close(refuse(asked, Reason::BodyTimeout, detail))),
-        Err((reason, detail)) => Ok(refuse(asked, reason, detail)),
     }
 }
 
@@ -157,45 +160,47 @@ fn restore_upgrade(parts: &mut Parts, upgrade: Option<&HeaderValue>) {
 
 /// Sends the request to the application. One that was not sent, because the application had closed a kept connection, is
 /// sent once more.
-async fn forward(
+fn forward(
     conn: &Downstream,
     called: &Called,
     permit: Permit,
     (mut parts, body, upgrade): (Parts, Bodied, bool),
     asked: &Asked,
-) -> Result<(Response<UpstreamBody>, Lease), (Reason, String)> {
+) -> impl Future<Output = Result<(Response<UpstreamBody>, Lease), (Reason, String)>> {
     let protocol = if parts.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 };
     if protocol == Protocol::H1 {
         parts.version = Version::HTTP_11;
     }
-    let message = match body {
+    let mut message = match body {
         Bodied::Stream(body) => message(parts, body, asked, false, Vec::new()),
         Bodied::Whole(body) => Message::new(parts, RequestBody::Whole(body)),
     };
-    let Message { mut outgoing, listener, .. } = message;
-    let told = |answer: &_| listener.iter().for_each(|listener| listener.told(answer));
     let mut permit = Some(permit);
-    loop {
-        let mut lease = match called.app.kept(protocol).filter(|_| permit.is_some()) {
-            Some(lease) => lease,
-            // Boxed: a connection is made once for many requests.
-            None => Box::pin(connect(conn, called, permit.take(), protocol)).await?,
-        };
-        if upgrade {
-            lease.expect_upgrade();
-        }
-        let was_kept = lease.is_reused();
-        match lease.send(&mut outgoing, &told).await {
-            Ok(response) => return Ok((response, lease)),
-            Err(SendError::Unsent) if was_kept => {}
-            Err(SendError::Unsent) => return Err((Reason::UpstreamReset, "closed before the request".into())),
-            Err(SendError::Sent(_)) if asked.progress.fault().is_some() => {
-                return Err((asked.progress.fault().unwrap_or(Reason::DownstreamReset), String::new()));
+    async move {
+        let Message { outgoing, listener, .. } = &mut message;
+        let told = |answer: &_| listener.iter().for_each(|listener| listener.told(answer));
+        loop {
+            let mut lease = match called.app.kept(protocol).filter(|_| permit.is_some()) {
+                Some(lease) => lease,
+                // Boxed: a connection is made once for many requests.
+                None => Box::pin(connect(conn, called, permit.take(), protocol)).await?,
+            };
+            if upgrade {
+                lease.expect_upgrade();
             }
-            Err(SendError::Sent(error)) if error.is_parse() => {
-                return Err((Reason::UpstreamProtocol, error.to_string()));
+            let was_kept = lease.is_reused();
+            match lease.send(outgoing, &told).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(SendError::Unsent) if was_kept => {}
+                Err(SendError::Unsent) => return Err((Reason::UpstreamReset, "closed before the request".into())),
+                Err(SendError::Sent(_)) if asked.progress.fault().is_some() => {
+                    return Err((asked.progress.fault().unwrap_or(Reason::DownstreamReset), String::new()));
+                }
+                Err(SendError::Sent(error)) if error.is_parse() => {
+                    return Err((Reason::UpstreamProtocol, error.to_string()));
+                }
+                Err(SendError::Sent(error)) => return Err((Reason::UpstreamReset, error.to_string())),
             }
-            Err(SendError::Sent(error)) => return Err((Reason::UpstreamReset, error.to_string())),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
+use http::{Response, StatusCode, Version};
 use weft_core::filter::{ForwardPlan, FrontFacts, HttpPlan, LocalReply, plan_http_kept};
 use weft_core::gateway::Listener;
 use weft_core::ids::{RuleKey, ServicePortKey};
@@ -42,72 +42,66 @@ use crate::authorize::gateway::{Judged, settle};
 use crate::balance::{Balancer, hash_bytes, hash_ip};
 
 /// Serves one request; every failure is an answer.
-pub(super) async fn serve(
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep what it is given twice")]
+pub(super) fn serve(
     conn: &Rc<Downstream>,
     caller: &Caller,
-    request: Request<ClientBody>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let Begun { mut parts, body, checked, mut asked, protocol } = begin(conn, request);
-    let ambiguous_path = match checked {
-        Ok(checked) => checked.ambiguous_path,
-        Err(bad) => {
-            let refused = reply::failure(Reason::BadRequest, bad.to_string());
-            return Ok(close(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0)));
-        }
-    };
-    let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
-    let (first, second) = (conn.engine.view(), OnceCell::new());
-    let extended = Extended::take(&mut parts).map_err(|unsupported| unsupported.to_string());
-    let origin = origin::settle(&first, caller, &mut parts).map_err(ToString::to_string);
-    let (extended, origin) = match extended.and_then(|extended| Ok((extended, origin?))) {
-        Ok(known) => known,
-        Err(why) => {
-            let refused = reply::failure(Reason::BadRequest, why);
-            return Ok(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0));
-        }
-    };
-    let upgrade = if extended.is_some() { Some(Extended::protocol()) } else { upgrade };
-    if let Some(origin) = &origin {
-        (asked.client, asked.request_id) = (Some(origin.client), Some(origin.id.clone()));
-    }
-    let client = origin.as_ref().map_or(caller.client, |origin| origin.client);
-    let asker = Asker { caller, client, ambiguous_path };
-    let (view, routed) = match route(&first, conn, asker, &parts) {
-        Routed::Unsettled(listener) => {
-            Box::pin(settle(&conn.engine.store, &listener)).await;
-            let view = second.get_or_init(|| conn.engine.view());
-            (view, route(view, conn, asker, &parts))
-        }
-        routed => (&first, routed),
-    };
-    let exchange = Exchange { conn, caller, client, view, protocol, upgrade, extended, session: None, web: None };
-    let mut response = match routed {
-        Routed::Unsettled(_) => {
-            let local = reply::failure(Reason::PolicyDenied, Judged::Unsettled.why_not().unwrap_or_default());
-            reply::respond(local, asked, conn.labelled(None, None, protocol), 0)
-        }
-        Routed::Reply(local, rule) => reply::respond(local, asked, conn.labelled(rule, None, protocol), 0),
-        Routed::Forward { backend, plan, session } => {
-            let exchange = Exchange { session, ..exchange };
-            // Boxed, or the futures around them would be moved with their kilobytes inside.
-            match is_held(&asked, plan.as_ref()) {
-                true => Box::pin(exchange.admit(asked, (parts, body), backend, plan)).await,
-                false => Box::pin(exchange.forward(asked, (parts, body), backend, plan)).await,
+    (mut parts, body): (Parts, ClientBody),
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    async move {
+        let Begun { checked, mut asked, protocol } = begin(conn, &mut parts);
+        let ambiguous_path = match checked {
+            Ok(checked) => checked.ambiguous_path,
+            Err(bad) => {
+                let refused = reply::failure(Reason::BadRequest, bad.to_string());
+                return Ok(close(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0)));
             }
+        };
+        let upgrade = hop::strip(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
+        let (first, second) = (conn.engine.view(), OnceCell::new());
+        let extended = Extended::take(&mut parts).map_err(|unsupported| unsupported.to_string());
+        let origin = origin::settle(&first, caller, &mut parts).map_err(ToString::to_string);
+        let (extended, origin) = match extended.and_then(|extended| Ok((extended, origin?))) {
+            Ok(known) => known,
+            Err(why) => {
+                let refused = reply::failure(Reason::BadRequest, why);
+                return Ok(reply::respond(refused, asked, conn.labelled(None, None, protocol), 0));
+            }
+        };
+        let upgrade = if extended.is_some() { Some(Extended::protocol()) } else { upgrade };
+        if let Some(origin) = &origin {
+            (asked.client, asked.request_id) = (Some(origin.client), Some(origin.id.clone()));
         }
-    };
-    if let Some(origin) = origin.filter(|origin| origin.answers_id) {
-        response.headers_mut().insert(origin::REQUEST_ID, origin.id);
-    }
-    Ok(response)
-}
-
-pub(super) fn protocol_label(version: Version, grpc: bool) -> &'static str {
-    match version {
-        _ if grpc => "grpc",
-        Version::HTTP_3 => "http3",
-        Version::HTTP_2 => "http2",
-        _ => "http1",
+        let client = origin.as_ref().map_or(caller.client, |origin| origin.client);
+        let asker = Asker { caller, client, ambiguous_path };
+        let (view, routed) = match route(&first, conn, asker, &parts) {
+            Routed::Unsettled(listener) => {
+                Box::pin(settle(&conn.engine.store, &listener)).await;
+                let view = second.get_or_init(|| conn.engine.view());
+                (view, route(view, conn, asker, &parts))
+            }
+            routed => (&first, routed),
+        };
+        let exchange = Exchange { conn, caller, client, view, protocol, upgrade, extended, session: None, web: None };
+        let mut response = match routed {
+            Routed::Unsettled(_) => {
+                let local = reply::failure(Reason::PolicyDenied, Judged::Unsettled.why_not().unwrap_or_default());
+                reply::respond(local, asked, conn.labelled(None, None, protocol), 0)
+            }
+            Routed::Reply(local, rule) => reply::respond(local, asked, conn.labelled(rule, None, protocol), 0),
+            Routed::Forward { backend, plan, session } => {
+                let exchange = Exchange { session, ..exchange };
+                // Boxed, or the futures around them would be moved with their kilobytes inside.
+                match is_held(&asked, plan.as_ref()) {
+                    true => Box::pin(exchange.admit(asked, (parts, body), backend, plan)).await,
+                    false => Box::pin(exchange.forward(asked, (parts, body), backend, plan)).await,
+                }
+            }
+        };
+        if let Some(origin) = origin.filter(|origin| origin.answers_id) {
+            response.headers_mut().insert(origin::REQUEST_ID, origin.id);
+        }
+        Ok(response)
     }
 }
 
@@ -193,65 +187,69 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    pub(super) async fn forward(
+    #[expect(clippy::manual_async_fn, reason = "an async fn would keep what it is given twice")]
+    pub(super) fn forward(
         self,
         mut asked: Box<Asked>,
         (mut parts, body): (Parts, ClientBody),
         backend: &Arc<Frontend>,
         plan: Option<ForwardPlan<'_>>,
-    ) -> Response<ResponseBody> {
-        let rule = plan.as_ref().map(|plan| &plan.rule.key);
-        if self.conn.side.is_gateway() && plan.as_ref().is_some_and(|plan| plan.authority.is_some()) {
-            gateway::tell_host(&mut parts);
-        }
-        let mirrored = plan.as_ref().filter(|plan| !plan.mirrors.is_empty());
-        let tees = mirrored.map(|plan| self.mirror(plan, &parts, &body)).unwrap_or_default();
-        let upstream = self.caller.front.upstream_protocol(backend.protocol, &parts);
-        let tls = match self.caller.front.upstream_tls(&self.conn.engine.backends, self.view, &backend.key, upstream) {
-            Ok(tls) => tls,
-            Err(why) => {
-                let failed = reply::failure(Reason::InvalidBackend, why);
+    ) -> impl Future<Output = Response<ResponseBody>> {
+        async move {
+            let rule = plan.as_ref().map(|plan| &plan.rule.key);
+            if self.conn.side.is_gateway() && plan.as_ref().is_some_and(|plan| plan.authority.is_some()) {
+                gateway::tell_host(&mut parts);
+            }
+            let mirrored = plan.as_ref().filter(|plan| !plan.mirrors.is_empty());
+            let tees = mirrored.map(|plan| self.mirror(plan, &parts, &body)).unwrap_or_default();
+            let upstream = self.caller.front.upstream_protocol(backend.protocol, &parts);
+            let tls =
+                match self.caller.front.upstream_tls(&self.conn.engine.backends, self.view, &backend.key, upstream) {
+                    Ok(tls) => tls,
+                    Err(why) => {
+                        let failed = reply::failure(Reason::InvalidBackend, why);
+                        return reply::respond(failed, asked, self.conn.labelled(rule, None, self.protocol), 0);
+                    }
+                };
+            if let Err(Unwritable) = prepare(&mut parts, plan.as_ref(), upstream, self.upgrade.as_ref()) {
+                let failed = reply::failure(Reason::BadRequest, "the target cannot be written");
                 return reply::respond(failed, asked, self.conn.labelled(rule, None, self.protocol), 0);
             }
-        };
-        if let Err(Unwritable) = prepare(&mut parts, plan.as_ref(), upstream, self.upgrade.as_ref()) {
-            let failed = reply::failure(Reason::BadRequest, "the target cannot be written");
-            return reply::respond(failed, asked, self.conn.labelled(rule, None, self.protocol), 0);
-        }
-        if tls.is_some() {
-            gateway::secure_scheme(&mut parts);
-        }
-        let engine = &self.conn.engine;
-        let balancer = engine.balancers.get(backend, asked.started);
-        let timeouts = plan.as_ref().map_or(Timeouts::default(), |plan| plan.timeouts);
-        let retry = plan.as_ref().and_then(|plan| plan.retry);
-        let client = self.client.ip();
-        let forward = Forward {
-            started: asked.started,
-            told: self.conn.tells(self.caller, self.client, backend),
-            engine,
-            view: self.view,
-            source: &self.caller.source,
-            client,
-            hash: hash_of(&balancer, &parts, client),
-            session: self.session.as_deref().and_then(Session::endpoint),
-            budget: balancer.retry_budget(),
-            balancer,
-            protocol: upstream,
-            tls,
-            timeouts,
-            retry,
-            deadline: deadline(asked.started, timeouts.request),
-            upgrade: self.upgrade.is_some(),
-            progress: asked.progress.clone(),
-        };
-        let mut message = message(parts, body, &asked, retry.is_some(), tees);
-        let waiting = Waiting::new(&mut asked, (rule, Some(&backend.key)), self.protocol);
-        let ran = forward.run(&mut message).await;
-        waiting.over();
-        match ran {
-            Ok(answer) => self.answer(asked, *answer, &backend.key, plan.as_ref()),
-            Err(failed) => self.fail(asked, failed, &backend.key, plan.as_ref()),
+            if tls.is_some() {
+                gateway::secure_scheme(&mut parts);
+            }
+            let engine = &self.conn.engine;
+            let balancer = engine.balancers.get(backend, asked.started);
+            let timeouts = plan.as_ref().map_or(Timeouts::default(), |plan| plan.timeouts);
+            let retry = plan.as_ref().and_then(|plan| plan.retry);
+            let client = self.client.ip();
+            let forward = Forward {
+                started: asked.started,
+                told: self.conn.tells(self.caller, self.client, backend),
+                engine,
+                view: self.view,
+                source: &self.caller.source,
+                client,
+                hash: hash_of(&balancer, &parts, client),
+                session: self.session.as_deref().and_then(Session::endpoint),
+                budget: balancer.retry_budget(),
+                balancer,
+                protocol: upstream,
+                tls,
+                timeouts,
+                retry,
+                deadline: deadline(asked.started, timeouts.request),
+                upgrade: self.upgrade.is_some(),
+                progress: asked.progress.clone(),
+            };
+            let mut message = message(parts, body, &asked, retry.is_some(), tees);
+            let waiting = Waiting::new(&mut asked, (rule, Some(&backend.key)), self.protocol);
+            let ran = forward.run(&mut message).await;
+            waiting.over();
+            match ran {
+                Ok(answer) => self.answer(asked, *answer, &backend.key, plan.as_ref()),
+                Err(failed) => self.fail(asked, failed, &backend.key, plan.as_ref()),
+            }
         }
     }
 

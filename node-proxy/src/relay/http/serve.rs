@@ -89,23 +89,26 @@ where
 }
 
 /// Answers a request, whatever carries it; every failure is an answer. `unanswered` is told then.
-pub(super) async fn answer(
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep what it is given twice")]
+pub(super) fn answer(
     conn: Rc<Downstream>,
     request: Request<ClientBody>,
     unanswered: Unanswered,
-) -> Result<Response<ResponseBody>, std::convert::Infallible> {
-    let is_http3 = request.version() == Version::HTTP_3;
-    let mut response = match &conn.side {
-        Side::Outbound(caller) => outbound::serve(&conn, caller, request).await?,
-        Side::Inbound(called) => inbound::serve(&conn, called, request).await?,
-    };
-    if let Some(alternative) = (!is_http3).then(|| conn.alternative()).flatten() {
-        response.headers_mut().insert(header::ALT_SVC, alternative);
+) -> impl Future<Output = Result<Response<ResponseBody>, std::convert::Infallible>> {
+    async move {
+        let is_http3 = request.version() == Version::HTTP_3;
+        let mut response = match &conn.side {
+            Side::Outbound(caller) => outbound::serve(&conn, caller, request.into_parts()).await?,
+            Side::Inbound(called) => inbound::serve(&conn, called, request.into_parts()).await?,
+        };
+        if let Some(alternative) = (!is_http3).then(|| conn.alternative()).flatten() {
+            response.headers_mut().insert(header::ALT_SVC, alternative);
+        }
+        if response.extensions().get::<ForNobody>().is_none() {
+            unanswered.answered();
+        }
+        Ok(response)
     }
-    if response.extensions().get::<ForNobody>().is_none() {
-        unanswered.answered();
-    }
-    Ok(response)
 }
 
 async fn serve_h1<T>(wire: Wire<T>, conn: &Rc<Downstream>) -> Reason
