@@ -78,7 +78,7 @@ impl Programs {
         let mut command = Command::new(self.binaries.join("weft-controller"));
         command.args(arguments);
         // As the chart sets it.
-        command.env("MIMALLOC_PURGE_DELAY", "0");
+        command.env("MIMALLOC_PURGE_DELAY", "0").env("MIMALLOC_ALLOW_THP", "0");
         command.args(["--namespace", MESH, "--pod-name", "weft-controller-0", "--listen", XDS_ADDRESS]);
         command.args(["--health", XDS_HEALTH, "--ca", CA, "--log", "warn"]);
         command.arg("--token-file").arg(self.folder.join("controller.token"));

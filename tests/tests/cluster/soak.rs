@@ -1,5 +1,6 @@
 //! An hour of everything that changes in a cluster, and processes that are none the larger for it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -161,13 +162,18 @@ spec:
         let between = BETWEEN.max(lasts() / 480);
         while self.goes_on() {
             let at = self.begin.elapsed().as_secs_f64();
+            let mut series: BTreeMap<&str, u32> = BTreeMap::new();
             for one in watched {
                 for (what, value) in one.process.usage()? {
-                    samples.note(&one.name, what, at, value);
+                    samples.note(&format!("{} {}", one.part, one.short), what, at, value);
                 }
                 let page = cluster.metrics(&one.namespace, &one.pod, one.port)?;
-                let series = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
-                samples.note(&one.name, Quantity::Series, at, f64::from(u32::try_from(series)?));
+                let lines = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+                *series.entry(&one.part).or_default() += u32::try_from(lines.count())?;
+            }
+            // Of all pods of a part: series follow the pods that they are about, which move from node to node.
+            for (part, count) in series {
+                samples.note(part, Quantity::Series, at, f64::from(count));
             }
             std::thread::sleep(between);
         }
@@ -184,7 +190,9 @@ fn answered(outcomes: &[Outcome]) -> Result<()> {
 
 /// A process, and where its pod counts.
 struct Watched {
-    name: String,
+    part: String,
+    /// The end of its pod's name.
+    short: String,
     namespace: String,
     pod: String,
     port: u16,
@@ -199,9 +207,10 @@ fn pods(cluster: &Cluster, namespace: &str, label: &str, (part, port): (&str, u1
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let (name, node) = (text(&pod["metadata"]["name"]), text(&pod["spec"]["nodeName"]));
         let process = cluster.process_of(&node, &text(&pod["metadata"]["uid"]), part)?;
-        let short = label.rsplit_once('=').map_or(label, |(_, value)| value);
+        let part = label.rsplit_once('=').map_or(label, |(_, value)| value);
         all.push(Watched {
-            name: format!("{short} {}", &name[name.len().saturating_sub(5)..]),
+            part: part.to_owned(),
+            short: name[name.len().saturating_sub(5)..].to_owned(),
             namespace: namespace.to_owned(),
             pod: name,
             port,

@@ -1,15 +1,16 @@
 //! What is published, and what changed since when.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque, btree_map};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::{ResourceName, TypeUrl, Update, Version};
+use crate::{Encoded, ResourceName, TypeUrl, Update, Version};
 
-/// How many changed names are remembered. A stream that falls further behind compares everything it holds.
-const LOG_NAMES: usize = 100_000;
+/// So many changed names are always remembered, and as many as there are resources. A stream that falls further behind compares
+/// everything it holds, which is no more work by then than going through the names.
+const LOG_NAMES: usize = 8192;
 
 /// A point in the history of a [`Publisher`]; each batch of changes makes the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +31,8 @@ struct Inner {
 #[derive(Debug, Default)]
 pub(super) struct State {
     types: HashMap<TypeUrl, BTreeMap<Arc<str>, Entry>>,
-    log: VecDeque<(Sequence, Vec<ResourceName>)>,
-    logged_names: usize,
+    /// Oldest first, in whole batches.
+    log: VecDeque<(Sequence, ResourceName)>,
     sequence: Sequence,
 }
 
@@ -87,32 +88,54 @@ impl Publisher {
 
 impl State {
     fn apply(&mut self, updates: impl IntoIterator<Item = Update>) -> Sequence {
-        let mut changed = Vec::new();
+        let next = Sequence(self.sequence.0 + 1);
+        let mut changed = false;
         for update in updates {
-            let name = update.name().clone();
-            let entries = self.types.entry(name.type_url.clone()).or_default();
-            let differs = match update {
-                Update::Set(encoded) => {
-                    let entry = Entry { version: Version::of(&encoded.body), body: encoded.body };
-                    let version = entry.version;
-                    entries.insert(Arc::clone(&name.name), entry).is_none_or(|before| before.version != version)
-                }
-                Update::Remove(_) => entries.remove(&name.name).is_some(),
-            };
-            if differs {
-                changed.push(name);
+            if let Some(name) = self.change(update) {
+                self.log.push_back((next, name));
+                changed = true;
             }
         }
-        if !changed.is_empty() {
-            self.sequence = Sequence(self.sequence.0 + 1);
-            self.logged_names += changed.len();
-            self.log.push_back((self.sequence, changed));
-            while self.logged_names > LOG_NAMES {
-                let Some((_, names)) = self.log.pop_front() else { break };
-                self.logged_names -= names.len();
-            }
+        if changed {
+            self.sequence = next;
+            self.forget();
         }
         self.sequence
+    }
+
+    /// The name of what is another than before: that of the resource which is there, so that it is in memory once, however
+    /// often it changes.
+    fn change(&mut self, update: Update) -> Option<ResourceName> {
+        let of = &update.name().type_url;
+        let type_url = self.types.get_key_value(of).map_or_else(|| of.clone(), |(kept, _)| kept.clone());
+        let entries = self.types.entry(type_url.clone()).or_default();
+        let name = match update {
+            Update::Set(Encoded { name, body }) => {
+                let entry = Entry { version: Version::of(&body), body };
+                match entries.entry(name.name) {
+                    btree_map::Entry::Vacant(place) => {
+                        let name = Arc::clone(place.key());
+                        place.insert(entry);
+                        name
+                    }
+                    btree_map::Entry::Occupied(mut place) => {
+                        let before = std::mem::replace(place.get_mut(), entry);
+                        (before.version != place.get().version).then(|| Arc::clone(place.key()))?
+                    }
+                }
+            }
+            Update::Remove(name) => entries.remove_entry(&name.name)?.0,
+        };
+        Some(ResourceName { type_url, name })
+    }
+
+    /// Drops the oldest batches of a log that is too long.
+    fn forget(&mut self) {
+        let kept = self.types.values().map(BTreeMap::len).sum::<usize>().max(LOG_NAMES);
+        let Some((last, _)) = self.log.len().checked_sub(kept + 1).and_then(|over| self.log.get(over)) else { return };
+        let last = *last;
+        self.log.drain(..self.log.partition_point(|(at, _)| *at <= last));
+        self.log.shrink_to(kept.saturating_mul(2));
     }
 
     pub(super) fn sequence(&self) -> Sequence {
@@ -124,12 +147,13 @@ impl State {
         if since >= self.sequence {
             return Changed::Names(Vec::new());
         }
-        // The batch that follows `since` must still be in the log. Each number has one batch: there is nothing to search,
-        // however long the log has become.
-        let first = self.log.front().and_then(|(oldest, _)| (since.0 + 1).checked_sub(oldest.0));
-        match first.and_then(|first| usize::try_from(first).ok()) {
-            Some(first) => Changed::Names(self.log.range(first..).flat_map(|(_, names)| names).cloned().collect()),
-            None => Changed::Everything,
+        // The batch that follows `since` must still be in the log.
+        match self.log.front() {
+            Some((oldest, _)) if oldest.0 <= since.0 + 1 => {
+                let first = self.log.partition_point(|(at, _)| *at <= since);
+                Changed::Names(self.log.range(first..).map(|(_, name)| name).cloned().collect())
+            }
+            _ => Changed::Everything,
         }
     }
 
@@ -145,7 +169,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Encoded;
 
     fn set(name: &str, body: &str) -> Update {
         let name = ResourceName::new(TypeUrl::new("t"), name);
@@ -164,9 +187,41 @@ mod tests {
         }
         let since: Vec<_> = (0..=4).map(|since| changed(&state, since)).collect();
         assert_eq!(since, ["a,b,c", "b,c", "c", "", ""]);
-        state.apply((0..LOG_NAMES - 1).map(|n| set(&format!("n{n}"), "1")));
-        assert_eq!((changed(&state, 1), changed(&state, 2).len()), ("everything".into(), changed(&state, 3).len() + 2));
-        state.apply((0..=LOG_NAMES).map(|n| set(&format!("n{n}"), "2")));
-        assert_eq!((changed(&state, 4).as_str(), changed(&state, 5).as_str()), ("everything", ""));
+        let after = LOG_NAMES as u64;
+        for n in 0..after {
+            state.apply([set("a", &format!("body {n}"))]);
+        }
+        // Two batches of the first three are forgotten, and with them what changed after them.
+        assert_eq!((changed(&state, 2).as_str(), changed(&state, after + 2).as_str()), ("everything", "a"));
+        assert_eq!(changed(&state, 3).len(), 2 * LOG_NAMES - 1);
+    }
+
+    #[test]
+    fn as_many_changes_are_known_as_there_are_resources() {
+        let mut state = State::default();
+        let many = 3 * LOG_NAMES;
+        state.apply((0..many).map(|n| set(&format!("n{n}"), "1")));
+        assert!(matches!(state.changed_since(Sequence(0)), Changed::Names(names) if names.len() == many));
+        state.apply([set("n0", "2")]);
+        assert_eq!(state.changed_since(Sequence(0)), Changed::Everything, "a batch is known whole or not at all");
+        assert!(matches!(state.changed_since(Sequence(1)), Changed::Names(names) if names.len() == 1));
+        let all: Vec<_> = (0..many).map(|n| Update::Remove(set(&format!("n{n}"), "").name().clone())).collect();
+        state.apply(all);
+        assert_eq!(state.log.len(), 0, "a batch that is longer than what is there is no use");
+        assert_eq!(state.changed_since(Sequence(2)), Changed::Everything);
+        assert_eq!(state.changed_since(Sequence(3)), Changed::Names(Vec::new()));
+    }
+
+    #[test]
+    fn a_name_is_in_memory_once_however_often_its_resource_changes() {
+        let mut state = State::default();
+        for n in 0..100 {
+            state.apply([set("a", &format!("body {n}"))]);
+        }
+        let Changed::Names(names) = state.changed_since(Sequence(0)) else { panic!("everything") };
+        assert_eq!(names.len(), 100);
+        assert!(names.iter().all(|name| Arc::ptr_eq(&name.name, &names[0].name)));
+        // Those here, those of the log, and the resource's.
+        assert_eq!(Arc::strong_count(&names[0].name), 201);
     }
 }
