@@ -1,5 +1,7 @@
 //! Reads a cluster: the only I/O behind the checks and views.
 
+mod answers;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +21,7 @@ use weft_kube::kube::{Client, Error};
 
 use super::facts::{COMPONENTS, Crd, Facts, MeshObject, Pages, Read, Right, Server, Unread, component_of, name_of};
 use super::metrics::Metrics;
+use answers::{crd_of, failed, http_date, missing, unexpected, wanted};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -359,91 +362,4 @@ pub fn typed(mut value: Value, version: &str, kind: &str) -> Value {
         object.insert("kind".to_owned(), kind.into());
     }
     value
-}
-
-fn failed(what: &str, error: impl std::fmt::Display) -> Unread {
-    Unread { what: what.to_owned(), why: error.to_string() }
-}
-
-fn unexpected(what: &str, code: u16) -> Unread {
-    Unread { what: what.to_owned(), why: format!("it answered {code}") }
-}
-
-/// What a readiness page says is missing; `None` if it is no such page.
-fn missing(code: u16, text: &str) -> Option<Vec<String>> {
-    match code {
-        200 => Some(Vec::new()),
-        503 => {
-            let lines = text.lines().map(|line| line.trim_start_matches("waiting for: ").trim().to_owned());
-            let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-            Some(if lines.is_empty() { vec!["something it doesn't name".to_owned()] } else { lines })
-        }
-        _ => None,
-    }
-}
-
-fn http_date(text: &str) -> Option<SystemTime> {
-    httpdate::parse_http_date(text).ok()
-}
-
-fn crd_of(crd: &CustomResourceDefinition) -> Crd {
-    let annotation = |name: &str| crd.metadata.annotations.as_ref()?.get(&format!("{GATEWAY_GROUP}/{name}")).cloned();
-    let served = crd.spec.versions.iter().find(|v| v.served);
-    Crd {
-        group: crd.spec.group.clone(),
-        kind: crd.spec.names.kind.clone(),
-        plural: crd.spec.names.plural.clone(),
-        version: served.map(|v| v.name.clone()).unwrap_or_default(),
-        channel: annotation("channel"),
-        bundle: annotation("bundle-version"),
-    }
-}
-
-/// What the chart makes, and Helm keeps.
-fn wanted(mesh: &str) -> Vec<Right> {
-    let cluster = [
-        ("", "namespaces"),
-        ("apiextensions.k8s.io", "customresourcedefinitions"),
-        ("rbac.authorization.k8s.io", "clusterroles"),
-        ("rbac.authorization.k8s.io", "clusterrolebindings"),
-    ];
-    let namespaced = [
-        ("", "serviceaccounts"),
-        ("", "services"),
-        ("", "secrets"),
-        ("apps", "deployments"),
-        ("apps", "daemonsets"),
-        ("batch", "jobs"),
-        ("policy", "poddisruptionbudgets"),
-        ("networking.k8s.io", "networkpolicies"),
-        ("rbac.authorization.k8s.io", "roles"),
-        ("rbac.authorization.k8s.io", "rolebindings"),
-    ];
-    let right = |namespace: Option<&str>, (group, resource)| Right {
-        verb: "create",
-        group,
-        resource,
-        namespace: namespace.map(str::to_owned),
-        allowed: false,
-    };
-    cluster.map(|it| right(None, it)).into_iter().chain(namespaced.map(|it| right(Some(mesh), it))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn readiness_pages_of_both_kinds_are_read() {
-        assert_eq!(missing(200, "ready\n"), Some(vec![]));
-        assert_eq!(missing(503, "waiting for: a, b\n"), Some(vec!["a, b".to_owned()]));
-        assert_eq!(missing(503, "a\nb\n"), Some(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(missing(404, "no"), None);
-    }
-
-    #[test]
-    fn dates_of_http_are_read() {
-        let date = http_date("Sat, 21 Nov 2026 10:07:17 GMT").unwrap();
-        assert_eq!(date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_795_255_637);
-    }
 }

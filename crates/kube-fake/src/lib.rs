@@ -4,6 +4,9 @@
 //! other patches, no owners of fields, no garbage collection.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
 
+mod key;
+mod select;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -19,6 +22,9 @@ use hyper::body::Frame;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+
+use key::{Key, parse};
+use select::{merge, selected};
 
 type Answer = dyn Fn(&Request) -> Option<Reply> + Send + Sync;
 type Pages = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -90,15 +96,6 @@ struct State {
 pub struct Backup {
     version: u64,
     objects: BTreeMap<Key, Value>,
-}
-
-/// `("/apis/apps/v1", "deployments", "shop", "cart")`; the namespace is empty for objects of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    group: String,
-    plural: String,
-    namespace: String,
-    name: String,
 }
 
 struct Watcher {
@@ -377,70 +374,6 @@ impl State {
 impl Watcher {
     fn sees(&self, key: &Key, object: &Value) -> bool {
         self.of.holds(key) && selected(object, self.labels.as_deref(), self.fields.as_deref())
-    }
-}
-
-impl Key {
-    /// Whether an object belongs to this collection.
-    fn holds(&self, key: &Self) -> bool {
-        self.group == key.group
-            && self.plural == key.plural
-            && (self.namespace.is_empty() || self.namespace == key.namespace)
-    }
-}
-
-fn selected(object: &Value, labels: Option<&str>, fields: Option<&str>) -> bool {
-    let label = |term: &str| match term.split_once('=') {
-        Some((key, value)) => object["metadata"]["labels"][key] == json!(value.trim_start_matches('=')),
-        None => object["metadata"]["labels"][term].is_string(),
-    };
-    let field = |term: &str| match term.split_once('=') {
-        Some((path, value)) => {
-            let found = path.trim_end_matches('!').split('.').fold(object, |at, step| &at[step]);
-            (found.as_str().unwrap_or_default() == value.trim_start_matches('=')) != path.ends_with('!')
-        }
-        None => true,
-    };
-    labels.into_iter().flat_map(|s| s.split(',')).filter(|t| !t.is_empty()).all(label)
-        && fields.into_iter().flat_map(|s| s.split(',')).filter(|t| !t.is_empty()).all(field)
-}
-
-/// A path's key and subresource; the name is empty for a collection.
-fn parse(path: &str) -> Option<(Key, Option<String>)> {
-    let steps: Vec<_> = path.trim_matches('/').split('/').collect();
-    let (group, rest) = match steps.as_slice() {
-        ["api", version, rest @ ..] => (format!("/api/{version}"), rest),
-        ["apis", group, version, rest @ ..] => (format!("/apis/{group}/{version}"), rest),
-        _ => return None,
-    };
-    let (namespace, rest) = match rest {
-        ["namespaces", namespace, rest @ ..] if !rest.is_empty() && rest[0] != "status" => (*namespace, rest),
-        _ => ("", rest),
-    };
-    let (plural, name, subresource) = match rest {
-        [plural] => (*plural, "", None),
-        [plural, name] => (*plural, *name, None),
-        [plural, name, subresource] => (*plural, *name, Some((*subresource).to_owned())),
-        _ => return None,
-    };
-    let key = Key { group, plural: plural.into(), namespace: namespace.into(), name: name.into() };
-    Some((key, subresource))
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in fields {
-        match value {
-            Value::Null => drop(target.as_object_mut().expect("an object").remove(key)),
-            _ => merge(&mut target[key], value),
-        }
     }
 }
 

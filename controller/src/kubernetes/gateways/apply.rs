@@ -200,7 +200,9 @@ impl State {
         let (Some(plans), Some(roots)) = (self.with.plans.borrow_and_update().clone(), &self.roots) else { return };
         let mut wanted = BTreeMap::new();
         for plan in plans.ours.iter().filter(|plan| plan.accepted) {
-            for object in objects(plan, &self.with.settings, roots) {
+            let made = objects(plan, &self.with.settings, roots);
+            let begins_with = least_pods(&made);
+            for object in made {
                 let Some(id) = table::Id::of(&object) else { continue };
                 let (gateway, gateway_uid) = (plan.key.clone(), plan.uid.clone());
                 // A further Service of one may have the name of another one's: the first has it.
@@ -208,6 +210,7 @@ impl State {
                     gateway,
                     gateway_uid,
                     object: Arc::new(object),
+                    begins_with,
                     fixed: Vec::new(),
                 });
             }
@@ -235,7 +238,7 @@ async fn carry_out(client: &Client, id: &Id, action: &Action) -> Result<(), Faul
                 }
             }
             if id.kind == Owned::Deployment && wanted.object.pointer("/spec/replicas").is_none() {
-                keep_replicas(&api, id).await?;
+                keep_replicas(&api, id, wanted).await?;
             }
             let patch: Patch<&Value> = Patch::Apply(&*wanted.object);
             api.patch(&id.name, &PatchParams::apply(MANAGER).force(), &patch).await?;
@@ -253,18 +256,41 @@ async fn carry_out(client: &Client, id: &Id, action: &Action) -> Result<(), Faul
 }
 
 /// Who applies an object without a field that it alone has had takes the field away, and a Deployment without a number of pods
-/// has one. So the number that there is gets somebody else who has it first, until the autoscaler says another.
-async fn keep_replicas(api: &Api<DynamicObject>, id: &Id) -> Result<(), Error> {
-    let Some(there) = api.get_opt(&id.name).await? else { return Ok(()) };
-    let is_owned = there.metadata.managed_fields.iter().flatten().any(|entry| {
-        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:spec/f:replicas"));
-        entry.manager.as_deref() == Some(MANAGER) && fields.is_some()
-    });
-    let Some(replicas) = there.data.pointer("/spec/replicas").filter(|_| is_owned) else { return Ok(()) };
+/// has one. So the number that there is gets somebody else who has it first, until the autoscaler says another. A Deployment
+/// that isn't there yet is made with the least number.
+async fn keep_replicas(api: &Api<DynamicObject>, id: &Id, wanted: &Wanted) -> Result<(), Error> {
+    let replicas = match (api.get_opt(&id.name).await?, wanted.begins_with) {
+        (Some(there), _) => own_replicas(&there),
+        (None, Some(least)) => {
+            let mut object = Value::clone(&wanted.object);
+            if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+                spec.insert("replicas".to_owned(), json!(least));
+            }
+            api.patch(&id.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
+            Some(json!(least))
+        }
+        (None, None) => None,
+    };
+    let Some(replicas) = replicas else { return Ok(()) };
     let resource = id.kind.resource();
     let patch = json!({ "apiVersion": resource.api_version, "kind": resource.kind,
         "metadata": { "name": id.name, "namespace": id.namespace }, "spec": { "replicas": replicas } });
     api.patch(&id.name, &PatchParams::apply(SCALE_MANAGER).force(), &Patch::Apply(&patch)).await.map(drop)
+}
+
+/// The number of pods, if it was applied by us.
+fn own_replicas(there: &DynamicObject) -> Option<Value> {
+    let is_owned = there.metadata.managed_fields.iter().flatten().any(|entry| {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:spec/f:replicas"));
+        entry.manager.as_deref() == Some(MANAGER) && fields.is_some()
+    });
+    there.data.pointer("/spec/replicas").filter(|_| is_owned).cloned()
+}
+
+/// The least number of pods that an autoscaler among these objects keeps.
+fn least_pods(objects: &[Value]) -> Option<u64> {
+    let scaler = objects.iter().find(|object| object["kind"] == Owned::Autoscaler.resource().kind)?;
+    scaler.pointer("/spec/minReplicas")?.as_u64()
 }
 
 fn outcome(events: &Events, id: &Id, action: &Action, done: Result<(), Fault>) -> Outcome {

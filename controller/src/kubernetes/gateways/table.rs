@@ -31,6 +31,9 @@ pub struct Wanted {
     pub gateway_uid: String,
     /// It, as it is applied.
     pub object: Arc<Value>,
+    /// Pods that a new Deployment begins with whose number is an autoscaler's business: that one looks at it seconds later, and until
+    /// then there would be one.
+    pub begins_with: Option<u64>,
     /// In which fields that isn't what the Gateway asks for, since an object is there in which nobody can change them.
     pub fixed: Vec<Fixed>,
 }

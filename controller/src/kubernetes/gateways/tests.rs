@@ -61,7 +61,10 @@ fn made(plan: &GatewayPlan) -> Vec<Value> {
 fn wanted(plan: &GatewayPlan) -> BTreeMap<Id, Wanted> {
     let wanted = |object: Value| {
         let (gateway, gateway_uid) = (plan.key.clone(), plan.uid.clone());
-        (Id::of(&object).unwrap(), Wanted { gateway, gateway_uid, object: Arc::new(object), fixed: Vec::new() })
+        (
+            Id::of(&object).unwrap(),
+            Wanted { gateway, gateway_uid, object: Arc::new(object), begins_with: None, fixed: Vec::new() },
+        )
     };
     made(plan).into_iter().map(wanted).collect()
 }

@@ -264,6 +264,25 @@ async fn the_number_of_pods_stays_when_it_becomes_an_autoscalers_business() {
     assert!(world.get(SCALERS, "web-weft").is_object());
 }
 
+/// Its autoscaler looks at it some seconds later, and a node that is lost until then would be the Gateway's end.
+#[tokio::test(start_paused = true)]
+async fn a_new_gateway_begins_with_the_least_number_of_pods_of_its_autoscaler() {
+    let world = World::start();
+    world.plan(vec![with(plan("web"), json!({ "autoscaling": { "minReplicas": 3, "maxReplicas": 5 } }))]).await;
+    let requests = world.api.requests();
+    let applied = requests.iter().filter(|it| it.method == "PATCH" && it.path.ends_with("/deployments/web-weft"));
+    let manager = |query: &str| {
+        query.split('&').find_map(|pair| pair.strip_prefix("fieldManager=").map(str::to_owned)).unwrap_or_default()
+    };
+    let applied: Vec<_> = applied.map(|it| (manager(&it.query), it.body["spec"]["replicas"].clone())).collect();
+    let of = |manager: &str, replicas: Value| (manager.to_owned(), replicas);
+    assert_eq!(
+        applied,
+        [of("weft-gateways", json!(3)), of("weft-gateways-scale", json!(3)), of("weft-gateways", Value::Null)]
+    );
+    assert_eq!(world.get(DEPLOYMENTS, "web-weft")["spec"]["replicas"], 3);
+}
+
 /// An apply with another class is refused whole and for ever, so that no listener would get its port any more.
 #[tokio::test(start_paused = true)]
 async fn what_nobody_can_change_is_told_and_keeps_nothing_else_away() {

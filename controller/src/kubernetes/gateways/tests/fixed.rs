@@ -11,6 +11,7 @@ fn applied(kind: Owned, live: Value, wanted: Value) -> (Value, String) {
         gateway: plan("web").key,
         gateway_uid: "uid-of-web".to_owned(),
         object: Arc::new(json!({ "spec": wanted })),
+        begins_with: None,
         fixed: Vec::new(),
     };
     let found = onto(&Live::of(live), kind, &wanted);
