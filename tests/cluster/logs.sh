@@ -3,6 +3,7 @@
 set -uo pipefail
 name=${1:?usage: logs.sh NAME OUT_DIR} out=${2:?usage: logs.sh NAME OUT_DIR}
 dir=${CLUSTER_DIR:-/tmp/weft-cluster-$name}
+[ -x "$dir/k" ] || { echo "no cluster was up, so there are no logs of one"; exit; }
 mkdir -p "$out"
 cp "$dir"/log/*.log "$out"/ 2>/dev/null
 k() { timeout 20 "$dir/k" "$@" 2>&1; }

@@ -126,7 +126,6 @@ fn init() -> Result<i32> {
     let none = MsFlags::empty();
     mount(Some("proc"), "/proc", Some("proc"), none, None::<&str>).context("mount /proc")?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), none, None::<&str>).context("mount /run")?;
-    std::fs::create_dir(crate::netns::NETNS_DIR).context("create the directory of network namespaces")?;
     let child = this_binary("inside")?.spawn().context("start the tests")?.id().cast_signed();
     loop {
         match wait() {

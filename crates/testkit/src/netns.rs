@@ -56,6 +56,8 @@ impl Netns {
     /// # Errors
     /// When the name is taken or the kernel refuses.
     pub fn create(name: &str) -> Result<Self> {
+        // Whoever makes the first one on a machine makes the directory, as ip-netns(8) does.
+        std::fs::create_dir_all(NETNS_DIR).with_context(|| format!("create {NETNS_DIR}"))?;
         let path = Path::new(NETNS_DIR).join(name);
         File::create_new(&path).with_context(|| format!("create {}", path.display()))?;
         let bound = scoped(|| -> Result<()> {
